@@ -1,0 +1,72 @@
+# Every target does its own set-up, so each works from a fresh clone.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+ENGINE_VENV := .venv-engine
+BIN := $(VENV)/bin
+
+# torch's CPU build: from pip's own find-links where one is set, else from the index that uv knows as "cpu".
+FIND_LINKS := $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+ifneq ($(FIND_LINKS),)
+export UV_FIND_LINKS := $(FIND_LINKS)
+else
+TORCH := --torch-backend cpu
+endif
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(VENV)/.complete $(ENGINE_VENV)/.complete ## Make .venv (services, tools) and .venv-engine (Ray, vLLM)
+
+$(VENV)/.complete: requirements/dev.lock requirements/uv.lock pyproject.toml
+	@echo "[setup 1/2] $(VENV): the services and the tools"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements/dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(ENGINE_VENV)/.complete: requirements/engine.lock pyproject.toml | $(VENV)/.complete
+	@echo "[setup 2/2] $(ENGINE_VENV): Ray and vLLM, about 2.3 GB on disk"
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(ENGINE_VENV)
+	$(BIN)/uv pip sync --python $(ENGINE_VENV)/bin/python --require-hashes --compile-bytecode $(TORCH) requirements/engine.lock
+	$(BIN)/uv pip install --quiet --python $(ENGINE_VENV)/bin/python --no-deps --editable .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## From an API key to a reconciled invoice on real parts (KEEP=1 leaves the stack up)
+	$(BIN)/headrace demo $(if $(KEEP),--keep)
+
+.PHONY: lint
+lint: $(VENV)/.complete ## Format check, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.complete ## Format and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: setup lint ## Lint, then every test, on the real parts
+	$(BIN)/pytest
+
+.PHONY: lock
+lock: $(VENV)/.complete ## Recompute requirements/*.lock from pyproject.toml and requirements/engine.in
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
+	  --no-emit-index-url --no-emit-find-links --no-emit-package headrace --quiet --output-file requirements/dev.lock
+	$(BIN)/uv pip compile requirements/engine.in --override requirements/engine-overrides.txt --generate-hashes \
+	  --python-version 3.11 --no-emit-index-url --no-emit-find-links $(TORCH) --quiet --output-file requirements/engine.lock
+	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-emit-index-url --no-emit-find-links --quiet \
+	  --output-file requirements/uv.lock
+
+.PHONY: clean
+clean: ## Remove the environments and caches (not .headrace/, which holds state)
+	rm -rf $(VENV) $(ENGINE_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,127 @@
+"""What a caller can cause, each with a stable code. `http.problems` alone knows statuses and wire shapes."""
+
+
+class GatewayError(Exception):
+    """Base of every refusal that a client sees; `str()` is its message."""
+
+    code: str
+
+
+class InvalidRequest(GatewayError):
+    """The body or a header can't be what the endpoint takes; `param` names the culprit where one is known."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class BodyTooLarge(GatewayError):
+    code = "body_too_large"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"The request body is larger than {limit_bytes} bytes.")
+        self.limit_bytes = limit_bytes
+
+
+class ContextLengthExceeded(GatewayError):
+    code = "context_length_exceeded"
+
+
+class Unauthenticated(GatewayError):
+    code = "invalid_api_key"
+
+
+class KeyRevoked(GatewayError):
+    code = "api_key_revoked"
+
+
+class KeyExpired(GatewayError):
+    code = "api_key_expired"
+
+
+class ModelNotFound(GatewayError):
+    code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model!r} does not exist or this key has no access to it.")
+        self.model = model
+
+
+class ModelNotAllowed(GatewayError):
+    code = "model_not_allowed"
+
+
+class TaskNotOpen(GatewayError):
+    """The task named by `X-Task-Id` does not exist, is another project's, or is closed."""
+
+    code = "task_not_open"
+
+
+class LimitReached(GatewayError):
+    """A limit of the key, project, task or wallet. Amounts are micro-units for money, else plain counts."""
+
+    code = "rate_limited"
+
+    def __init__(
+        self,
+        *,
+        limit: str,
+        scope: str,
+        used: int,
+        ceiling: int,
+        weight: int,
+        retry_after_seconds: float | None,
+    ) -> None:
+        when = "" if retry_after_seconds is None else f" Try again in {retry_after_seconds:.1f} s."
+        super().__init__(
+            f"Limit {limit} of {scope}: used {used} of {ceiling}, this request weighs {weight}.{when}"
+        )
+        self.limit = limit
+        self.scope = scope
+        self.used = used
+        self.ceiling = ceiling
+        self.weight = weight
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InsufficientBalance(LimitReached):
+    """The wallet can't pay the hold; topping up helps, waiting does not."""
+
+    code = "insufficient_balance"
+
+
+class BudgetExhausted(LimitReached):
+    code = "budget_exhausted"
+
+
+class LimitsRebuilding(GatewayError):
+    """Valkey is cold: counters are being loaded from the ledger."""
+
+    code = "limits_rebuilding"
+    retry_after_seconds = 2.0
+
+
+class LimitsUnavailable(GatewayError):
+    """Valkey can't be reached, so nothing new is admitted."""
+
+    code = "limits_unavailable"
+    retry_after_seconds = 2.0
+
+
+class Overloaded(GatewayError):
+    """No space for a usage event (disk, journal or stream), so the request could not be accounted for."""
+
+    code = "overloaded"
+    retry_after_seconds = 5.0
+
+
+class UpstreamFailed(GatewayError):
+    """The engine refused the connection, broke off, or answered what is no answer."""
+
+    code = "upstream_failed"
+
+
+class UpstreamTimedOut(GatewayError):
+    code = "upstream_timed_out"

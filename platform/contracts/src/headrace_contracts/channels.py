@@ -1,0 +1,53 @@
+"""Every Valkey key that both the gateways and billing touch. Who writes what:
+
+| key | type | written by | read by |
+|---|---|---|---|
+| `EPOCH` | string | billing, last, when a cold Valkey has been loaded | every script: absent means cold |
+| `key(hash)`, `project(id)`, `task(id)`, `prices(currency)` | hash `v`, `r` | billing's outbox | gateways |
+| `wallet(id)` | hash `bal`, `ver` (billing's push), `held`, `pend` (gateways' scripts) | both | admit, extend |
+| `pending(wallet)` | hash request id → micro-units | settle and reap; billing removes posted ids | push, sweep |
+| `USAGE` | stream, field `e` = a `UsageEvent` as JSON | settle, reap | billing |
+| `ACKNOWLEDGED` | hash `<producer>:<boot>` → sequence | billing | gateways |
+| `GATEWAYS` | sorted set, gateway → last heartbeat in ms | heartbeat | billing at a cold start |
+
+Leases, buckets and gauges are the gateways' own and stand in `headrace_gateway.limits`.
+Amounts are integer micro-units of the wallet's currency: balances rounded down, holds and pending up.
+"""
+
+EPOCH = "hr:epoch"
+USAGE = "hr:usage"
+USAGE_FIELD = "e"
+ACKNOWLEDGED = "hr:acknowledged"
+GATEWAYS = "hr:gateways"
+
+STREAM_ENTRIES_MAX = 200_000
+"""Admission sheds at 80 % of this: the stream is never trimmed by length, only below what is committed."""
+
+
+def key(secret_sha256_hex: str) -> str:
+    return f"hr:key:{secret_sha256_hex}"
+
+
+def project(project_id: str) -> str:
+    return f"hr:project:{project_id}"
+
+
+def task(task_id: str) -> str:
+    return f"hr:task:{task_id}"
+
+
+def prices(currency: str) -> str:
+    return f"hr:prices:{currency}"
+
+
+def wallet(wallet_id: str) -> str:
+    return f"hr:wallet:{wallet_id}"
+
+
+def pending(wallet_id: str) -> str:
+    return f"hr:wallet:{wallet_id}:pending"
+
+
+def journal(producer: str, boot: str) -> str:
+    """The field of `ACKNOWLEDGED` for one journal."""
+    return f"{producer}:{boot}"

@@ -1,0 +1,31 @@
+"""The gateways' table of deployments: written by `headrace up` or the operator, read by a gateway."""
+
+import msgspec
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """One place that serves one model. Its engine speaks OpenAI's protocol at `url`."""
+
+    id: str
+    model: str
+    """The name that clients ask for and prices go by."""
+    url: str
+    """Base address without `/v1`, e.g. `http://127.0.0.1:8000`."""
+    engine_model: str
+    """The name under which the engine serves it."""
+    revision: str
+    aliases: list[str] = []
+    context_tokens: int
+    prompt_overhead_tokens: int
+    """Upper bound of what the chat template adds to a prompt, for the first hold."""
+    released_at: int = 0
+    """Seconds since the Unix epoch, for `created` in the models list."""
+    owned_by: str = "zai-org"
+
+
+class DeploymentTable(msgspec.Struct, frozen=True, kw_only=True):
+    deployments: list[Deployment]
+
+
+decode_table = msgspec.json.Decoder(DeploymentTable).decode
+encode_table = msgspec.json.Encoder().encode
