@@ -99,8 +99,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     tokens: TokenCounts
     other_units: dict[str, int] = {}
-    engine_usage: msgspec.Raw | None = None
-    """The engine's own last usage object, as it was sent."""
+    engine_usage: msgspec.Raw = msgspec.Raw(b"null")
+    """The engine's own last usage object, as it was sent; JSON null where it sent none."""
 
     price_book: str
     disposition: Disposition
