@@ -1,0 +1,24 @@
+"""A Valkey server that all tests share."""
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headrace_platform.local.ports import unused_port
+from headrace_platform.local.valkey import STOP_SIGNAL, Valkey
+from tests.support.processes import end
+
+
+@contextmanager
+def running_valkey() -> Iterator[Valkey]:
+    with tempfile.TemporaryDirectory(prefix="headrace-test-") as folder:
+        server = Valkey(folder=Path(folder), port=unused_port(), password=secrets.token_hex(16))
+        with (Path(folder) / "log").open("wb") as log:
+            process = server.start(log, dies_with_parent=True)
+        try:
+            server.wait_until_ready(process)
+            yield server
+        finally:
+            end(process, STOP_SIGNAL)
