@@ -1,0 +1,52 @@
+"""The way to Postgres: one pool a process, and sessions that are one transaction each."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+POOL_SIZE = 10
+POOL_OVERFLOW = 10
+# Long enough for a slow disk; short enough that a caller gets an answer before its own timeout.
+POOL_WAIT_SECONDS = 10
+STATEMENT_TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_SECONDS = 5
+
+
+class Database:
+    """`begin()` gives a session whose transaction commits at the end of the block and rolls back on an error."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            psycopg_url(url),
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            pool_timeout=POOL_WAIT_SECONDS,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+            },
+        )
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """A read-only session that sees one moment of the books, however many queries it runs."""
+        async with self.begin() as session:
+            await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            yield session
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def psycopg_url(url: str) -> str:
+    """The same address for SQLAlchemy: `postgresql://` means psycopg 3 here."""
+    return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)

@@ -1,0 +1,117 @@
+"""Credit lots: in which order a wallet's grants are burnt, and how what was burnt goes back.
+
+A wallet's balance is the sum of its lots less its overdraft. What a lot has left is a projection of its postings,
+and the database lets it never fall below zero. Expiry is a posting too (`ledger.jobs`): until it is posted a lot
+still counts, so that balance and burning can't disagree about the time of day.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from headrace_billing.ledger.transaction import LOT_KINDS, Account, AccountKind, Posting
+
+PRIORITY_DEFAULT = 100
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    id: str
+    wallet: str
+    kind: AccountKind
+    currency: str
+    scope: str | None
+    """The one project that may burn it; null means every project of the wallet."""
+    priority: int
+    """Lower burns first."""
+    expires_at: datetime | None
+    opened_at: datetime
+    remaining_nanos: int
+    used_nanos: int = 0
+    """Burnt by usage and not given back: the most that a correction of usage can return here."""
+    last_burnt: int = 0
+    """Grows with each burn, so that the lot burnt last is known."""
+
+    def __post_init__(self) -> None:
+        assert self.kind in LOT_KINDS, f"{self.id}: a lot of kind {self.kind}"
+
+    @property
+    def account(self) -> Account:
+        return Account(self.kind, self.wallet, self.currency)
+
+    def serves(self, project: str | None) -> bool:
+        return self.scope is None or self.scope == project
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a wallet has, read under its lock."""
+
+    wallet: str
+    currency: str
+    lots: tuple[Lot, ...]
+    overdraft_nanos: int
+
+    @property
+    def balance_nanos(self) -> int:
+        return sum(lot.remaining_nanos for lot in self.lots) - self.overdraft_nanos
+
+    @property
+    def overdraft_account(self) -> Account:
+        return Account(AccountKind.OVERDRAFT, self.wallet, self.currency)
+
+
+def burn_order(lots: Sequence[Lot]) -> list[Lot]:
+    """Scoped → priority → promo before paid → earliest expiry → oldest → id."""
+    return sorted(
+        lots,
+        key=lambda lot: (
+            lot.scope is None,
+            lot.priority,
+            lot.kind is not AccountKind.WALLET_PROMO,
+            lot.expires_at or NEVER,
+            lot.opened_at,
+            lot.id,
+        ),
+    )
+
+
+def burn(holdings: Holdings, amount_nanos: int, *, project: str | None) -> tuple[tuple[Posting, ...], int]:
+    """Debits to the lots in burn order, and what they could not pay."""
+    assert amount_nanos >= 0, f"burning {amount_nanos} from {holdings.wallet}"
+    postings, short = [], amount_nanos
+    for lot in burn_order([lot for lot in holdings.lots if lot.serves(project)]):
+        part = min(short, lot.remaining_nanos)
+        if part:
+            postings.append(Posting(lot.account, part, lot.id))
+            short -= part
+    return tuple(postings), short
+
+
+def charge(holdings: Holdings, amount_nanos: int, *, project: str | None) -> tuple[Posting, ...]:
+    """Postings for usage: it has happened, so what no lot pays becomes overdraft. Negative gives usage back."""
+    if amount_nanos < 0:
+        return give_back(holdings, -amount_nanos)
+    postings, short = burn(holdings, amount_nanos, project=project)
+    return (*postings, *([Posting(holdings.overdraft_account, short)] if short else []))
+
+
+def give_back(holdings: Holdings, amount_nanos: int) -> tuple[Posting, ...]:
+    """Unwinds usage, newest burn first: the overdraft, then the lots that usage was recorded to have burnt.
+
+    Burning and giving back work like a stack, so a wallet's lots depend on what it used and not on the order in
+    which estimates and their corrections came.
+    """
+    postings, left = [], amount_nanos
+    part = min(left, max(holdings.overdraft_nanos, 0))
+    if part:
+        postings.append(Posting(holdings.overdraft_account, -part))
+        left -= part
+    for lot in sorted(holdings.lots, key=lambda lot: lot.last_burnt, reverse=True):
+        part = min(left, lot.used_nanos)
+        if part:
+            postings.append(Posting(lot.account, -part, lot.id))
+            left -= part
+    assert left == 0, f"{holdings.wallet}: {left} nano-units to give back that were never burnt"
+    return tuple(postings)

@@ -1,0 +1,164 @@
+"""Wallets and their credit lots in Postgres: locked, read, granted, burnt and given back.
+
+Everything that changes a wallet holds its row's lock until it commits, so what was read is what is posted against.
+The database raises a wallet's `version` with every posting that touches it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.errors import BillingError, NotFound
+from headrace_billing.ledger.lots import PRIORITY_DEFAULT, Holdings, Lot, burn
+from headrace_billing.ledger.transaction import AccountKind, Posting
+from headrace_billing.money import major
+
+
+class InsufficientBalance(BillingError):
+    """The wallet can't pay; topping up helps."""
+
+    code = "insufficient_balance"
+
+    def __init__(self, *, wallet: str, needed_nanos: int, balance_nanos: int) -> None:
+        super().__init__(f"{wallet} has {major(balance_nanos)}, and {major(needed_nanos)} is needed.")
+
+
+async def open_wallet(session: AsyncSession, *, wallet: str, org: str, currency: str, at: datetime) -> None:
+    await session.execute(INSERT_WALLET, {"id": wallet, "org": org, "currency": currency, "at": at})
+
+
+async def lock(session: AsyncSession, wallets: Iterable[str]) -> dict[str, Holdings]:
+    """Locks the wallets until the transaction ends and reads what they hold. Raises `NotFound`.
+
+    Takes all that the transaction will touch at once: one order for everybody is what keeps deadlocks away.
+    """
+    ids = sorted(set(wallets))
+    rows = (await session.execute(LOCK_WALLETS, {"ids": ids})).all()
+    currencies: dict[str, str] = {row.id: row.currency for row in rows}
+    for wallet in ids:
+        if wallet not in currencies:
+            raise NotFound("wallet", wallet)
+    lots: dict[str, list[Lot]] = {wallet: [] for wallet in ids}
+    for row in await session.execute(SELECT_LOTS, {"ids": ids}):
+        lots[row.wallet].append(_lot(row))
+    overdrafts = {
+        row.owner: int(row.amount_nanos) for row in await session.execute(SELECT_OVERDRAFTS, {"ids": ids})
+    }
+    return {
+        wallet: Holdings(wallet, currencies[wallet], tuple(lots[wallet]), overdrafts.get(wallet, 0))
+        for wallet in ids
+    }
+
+
+async def take(
+    session: AsyncSession, wallet: str, amount_nanos: int, *, project: str | None
+) -> tuple[Posting, ...]:
+    """Locks the wallet and gives the debits by lot for exactly `amount_nanos`; the caller posts them.
+
+    Raises `InsufficientBalance` when lots and balance don't reach: what is bought ahead never makes an overdraft.
+    """
+    holdings = (await lock(session, [wallet]))[wallet]
+    postings, short = burn(holdings, amount_nanos, project=project)
+    if short or holdings.balance_nanos < amount_nanos:
+        raise InsufficientBalance(
+            wallet=wallet, needed_nanos=amount_nanos, balance_nanos=holdings.balance_nanos
+        )
+    return postings
+
+
+async def open_lot(
+    session: AsyncSession,
+    *,
+    lot: str,
+    wallet: str,
+    kind: AccountKind,
+    currency: str,
+    granted_nanos: int,
+    at: datetime,
+    expires_at: datetime | None = None,
+    scope: str | None = None,
+    priority: int = PRIORITY_DEFAULT,
+) -> None:
+    """An empty lot; the posting that credits it fills it."""
+    await session.execute(
+        INSERT_LOT,
+        {
+            "id": lot,
+            "wallet": wallet,
+            "kind": kind,
+            "currency": currency,
+            "granted_nanos": granted_nanos,
+            "opened_at": at,
+            "expires_at": expires_at,
+            "scope": scope,
+            "priority": priority,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WalletBalance:
+    wallet: str
+    org: str
+    currency: str
+    balance_nanos: int
+    """Σ of its lots less its overdraft. What running requests hold is Valkey's business."""
+    version: int
+
+
+async def balances(session: AsyncSession, wallets: Iterable[str]) -> list[WalletBalance]:
+    """Balance and version of one and the same moment."""
+    rows = await session.execute(SELECT_BALANCES, {"ids": sorted(set(wallets))})
+    return [
+        WalletBalance(row.id, row.org, row.currency, int(row.balance_nanos), int(row.version)) for row in rows
+    ]
+
+
+def _lot(row: object) -> Lot:
+    fields = row._mapping  # type: ignore[attr-defined]  # noqa: SLF001 - SQLAlchemy's public name for it
+    return Lot(
+        id=fields["id"],
+        wallet=fields["wallet"],
+        kind=AccountKind(fields["kind"]),
+        currency=fields["currency"],
+        scope=fields["scope"],
+        priority=fields["priority"],
+        expires_at=fields["expires_at"],
+        opened_at=fields["opened_at"],
+        remaining_nanos=int(fields["remaining_nanos"]),
+        used_nanos=int(fields["used_nanos"]),
+        last_burnt=int(fields["last_burnt"]),
+    )
+
+
+INSERT_WALLET = text("INSERT INTO wallets (id, org, currency, created_at) VALUES (:id, :org, :currency, :at)")
+
+LOCK_WALLETS = text("SELECT id, currency FROM wallets WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
+
+# A lot that is used up and that no usage could go back to has nothing to say.
+SELECT_LOTS = text("""
+    SELECT id, wallet, kind, currency, scope, priority, expires_at, opened_at,
+           remaining_nanos, used_nanos, last_burnt
+    FROM credit_lots WHERE wallet = ANY(:ids) AND (remaining_nanos > 0 OR used_nanos > 0)
+""")
+
+SELECT_OVERDRAFTS = text("""
+    SELECT owner, amount_nanos FROM ledger_balances WHERE kind = 'overdraft' AND owner = ANY(:ids)
+""")
+
+INSERT_LOT = text("""
+    INSERT INTO credit_lots (id, wallet, kind, currency, granted_nanos, opened_at, expires_at, scope, priority)
+    VALUES (:id, :wallet, :kind, :currency, :granted_nanos, :opened_at, :expires_at, :scope, :priority)
+""")
+
+SELECT_BALANCES = text("""
+    SELECT w.id, w.org, w.currency, w.version,
+           coalesce((SELECT sum(l.remaining_nanos) FROM credit_lots l WHERE l.wallet = w.id), 0)
+           - coalesce((SELECT b.amount_nanos FROM ledger_balances b
+                       WHERE b.kind = 'overdraft' AND b.owner = w.id AND b.currency = w.currency), 0)
+           AS balance_nanos
+    FROM wallets w WHERE w.id = ANY(:ids) ORDER BY w.id
+""")

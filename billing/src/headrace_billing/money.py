@@ -1,0 +1,75 @@
+"""Amounts: integers of nano-units inside, decimal strings of major units outside, and no float anywhere.
+
+A nano-unit is 10⁻⁹ of the currency's major unit (dollar, yen), whatever the currency's minor unit is.
+"""
+
+import re
+from decimal import Decimal
+
+from babel.numbers import list_currencies
+
+from headrace_billing.errors import BillingError
+
+NANOS_PER_MAJOR = 1_000_000_000
+NANOS_PER_MICRO = 1_000
+PLACES_MAX = 9
+
+AMOUNT_MAX_MAJOR = 1_000_000_000
+"""Of one amount that a caller may name. Above all honest ones, and far below what a script can count."""
+
+MICROS_MAX = 2**53
+"""Valkey's scripts count in doubles, which are exact for integers below this."""
+
+PLAIN_DECIMAL = re.compile(r"\d{1,12}(\.\d{1,20})?")
+
+
+class AmountInvalid(BillingError):
+    """Not a positive plain decimal of the size and precision that the ledger keeps."""
+
+    code = "amount_invalid"
+
+
+class CurrencyUnknown(BillingError):
+    """Not an ISO 4217 code."""
+
+    code = "currency_unknown"
+
+    def __init__(self, currency: str) -> None:
+        super().__init__(f"{currency!r} is no ISO 4217 currency code.")
+
+
+def currency_of(code: str) -> str:
+    """`code` itself. Raises `CurrencyUnknown`."""
+    if code not in CURRENCIES:
+        raise CurrencyUnknown(code)
+    return code
+
+
+def nanos_of(amount: str) -> int:
+    """`"5.00"` → 5 000 000 000. Raises `AmountInvalid` rather than rounding."""
+    if not PLAIN_DECIMAL.fullmatch(amount):
+        raise AmountInvalid(f"{amount!r} is no plain decimal number such as 12.50.")
+    nanos = Decimal(amount) * NANOS_PER_MAJOR
+    if nanos != int(nanos):
+        raise AmountInvalid(f"{amount!r} has more than {PLACES_MAX} decimal places.")
+    if not 0 < nanos <= AMOUNT_MAX_MAJOR * NANOS_PER_MAJOR:
+        raise AmountInvalid(f"{amount!r} must be positive and at most {AMOUNT_MAX_MAJOR}.")
+    return int(nanos)
+
+
+def major(nanos: int) -> str:
+    """5 000 000 000 → `"5.00"`: exact, with at least two places and no more than needed."""
+    sign = "-" if nanos < 0 else ""
+    whole, fraction = divmod(abs(nanos), NANOS_PER_MAJOR)
+    places = f"{fraction:09d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole}.{places}"
+
+
+def micros_floor(nanos: int) -> int:
+    """Micro-units for Valkey: a balance is rounded down, so that nobody spends what is not there."""
+    micros = nanos // NANOS_PER_MICRO
+    assert abs(micros) < MICROS_MAX, f"{micros} micro-units can't be counted by a script"
+    return micros
+
+
+CURRENCIES = frozenset(list_currencies())
