@@ -1,0 +1,246 @@
+"""The scripts, typed: each method is one atomic call. Nothing here decides; scripts/*.lua do.
+
+A lost connection leaves open whether a script ran. That is safe for each of them: an admission nobody knows
+of is reaped with zero counts, and the others are idempotent by the request's id.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+import structlog
+
+from headrace_contracts import channels
+from headrace_gateway.errors import LimitsRebuilding, LimitsUnavailable, Overloaded
+from headrace_gateway.keys.directory import Versioned
+from headrace_gateway.limits.keys import SCRIPT_KEYS
+from headrace_gateway.limits.plan import CheckedLimit, refusal
+from headrace_gateway.valkey.connection import Valkey
+from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
+from headrace_gateway.valkey.scripts import Script
+
+# The rest is for what runs already: every admitted request must still be able to append its event.
+STREAM_ENTRIES_ADMITTING_MAX = channels.STREAM_ENTRIES_MAX * 8 // 10
+
+REAP_BATCH = 100  # a few milliseconds of Valkey's time at most
+# Gateways reap each second; five missed rounds mean that Valkey or all gateways were away.
+REAPER_QUIET_MS = 5000
+
+# Text only: Lua's cmsgpack does not know msgpack's `bin`.
+pack = msgspec.msgpack.Encoder().encode
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    id: str
+    time_us: int
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    hash_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A money limit has less room than the hold needs."""
+
+    limit: CheckedLimit
+    used: int
+    ceiling: int
+    room: int
+    """At admission what may be held; at an extension the whole hold that the lease may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A heartbeat's reply. `epoch` is empty while Valkey is cold."""
+
+    epoch: bytes
+    gone: list[str]
+    acknowledged: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a heartbeat says of one lease. `hold` may only shrink it; null leaves it."""
+
+    id: str
+    counts: bytes
+    cost: int
+    tokens: int
+    hold: int | None
+
+
+class Limiter:
+    def __init__(self, valkey: Valkey, *, gateway: str, lease_ttl_seconds: float) -> None:
+        self.valkey = valkey
+        self._gateway = gateway
+        self._ttl_ms = round(lease_ttl_seconds * 1000)
+        folder = files("headrace_gateway.limits") / "scripts"
+        prelude = (folder / "prelude.lua").read_text()
+
+        def script(name: str) -> Script:
+            return Script(f"{prelude}\n{(folder / name).read_text()}", keys=SCRIPT_KEYS)
+
+        self._admit = script("admit.lua")
+        self._extend = script("extend.lua")
+        self._settle = script("settle.lua")
+        self._heartbeat = script("heartbeat.lua")
+        self._register = script("register.lua")
+        self._reap = script("reap.lua")
+
+    async def admit(
+        self,
+        records: Sequence[Versioned[Any]],
+        limits: Sequence[CheckedLimit],
+        *,
+        hold: int,
+        fragment: bytes,
+        orphaned: Callable[[Admitted], None],
+    ) -> Admitted | Stale | Short:
+        """`orphaned` gets what was admitted after the caller was cancelled.
+
+        Raises what refuses the request for another reason than money; nothing is held then.
+        """
+        order = pack(
+            (
+                self._gateway,
+                self._ttl_ms,
+                _random_suffix(),
+                STREAM_ENTRIES_ADMITTING_MAX,
+                [(record.hash_key, record.version) for record in records],
+                hold,
+            )
+        )
+        packed_limits, send = pack(limits), self._admit.send
+        while True:
+            try:
+                asked = send(self.valkey, order, packed_limits, fragment)
+                reply = await asyncio.shield(asked)
+                break
+            except asyncio.CancelledError:
+                asked.add_done_callback(partial(_hand_over, orphaned=orphaned))
+                raise
+            except ValkeyError as error:
+                if isinstance(error, ValkeyRefused) and error.code == "NOSCRIPT":
+                    send = self._admit.send_whole
+                    continue
+                raise _unavailable(error) from error
+        if reply[0] == b"cold":
+            raise LimitsRebuilding("Limits are being rebuilt.")
+        return _verdict(reply, records, limits)
+
+    async def extend(
+        self, request_id: str, records: Sequence[Versioned[Any]], limits: Sequence[CheckedLimit], *, hold: int
+    ) -> bool | Stale | Short:
+        """False: the lease is gone. Raises `LimitsRebuilding` or `LimitsUnavailable`."""
+        versions = [(record.hash_key, record.version) for record in records]
+        reply = await self._ask(self._extend, request_id, pack((versions, hold)))
+        if reply[0] == b"extended":
+            return True
+        if reply[0] == b"gone":
+            return False
+        verdict = _verdict(reply, records, limits)
+        assert not isinstance(verdict, Admitted)
+        return verdict
+
+    def settle(
+        self, request_id: str, *, cost: int, tokens: int, event: bytes, whole: bool = False
+    ) -> asyncio.Future[Any]:
+        """1 if the lease still stood, else 0; the event is in the stream either way. For `Settler` alone."""
+        send = self._settle.send_whole if whole else self._settle.send
+        return send(self.valkey, request_id, cost, tokens, event)
+
+    async def heartbeat(self, renewals: Sequence[Renewal], journals: Sequence[str]) -> Pulse:
+        """Raises `ValkeyError`."""
+        leases = [
+            (
+                lease.id,
+                lease.counts.decode(),
+                lease.cost,
+                lease.tokens,
+                -1 if lease.hold is None else lease.hold,
+            )
+            for lease in renewals
+        ]
+        order = pack((self._gateway, self._ttl_ms, leases, journals))
+        epoch, gone, acknowledged = await self._heartbeat.run(self.valkey, order)
+        return Pulse(
+            epoch=epoch,
+            gone=[request_id.decode() for request_id in gone],
+            acknowledged=[int(sequence) for sequence in acknowledged],
+        )
+
+    async def register(
+        self, renewal: Renewal, limits: Sequence[CheckedLimit], *, hold: int, fragment: bytes
+    ) -> bytes:
+        """The epoch in which the lease stands again; empty while Valkey is cold. Raises `ValkeyError`."""
+        order = pack((self._gateway, self._ttl_ms, hold, renewal.cost, renewal.tokens))
+        reply = await self._register.run(
+            self.valkey, renewal.id, order, pack(limits), fragment, renewal.counts
+        )
+        epoch: bytes = reply[0]
+        return epoch
+
+    async def reap(self) -> list[str]:
+        """Takes the leases nobody renewed. Raises `ValkeyError`."""
+        taken = await self._reap.run(self.valkey, REAP_BATCH, REAPER_QUIET_MS, self._ttl_ms)
+        return [request_id.decode() for request_id in taken]
+
+    async def _ask(self, script: Script, *arguments: str | bytes | int) -> Any:
+        try:
+            reply = await script.run(self.valkey, *arguments)
+        except ValkeyError as error:
+            raise _unavailable(error) from error
+        if reply[0] == b"cold":
+            raise LimitsRebuilding("Limits are being rebuilt.")
+        return reply
+
+
+def _unavailable(error: ValkeyError) -> LimitsUnavailable:
+    if isinstance(error, ValkeyRefused):
+        log.error("script_refused", error=str(error))
+    return LimitsUnavailable("Limits can't be checked at the moment.")
+
+
+def _verdict(
+    reply: list[Any], records: Sequence[Versioned[Any]], limits: Sequence[CheckedLimit]
+) -> Admitted | Stale | Short:
+    word = reply[0]
+    if word == b"admitted":
+        return _admitted(reply)
+    if word == b"stale":
+        return Stale(records[reply[1] - 1].hash_key)
+    if word == b"overloaded":
+        raise Overloaded("Too many usage events wait to be billed.")
+    _, index, used, ceiling, last = reply
+    if word == b"short":
+        return Short(limit=limits[index - 1], used=used, ceiling=ceiling, room=last)
+    assert word == b"refused", word
+    limit = limits[index - 1]
+    wait = None if last < 0 else last / 1000
+    raise refusal(limit, used=used, ceiling=ceiling, weight=limit[3], retry_after_seconds=wait)
+
+
+def _hand_over(asked: asyncio.Future[Any], *, orphaned: Callable[[Admitted], None]) -> None:
+    if not asked.cancelled() and asked.exception() is None and asked.result()[0] == b"admitted":
+        orphaned(_admitted(asked.result()))
+
+
+def _admitted(reply: list[Any]) -> Admitted:
+    return Admitted(id=reply[1].decode(), time_us=int(reply[2]), epoch=reply[3])
+
+
+def _random_suffix() -> str:
+    """The 74 random bits of a UUIDv7 with its version and variant; the script sets the time before it."""
+    bits = int.from_bytes(os.urandom(10))
+    return f"7{bits >> 68:03x}-{0x8000 | bits >> 48 & 0x3FFF:04x}-{bits & 0xFFFFFFFFFFFF:012x}"

@@ -1,0 +1,290 @@
+"""Admission and the life of leases: `GatewayMeter` implements `call.Meter`.
+
+What must stay true: nothing is admitted without a slot in the in-flight table and space in the journal; a
+refusal gives both back and leaves nothing in Valkey; and what was admitted is settled, if not by its
+request then by recovery or the reaper.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from headrace_contracts.usage import Disposition, Ending
+from headrace_gateway.call import Call
+from headrace_gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    LimitsUnavailable,
+    ModelNotFound,
+    Overloaded,
+)
+from headrace_gateway.keys import authorisation
+from headrace_gateway.keys.directory import Directory, Standing, Versioned, key_of
+from headrace_gateway.limits import plan, pricing
+from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
+from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.metering.events import Fixed, fixed_fragment
+from headrace_gateway.metering.inflight import HEAD_BYTES_MAX, InflightTable
+from headrace_gateway.metering.journal import Journal
+from headrace_gateway.metering.lease import RunningLease, Terms
+from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.metering.settlement import Settler
+
+log = structlog.get_logger()
+
+# Rounds of one admission: records changed, or others took the money between two calls.
+ADMIT_ROUNDS_MAX = 6
+
+# Beside these go the id, the time and the prices: under 200 bytes.
+FIXED_BYTES_MAX = HEAD_BYTES_MAX - 256
+
+POLL_SECONDS = 0.05
+
+
+class GatewayMeter:
+    def __init__(
+        self,
+        settings: MeterSettings,
+        *,
+        directory: Directory,
+        limiter: Limiter,
+        settler: Settler,
+        table: InflightTable,
+        journal: Journal,
+    ) -> None:
+        self.settings = settings
+        self.limiter = limiter
+        self.settler = settler
+        self.table = table
+        self.journal = journal
+        self.running: dict[str, RunningLease] = {}
+        self.not_ready: str | None = "limits_unavailable"
+        """The code of what stands in the way of admission as of the last heartbeat; null when nothing does."""
+        self.closing = False
+        self._directory = directory
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def models(self, secret: str) -> list[str] | None:
+        key = key_of(secret)
+        standing = await self._directory.standing(key, None)
+        # No script compares versions here, so the records are read anew.
+        stale = [record.hash_key for record in standing.records]
+        standing = await self._directory.standing(key, None, stale=stale)
+        authorisation.check_key(standing.key.record, standing.project.record, now_us=_now_us())
+        allowed = authorisation.models_allowed(standing.key.record, standing.project.record)
+        return None if allowed is None else sorted(allowed)
+
+    async def admit(self, call: Call) -> RunningLease:
+        key = key_of(call.secret)
+        standing = await self._directory.standing(key, call.task)
+        try:
+            _check(standing, call)
+        except GatewayError:
+            # A cached record may be older than what allows the call.
+            stale = [record.hash_key for record in standing.records]
+            standing = await self._directory.standing(key, call.task, stale=stale)
+            _check(standing, call)
+        if not self.journal.reserve():
+            raise Overloaded("There is no space to record another request's usage.")
+        slot = self.table.take()
+        if slot is None:
+            self.journal.give_back()
+            raise Overloaded("This gateway runs as many requests as it can.")
+        try:
+            return await self._admit(call, key, standing, slot)
+        except BaseException:
+            # A cancelled one may be admitted all the same: `_orphaned` then takes space of its own.
+            self.table.give_back(slot)
+            self.journal.give_back()
+            raise
+
+    async def reauthorise(
+        self, records: Sequence[Versioned[Any]], stale: Stale
+    ) -> tuple[Versioned[Any], Versioned[Any]]:
+        """The present records of a running request, if its key may still run it."""
+        key = records[0].hash_key
+        standing = await self._directory.standing(key, None, stale=[stale.hash_key])
+        authorisation.check_key(standing.key.record, standing.project.record, now_us=_now_us())
+        return standing.key, standing.project
+
+    async def finish(
+        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: int
+    ) -> None:
+        """Journals a lease's final event, settles it, and waits for both, but not for long."""
+        self.running.pop(lease.id, None)
+        sequence, answered = self._record(lease, build, cost=cost, tokens=tokens)
+        waiting = [future for future in (answered, self.journal.durable(sequence)) if not future.done()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=self.settings.settle_wait_seconds)
+
+    async def close(self, deadline_seconds: float) -> bool:
+        """Waits until every lease is settled and billing has every event; False when the deadline came first.
+
+        Within `open_meter`, whose loops do the work.
+        """
+        self.closing = True
+        deadline = time.monotonic() + deadline_seconds
+        while True:
+            if not self.running and not self.settler.outstanding:
+                self.journal.mark()
+                if self.journal.acknowledged >= self.journal.last_sequence:
+                    return True
+            if time.monotonic() >= deadline:
+                log.warning(
+                    "drain_unfinished",
+                    running=len(self.running),
+                    unsettled=self.settler.outstanding,
+                    unacknowledged=self.journal.last_sequence - self.journal.acknowledged,
+                )
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _record(
+        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: int
+    ) -> tuple[int, asyncio.Future[None]]:
+        event = b""
+
+        def build_once(sequence: int) -> bytes:
+            nonlocal event
+            event = build(sequence)
+            return event
+
+        sequence = self.journal.append(build_once, lambda: self.table.give_back(lease.slot))
+        return sequence, self.settler.settle(lease.id, cost=cost, tokens=tokens, event=event)
+
+    async def _admit(self, call: Call, key: str, standing: Standing, slot: int) -> RunningLease:
+        deployment = call.deployment
+        context = deployment.context_tokens
+        # The engine refuses a longer prompt, so no more can be used than its context.
+        prompt_tokens_max = min(call.prompt_tokens_max, context)
+        wanted_each = min(context, call.output_tokens_max or context)
+        if call.streamed:
+            wanted_each = min(wanted_each, self.settings.slice_tokens)
+        granted_each = wanted_each
+
+        for _ in range(ADMIT_ROUNDS_MAX):
+            prices = standing.prices.record.models[deployment.model]
+            project = standing.project.record
+            task = None if standing.task is None else standing.task.record
+            disposition = authorisation.disposition(project, task)
+            limits = plan.limits_of(
+                standing.key.record,
+                project,
+                task,
+                disposition=disposition,
+                prompt_tokens_max=prompt_tokens_max,
+            )
+            fixed = _fixed(call, standing, disposition)
+            if len(fixed) > FIXED_BYTES_MAX:
+                raise InvalidRequest("The request's names and headers are too long together.")
+            input_value = prompt_tokens_max * prices.input_max
+            hold = pricing.micros(input_value + granted_each * call.choices * prices.output)
+
+            def orphaned(
+                admitted: Admitted,
+                prices: UnitPrices = prices,
+                limits: Sequence[plan.CheckedLimit] = limits,
+                fixed: bytes = fixed,
+            ) -> None:
+                terms = Terms(prices, limits, (), prompt_tokens_max, call.choices, None)
+                self._orphaned(admitted, terms, fixed)
+
+            verdict = await self.limiter.admit(
+                standing.records, limits, hold=hold, fragment=fixed, orphaned=orphaned
+            )
+            if isinstance(verdict, Stale):
+                standing = await self._directory.standing(key, call.task, stale=[verdict.hash_key])
+                _check(standing, call)
+            elif isinstance(verdict, Short):
+                granted_each = _payable_each(verdict, call, prices, input_value, granted_each)
+            else:
+                clamped = not call.streamed and granted_each < wanted_each
+                terms = Terms(
+                    prices=prices,
+                    limits=limits,
+                    records=(standing.key, standing.project),
+                    prompt_tokens_max=prompt_tokens_max,
+                    choices=call.choices,
+                    output_tokens_max=granted_each if clamped else call.output_tokens_max,
+                )
+                lease = RunningLease(
+                    self,
+                    verdict,
+                    terms,
+                    slot=slot,
+                    fixed=fixed,
+                    output_tokens_granted=granted_each * call.choices,
+                )
+                self.running[lease.id] = lease
+                return lease
+        raise LimitsUnavailable("The account's limits change faster than they can be checked.")
+
+    def _orphaned(self, admitted: Admitted, terms: Terms, fixed: bytes) -> None:
+        """Ends at once what was admitted for a client that had gone before the answer came."""
+        slot = self.table.take()
+        if slot is None or not self.journal.reserve():
+            if slot is not None:
+                self.table.give_back(slot)
+            return  # the reaper takes it
+        lease = RunningLease(self, admitted, terms, slot=slot, fixed=fixed, output_tokens_granted=0)
+        self.running[lease.id] = lease
+        task = asyncio.get_running_loop().create_task(lease.settle(Ending.CLIENT_GONE))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _check(standing: Standing, call: Call) -> None:
+    key, project = standing.key.record, standing.project.record
+    authorisation.check_key(key, project, now_us=_now_us())
+    deployment = call.deployment
+    names = (deployment.model, call.model_requested, *deployment.aliases)
+    authorisation.check_model(key, project, names=names, requested=call.model_requested)
+    if deployment.model not in standing.prices.record.models:
+        log.error("model_without_price", model=deployment.model, currency=project.currency)
+        raise ModelNotFound(call.model_requested)
+    if call.task is not None:
+        authorisation.check_task(None if standing.task is None else standing.task.record, project)
+
+
+def _payable_each(short: Short, call: Call, prices: UnitPrices, input_value: int, granted_each: int) -> int:
+    """The output a choice that the money can pay for, at least one token; else the refusal."""
+    payable = pricing.output_tokens_payable(prices, input_value=input_value, micros=short.room)
+    each = granted_each - 1 if payable is None else min(granted_each - 1, payable // call.choices)
+    if each < 1:
+        raise plan.refusal(
+            short.limit,
+            used=short.used,
+            ceiling=short.ceiling,
+            weight=pricing.micros(input_value + call.choices * prices.output),
+            retry_after_seconds=None,
+        )
+    return each
+
+
+def _fixed(call: Call, standing: Standing, disposition: Disposition) -> bytes:
+    project = standing.project.record
+    return fixed_fragment(
+        Fixed(
+            org=project.org,
+            project=project.id,
+            key=standing.key.record.id,
+            wallet=project.wallet,
+            currency=project.currency,
+            deployment=call.deployment.id,
+            model_requested=call.model_requested,
+            model_served=call.deployment.model,
+            dialect=call.dialect,
+            session=call.session,
+            task=call.task,
+            task_attempt=call.task_attempt,
+            price_book=standing.prices.record.price_book,
+            disposition=disposition,
+        )
+    )
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,129 @@
+"""The in-flight table: what this worker's running requests have used so far, where a SIGKILL can't take it.
+
+One memory-mapped file a process, `slots` fixed slots. What is stored is in the kernel's page cache at once,
+so the next start settles every request that this one left, to the token relayed. What must stay true: a
+process killed at any instruction leaves in each slot either its former value or its new one, whole. Hence
+two buffers a slot, the byte that tells which is valid is written last; and the byte that opens a slot after
+everything else in it. The checksums are for a machine that lost power, where pages may be torn.
+
+Slot: state u8 · valid buffer u8 · pad u16 · head length u32 · head checksum u32 · pad u32 · head ·
+buffer 0 · buffer 1; a buffer: length u32 · checksum u32 · first token µs u64 · attempts u32 · pad u32 · usage.
+"""
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+SLOTS = 1024  # requests at once; one worker's core relays far fewer streams
+SLOT_BYTES = 4096
+USAGE_BYTES_MAX = 768  # vLLM's usage with all details is about 250
+
+_SLOT = struct.Struct("<BBHIII")
+_BUFFER = struct.Struct("<IIQII")
+_BUFFER_BYTES = _BUFFER.size + USAGE_BYTES_MAX
+_BUFFERS_AT = SLOT_BYTES - 2 * _BUFFER_BYTES
+HEAD_BYTES_MAX = _BUFFERS_AT - _SLOT.size  # 2,448
+
+_MAGIC = struct.Struct("<8sII")
+_MAGIC_TEXT = b"HRINFLT1"
+_HEADER_BYTES = SLOT_BYTES  # keeps slots on page boundaries
+
+_FREE, _OPEN = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Inflight:
+    """One slot as it was found."""
+
+    slot: int
+    head: bytes
+    usage: bytes
+    first_token_at_us: int | None
+    attempts: int
+
+
+class InflightTable:
+    def __init__(self, path: Path, *, slots: int = SLOTS) -> None:
+        """Creates the file with all its space, so that a full disk shows here and not as a SIGBUS later."""
+        self.path = path
+        size = _HEADER_BYTES + slots * SLOT_BYTES
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            self._map = mmap.mmap(descriptor, size)
+        finally:
+            os.close(descriptor)
+        _MAGIC.pack_into(self._map, 0, _MAGIC_TEXT, slots, SLOT_BYTES)
+        self._free = list(range(slots - 1, -1, -1))
+        self._slots = slots
+
+    @property
+    def running(self) -> int:
+        return self._slots - len(self._free)
+
+    def take(self) -> int | None:
+        """A slot for a request about to be admitted; null when all run. It reads as free until `open`."""
+        return self._free.pop() if self._free else None
+
+    def give_back(self, slot: int) -> None:
+        """Clears the slot: its request has its event in the journal, or was never admitted."""
+        self._map[_at(slot)] = _FREE
+        self._free.append(slot)
+
+    def open(self, slot: int, head: bytes) -> None:
+        at = _at(slot)
+        assert len(head) <= HEAD_BYTES_MAX, len(head)
+        self._map[at + _SLOT.size : at + _SLOT.size + len(head)] = head
+        _BUFFER.pack_into(self._map, at + _BUFFERS_AT, 0, 0, 0, 0, 0)
+        _SLOT.pack_into(self._map, at, _FREE, 0, 0, len(head), crc32(head), 0)
+        self._map[at] = _OPEN
+
+    def note(self, slot: int, usage: bytes, *, first_token_at_us: int, attempts: int) -> None:
+        """Replaces the slot's counts. `usage` longer than `USAGE_BYTES_MAX` is the caller's to shorten."""
+        at = _at(slot)
+        flip = 1 - self._map[at + 1]
+        buffer = at + _BUFFERS_AT + flip * _BUFFER_BYTES
+        length = len(usage)
+        _BUFFER.pack_into(self._map, buffer, length, crc32(usage), first_token_at_us, attempts, 0)
+        self._map[buffer + _BUFFER.size : buffer + _BUFFER.size + length] = usage
+        self._map[at + 1] = flip
+
+    def close(self) -> None:
+        self._map.close()
+
+
+def read_table(path: Path) -> list[Inflight]:
+    """The open slots of a process that is gone."""
+    content = path.read_bytes()
+    if len(content) < _HEADER_BYTES:
+        return []  # killed while making it
+    magic, slots, slot_bytes = _MAGIC.unpack_from(content)
+    if magic != _MAGIC_TEXT or slot_bytes != SLOT_BYTES or len(content) < _HEADER_BYTES + slots * SLOT_BYTES:
+        return []
+    found = (_read_slot(content, slot) for slot in range(slots))
+    return [inflight for inflight in found if inflight is not None]
+
+
+def _read_slot(content: bytes, slot: int) -> Inflight | None:
+    at = _at(slot)
+    state, valid, _, head_length, head_crc, _ = _SLOT.unpack_from(content, at)
+    if state != _OPEN or head_length > HEAD_BYTES_MAX or valid > 1:
+        return None
+    head = content[at + _SLOT.size : at + _SLOT.size + head_length]
+    if crc32(head) != head_crc:
+        return None
+    # The other buffer holds the value before: older, never more than was relayed.
+    for flip in (valid, 1 - valid):
+        buffer = at + _BUFFERS_AT + flip * _BUFFER_BYTES
+        length, crc, first_token, attempts, _ = _BUFFER.unpack_from(content, buffer)
+        usage = content[buffer + _BUFFER.size : buffer + _BUFFER.size + length]
+        if length <= USAGE_BYTES_MAX and crc32(usage) == crc:
+            return Inflight(slot, head, usage, first_token or None, attempts)
+    return Inflight(slot, head, b"", None, 0)
+
+
+def _at(slot: int) -> int:
+    return _HEADER_BYTES + slot * SLOT_BYTES

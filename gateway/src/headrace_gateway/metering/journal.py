@@ -1,0 +1,289 @@
+"""The journal: the record of what this process's requests used, until billing has acknowledged it.
+
+`reserve` before a request is admitted, `append` when it ended, `durable` before the client may know. Appends
+of one loop tick are one write, and all writes waiting are one fdatasync, in a thread.
+
+What must stay true: sequences are contiguous from 1 and appear in the file in order; an append never finds
+the disk full, because it was reserved in space already allocated; and a segment goes only when every
+sequence in it is acknowledged.
+"""
+
+import asyncio
+import itertools
+import os
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from headrace_contracts import channels
+from headrace_gateway.metering import producers
+from headrace_gateway.metering.events import journal_fragment
+from headrace_gateway.metering.segments import EVENT_BYTES_MAX, HEADER, create_segment, encode_record
+
+log = structlog.get_logger()
+
+RECORD_BYTES_MAX = HEADER.size + EVENT_BYTES_MAX
+WRITE_RETRY_SECONDS = 0.5
+MARKS_MAX = 120  # one a heartbeat: two minutes of knowing what was appended when
+
+
+@dataclass(slots=True)
+class Segment:
+    path: Path
+    descriptor: int
+    used_bytes: int = 0
+    last_sequence: int = 0
+
+
+class Journal:
+    def __init__(self, claim: producers.Claim, *, segment_bytes: int, bytes_max: int) -> None:
+        """Blocks on the disk: call it off the loop or before the service opens. Needs two segments' space."""
+        assert segment_bytes >= 4 * RECORD_BYTES_MAX, segment_bytes
+        assert bytes_max >= 2 * segment_bytes, bytes_max
+        self.producer = claim.producer
+        self.boot = uuid.uuid4().hex
+        self.fragment = journal_fragment(self.producer, self.boot)
+        self.name = channels.journal(self.producer, self.boot)
+        self.last_sequence = 0
+        self.acknowledged = 0
+        self._folder = claim.folder
+        self._segment_bytes = segment_bytes
+        self._segments_max = bytes_max // segment_bytes
+        self._numbers = itertools.count(1)
+        self._reserved = 0
+        self._full: deque[Segment] = deque()
+        self._current = self._create()
+        self._spare: Segment | None = self._create()
+        self._spare_asked = False
+        self._unwritten: list[tuple[int, bytes, Callable[[], None]]] = []
+        self._failing = self._broken = False
+        self._marks: deque[tuple[float, int]] = deque(maxlen=MARKS_MAX)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Shared with the thread, under the condition's lock.
+        self._wake = threading.Condition()
+        self._written = 0
+        self._to_sync: list[int] = []
+        self._to_close: list[int] = []
+        self._spare_wanted = False
+        self._stopping = False
+        self._synced = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._thread = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    @property
+    def segments(self) -> list[Path]:
+        """Oldest first; the last one is being written."""
+        return [*(segment.path for segment in self._full), self._current.path]
+
+    def reserve(self) -> bool:
+        """Space for one event. False: nothing may be admitted."""
+        if self._failing or self._broken:
+            return False
+        # A segment's last bytes may be too few for the next record, so one record's room is never counted.
+        free = self._segment_bytes - self._current.used_bytes - RECORD_BYTES_MAX
+        if self._spare is not None:
+            free += self._segment_bytes - RECORD_BYTES_MAX
+        unwritten = len(self._unwritten)
+        if (self._reserved + unwritten + 1) * RECORD_BYTES_MAX > free:
+            self._want_spare()
+            return False
+        self._reserved += 1
+        return True
+
+    def give_back(self) -> None:
+        assert self._reserved > 0
+        self._reserved -= 1
+
+    def append(self, build: Callable[[int], bytes], written: Callable[[], None]) -> int:
+        """Appends the event that `build` makes for its sequence, using up one reservation.
+
+        `written` is called when the bytes are the kernel's: from then on a SIGKILL loses nothing.
+        """
+        self.give_back()
+        assert self._loop is not None
+        self.last_sequence = sequence = self.last_sequence + 1
+        if not self._unwritten:
+            self._loop.call_soon(self._write)
+        self._unwritten.append((sequence, encode_record(sequence, build(sequence)), written))
+        return sequence
+
+    def durable(self, sequence: int) -> asyncio.Future[None]:
+        """Done when the sequence is on the disk."""
+        assert self._loop is not None
+        future: asyncio.Future[None] = self._loop.create_future()
+        if sequence <= self._synced:
+            future.set_result(None)
+        else:
+            self._waiting.append((sequence, future))
+        return future
+
+    def mark(self) -> None:
+        """Remembers what was appended by now, for `overdue`."""
+        if not self._marks or self._marks[-1][1] < self.last_sequence:
+            self._marks.append((time.monotonic(), self.last_sequence))
+
+    def overdue(self, *, age_seconds: float) -> int:
+        """The highest sequence appended at least so long ago and not acknowledged; 0 for none."""
+        now, found = time.monotonic(), 0
+        for marked_at, sequence in self._marks:
+            if now - marked_at < age_seconds:
+                break
+            found = sequence
+        return found if found > self.acknowledged else 0
+
+    def acknowledge(self, sequence: int) -> None:
+        """Billing has every event up to this one. Lets segments go that hold no other."""
+        if sequence > self.last_sequence:
+            log.error("acknowledged_unknown_sequence", journal=self.name, sequence=sequence)
+            return
+        self.acknowledged = max(self.acknowledged, sequence)
+        while self._marks and self._marks[0][1] <= self.acknowledged:
+            self._marks.popleft()
+        while self._full and self._full[0].last_sequence <= self.acknowledged:
+            self._full.popleft().path.unlink(missing_ok=True)
+        self._want_spare()
+
+    def close(self) -> None:
+        """Everything appended is on the disk; removes what is acknowledged, leaves the rest to a successor."""
+        self._write()
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        os.close(self._current.descriptor)
+        if self._spare is not None:
+            os.close(self._spare.descriptor)
+            self._spare.path.unlink(missing_ok=True)
+        if self._current.last_sequence <= self.acknowledged:
+            self._current.path.unlink(missing_ok=True)
+
+    def _create(self) -> Segment:
+        path = producers.segment_path(self._folder, self.boot, next(self._numbers))
+        return Segment(path, create_segment(path, size_bytes=self._segment_bytes))
+
+    def _write(self) -> None:
+        """Writes what this tick appended, a segment's share at a time."""
+        batch, self._unwritten = self._unwritten, []
+        done = 0
+        try:
+            while done < len(batch):
+                room = self._segment_bytes - self._current.used_bytes
+                last = done
+                while last < len(batch) and len(batch[last][1]) <= room:
+                    room -= len(batch[last][1])
+                    last += 1
+                if last == done:
+                    self._rotate()
+                    continue
+                self._write_all(b"".join(record for _, record, _ in batch[done:last]))
+                self._current.last_sequence = batch[last - 1][0]
+                done = last
+        except OSError as error:
+            # The bytes stay in memory and their requests in the in-flight table; nothing new is admitted.
+            log.critical("journal_write_failed", journal=self.name, error=str(error))
+            self._failing = True
+            self._unwritten = batch[done:] + self._unwritten
+            assert self._loop is not None
+            self._loop.call_later(WRITE_RETRY_SECONDS, self._write)
+        else:
+            self._failing = False
+        for _, _, written in batch[:done]:
+            written()
+        if done:
+            with self._wake:
+                self._written = batch[done - 1][0]
+                if self._current.descriptor not in self._to_sync:
+                    self._to_sync.append(self._current.descriptor)
+                self._wake.notify()
+
+    def _write_all(self, content: bytes) -> None:
+        view, offset = memoryview(content), self._current.used_bytes
+        while view:
+            count = os.pwrite(self._current.descriptor, view, offset)
+            view, offset = view[count:], offset + count
+        self._current.used_bytes = offset
+
+    def _rotate(self) -> None:
+        # Every event was reserved in the current segment or the spare, so there is one; else it is made here.
+        full, self._current = self._current, self._spare or self._create()
+        self._spare = None
+        self._full.append(full)
+        with self._wake:
+            if full.descriptor not in self._to_sync:
+                self._to_sync.append(full.descriptor)
+            self._to_close.append(full.descriptor)
+        self._want_spare()
+
+    def _want_spare(self) -> None:
+        if self._spare is None and not self._spare_asked and len(self._full) + 1 < self._segments_max:
+            self._spare_asked = True
+            with self._wake:
+                self._spare_wanted = True
+                self._wake.notify()
+
+    # In the thread.
+
+    def _sync_forever(self) -> None:
+        assert self._loop is not None
+        while True:
+            with self._wake:
+                while not (self._to_sync or self._spare_wanted or self._stopping):
+                    self._wake.wait()
+                written, descriptors, closing = self._written, self._to_sync, self._to_close
+                self._to_sync, self._to_close = [], []
+                spare_wanted, self._spare_wanted = self._spare_wanted, False
+                stopping = self._stopping
+            try:
+                for descriptor in descriptors:
+                    os.fdatasync(descriptor)
+            except OSError as error:
+                # What was written may be gone from the cache as well as from the disk; the stream has it.
+                log.critical("journal_sync_failed", journal=self.name, error=str(error))
+                self._tell(self._on_sync_failed)
+            else:
+                self._tell(self._on_synced, written)
+            for descriptor in closing:
+                os.close(descriptor)
+            if stopping:
+                return
+            if spare_wanted:
+                try:
+                    spare = self._create()
+                except OSError as error:
+                    log.warning("journal_space_short", journal=self.name, error=str(error))
+                    self._tell(self._on_spare, None)
+                else:
+                    self._tell(self._on_spare, spare)
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            log.warning("journal_outlived_its_loop", journal=self.name)
+
+    def _on_spare(self, spare: Segment | None) -> None:
+        self._spare_asked = False
+        self._spare = spare
+
+    def _on_sync_failed(self) -> None:
+        # A later fdatasync may succeed without those pages, so only a new boot may be trusted again.
+        self._broken = True
+
+    def _on_synced(self, sequence: int) -> None:
+        self._synced = max(self._synced, sequence)
+        while self._waiting and self._waiting[0][0] <= self._synced:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)

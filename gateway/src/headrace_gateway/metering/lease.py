@@ -1,0 +1,284 @@
+"""One admitted request: what it may still use, what it used so far, and its one settlement."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from headrace_contracts.usage import Ending, TokenCounts, attempt_id
+from headrace_gateway.errors import (
+    KeyExpired,
+    KeyRevoked,
+    LimitsRebuilding,
+    LimitsUnavailable,
+    Unauthenticated,
+)
+from headrace_gateway.keys.directory import Versioned
+from headrace_gateway.limits import pricing
+from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
+from headrace_gateway.limits.plan import CheckedLimit
+from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.metering.counts import NONE, read_counts
+from headrace_gateway.metering.events import counts_fragment, final_event, identity_fragment
+from headrace_gateway.metering.inflight import USAGE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from headrace_gateway.metering.admission import GatewayMeter
+
+log = structlog.get_logger()
+
+# Rounds of one extension: the records changed, or others took the money between two calls.
+EXTEND_ROUNDS_MAX = 4
+
+_encode_head = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).decode
+_encode_usage = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under what a request was admitted."""
+
+    prices: UnitPrices
+    limits: Sequence[CheckedLimit]
+    records: Sequence[Versioned[Any]]
+    """Those whose change may end it: its key and its project."""
+    prompt_tokens_max: int
+    choices: int
+    output_tokens_max: int | None
+    """A choice."""
+
+
+class RunningLease:
+    """Implements `call.Lease`."""
+
+    def __init__(
+        self,
+        meter: "GatewayMeter",
+        admitted: Admitted,
+        terms: Terms,
+        *,
+        slot: int,
+        fixed: bytes,
+        output_tokens_granted: int,
+    ) -> None:
+        self.id = admitted.id
+        self.output_tokens_max = terms.output_tokens_max
+        self.output_tokens_granted = output_tokens_granted
+        self.revoked = asyncio.Event()
+        self.epoch = admitted.epoch
+        """Of Valkey's, in which the lease stands; empty when it has to be registered again."""
+        self.identity = identity_fragment(admitted.id, admitted.time_us, fixed)
+        self.limits = terms.limits
+        self.slot = slot
+        self._meter = meter
+        self._terms = terms
+        self._records = terms.records
+        self._admitted_at_us = admitted.time_us
+        self._started_ns = time.monotonic_ns()
+        self._first_token_at_us = 0
+        self._attempts = 0
+        self._usage = b""
+        self._counted: tuple[bytes, TokenCounts | None] = (b"", None)
+        self._trusted_tokens = 0
+        self._extending = False
+        self._settled = False
+        meter.table.open(slot, encode_head(self.identity, terms.prices))
+
+    def attempt(self) -> str:
+        assert not self._settled, self.id
+        self._attempts += 1
+        self._note()
+        return attempt_id(self.id, self._attempts)
+
+    def relayed(self, usage: bytes, *, output_tokens: int, first: bool = False) -> None:  # noqa: ARG002 - see call.py
+        if self._settled:
+            return  # the slot is another request's now
+        if first and not self._first_token_at_us:
+            self._first_token_at_us = self._now_us()
+        self._usage = usage
+        self._note()
+
+    async def extend(self, *, output_tokens: int) -> bool:
+        if output_tokens <= self.output_tokens_granted:
+            return True
+        if self.revoked.is_set() or self._settled:
+            return False
+        self._extending = True
+        try:
+            return await self._extend(output_tokens)
+        finally:
+            self._extending = False
+
+    async def settle(self, ending: Ending, *, usage: bytes | None = None) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        if usage is not None and read_counts(usage) is not None:
+            self._usage = usage
+        elif usage is not None:
+            log.error("engine_usage_invalid", request=self.id)
+        counted = self._count()
+        if counted is None and self._usage:
+            log.error("engine_usage_invalid", request=self.id)
+        tokens = counted or NONE
+        finished_at_us = self._now_us()
+        fragment = self._counts_fragment()
+
+        def build(sequence: int) -> bytes:
+            return final_event(
+                identity=self.identity,
+                counts=fragment,
+                journal=self._meter.journal.fragment,
+                sequence=sequence,
+                finished_at_us=finished_at_us,
+                ending=ending,
+            )
+
+        cost = pricing.cost_micros(self._terms.prices, tokens)
+        await self._meter.finish(self, build, cost=cost, tokens=tokens.total)
+
+    def renewal(self) -> Renewal:
+        """What the heartbeat says of it."""
+        counted = self._count()
+        tokens = counted or NONE
+        # While an extension is under way its outcome is unknown, and a hold must not fall below it.
+        shrinks = counted is not None and not self._extending
+        return Renewal(
+            id=self.id,
+            counts=self._counts_fragment(),
+            cost=pricing.cost_micros(self._terms.prices, tokens),
+            tokens=tokens.total,
+            hold=self.hold() if shrinks else None,
+        )
+
+    def hold(self) -> int:
+        """What the tokens granted so far cost at most."""
+        return self._hold_for(self.output_tokens_granted)
+
+    async def _extend(self, output_tokens: int) -> bool:
+        terms, limiter = self._terms, self._meter.limiter
+        goal = max(
+            output_tokens, self.output_tokens_granted + self._meter.settings.slice_tokens * terms.choices
+        )
+        if terms.output_tokens_max is not None:
+            goal = max(output_tokens, min(goal, terms.output_tokens_max * terms.choices))
+        for _ in range(EXTEND_ROUNDS_MAX):
+            try:
+                verdict = await limiter.extend(self.id, self._records, self.limits, hold=self._hold_for(goal))
+            except (LimitsRebuilding, LimitsUnavailable):
+                return self._grant_on_trust(goal)
+            if isinstance(verdict, Stale):
+                if not await self._still_authorised(verdict):
+                    return False
+            elif isinstance(verdict, Short):
+                payable = pricing.output_tokens_payable(
+                    terms.prices, input_value=self._input_value(), micros=verdict.room
+                )
+                if payable is not None and payable < output_tokens:
+                    return False
+                goal = goal if payable is None else min(goal, payable)
+            elif verdict:
+                self.output_tokens_granted = goal
+                return True
+            else:
+                # Reaped, or Valkey lost everything: the next heartbeat finds out which.
+                return self._grant_on_trust(goal)
+        return False
+
+    def _grant_on_trust(self, goal: int) -> bool:
+        trusted = self._trusted_tokens + goal - self.output_tokens_granted
+        if trusted > self._meter.settings.trust_tokens:
+            return False
+        self._trusted_tokens = trusted
+        self.output_tokens_granted = goal
+        return True
+
+    async def _still_authorised(self, stale: Stale) -> bool:
+        try:
+            self._records = await self._meter.reauthorise(self._records, stale)
+        except (KeyRevoked, KeyExpired, Unauthenticated):
+            self.revoked.set()
+            return False
+        except (LimitsRebuilding, LimitsUnavailable):
+            return True  # the next round is granted on trust, or refused
+        return True
+
+    def _hold_for(self, output_tokens: int) -> int:
+        return pricing.micros(self._input_value() + output_tokens * self._terms.prices.output)
+
+    def _input_value(self) -> int:
+        counted = self._count()
+        if counted is None:
+            return self._terms.prompt_tokens_max * self._terms.prices.input_max
+        return pricing.input_value(self._terms.prices, counted)
+
+    def _count(self) -> TokenCounts | None:
+        """The newest usage, parsed only when somebody asks."""
+        if self._counted[0] is not self._usage:
+            self._counted = (self._usage, read_counts(self._usage))
+        return self._counted[1]
+
+    def _counts_fragment(self) -> bytes:
+        counted = self._count()
+        return fragment_of(
+            self._usage, counted, first_token_at_us=self._first_token_at_us or None, attempts=self._attempts
+        )
+
+    def _note(self) -> None:
+        usage = self._usage
+        if len(usage) > USAGE_BYTES_MAX:
+            usage = _shortened(self._count())
+        self._meter.table.note(
+            self.slot, usage, first_token_at_us=self._first_token_at_us, attempts=self._attempts
+        )
+
+    def _now_us(self) -> int:
+        """Valkey's time at admission and our clock's distance from it: no two machines' clocks are compared."""
+        return self._admitted_at_us + (time.monotonic_ns() - self._started_ns) // 1000
+
+
+def encode_head(identity: bytes, prices: UnitPrices) -> bytes:
+    """What a successor needs to settle the request."""
+    units = (prices.input_uncached, prices.cache_read, prices.cache_write, prices.output)
+    return _encode_head((identity, units))
+
+
+def decode_head(head: bytes) -> tuple[bytes, UnitPrices]:
+    identity, units = _decode_head(head)
+    return identity, UnitPrices(*units)
+
+
+def fragment_of(
+    usage: bytes, counted: TokenCounts | None, *, first_token_at_us: int | None, attempts: int
+) -> bytes:
+    if counted is None:
+        engine_usage = None
+    elif len(usage) > USAGE_BYTES_MAX or not usage.isascii():
+        engine_usage = _shortened(counted)  # what stands in an event must be sure to be JSON
+    else:
+        engine_usage = usage
+    return counts_fragment(
+        attempts=attempts,
+        first_token_at_us=first_token_at_us,
+        tokens=counted or NONE,
+        engine_usage=engine_usage,
+    )
+
+
+def _shortened(counted: TokenCounts | None) -> bytes:
+    """The parts of a usage object that count, for an engine that says a great deal more."""
+    if counted is None:
+        return b""
+    return _encode_usage(
+        {
+            "prompt_tokens": counted.input,
+            "completion_tokens": counted.output,
+            "prompt_tokens_details": {"cached_tokens": counted.cache_read},
+            "completion_tokens_details": {"reasoning_tokens": counted.reasoning},
+        }
+    )

@@ -1,0 +1,132 @@
+"""Metering's composition: `open_meter` is all that the gateway's application calls."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import structlog
+
+from headrace_contracts import channels
+from headrace_gateway.keys.directory import Directory
+from headrace_gateway.limits.limiter import Limiter
+from headrace_gateway.metering import producers
+from headrace_gateway.metering.admission import GatewayMeter
+from headrace_gateway.metering.heartbeat import beat
+from headrace_gateway.metering.inflight import InflightTable
+from headrace_gateway.metering.journal import Journal
+from headrace_gateway.metering.recovery import Recovery
+from headrace_gateway.metering.resend import Resender
+from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.metering.settlement import Settler
+from headrace_gateway.valkey.connection import Valkey
+from headrace_gateway.valkey.errors import ValkeyError
+
+log = structlog.get_logger()
+
+__all__ = ["GatewayMeter", "MeterSettings", "open_meter"]
+
+# A start waits so long for its predecessor's requests to be settled; then it serves, and goes on settling.
+RECOVERY_WAIT_SECONDS = 5.0
+RECOVERY_PERIOD_SECONDS = 5.0
+RESEND_PERIOD_SECONDS = 1.0
+
+
+@contextlib.asynccontextmanager
+async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
+    """A worker process's meter. Leaving abandons what still runs to recovery: call `meter.close` first."""
+    async with contextlib.AsyncExitStack() as stack:
+        claim = await asyncio.to_thread(producers.claim_own, settings.state_dir, settings.name)
+        stack.callback(claim.release)
+
+        journal = await asyncio.to_thread(
+            Journal, claim, segment_bytes=settings.segment_bytes, bytes_max=settings.journal_bytes_max
+        )
+        table = InflightTable(producers.table_path(claim.folder, journal.boot), slots=settings.inflight_slots)
+        stack.callback(_close_table, table)
+        journal.start()
+        stack.callback(journal.close)
+
+        valkey = Valkey(settings.valkey_url, timeout_seconds=settings.valkey_timeout_seconds)
+        await valkey.start()
+        stack.push_async_callback(valkey.close)
+
+        limiter = Limiter(valkey, gateway=claim.producer, lease_ttl_seconds=settings.lease_ttl_seconds)
+        settler = Settler(limiter)
+        meter = GatewayMeter(
+            settings,
+            directory=Directory(valkey),
+            limiter=limiter,
+            settler=settler,
+            table=table,
+            journal=journal,
+        )
+        recovery = Recovery(claim, settings.state_dir, journal=journal, settler=settler)
+        stack.callback(recovery.release, everything=True)
+        resender = Resender(
+            billing_url=settings.billing_url,
+            ingest_token=settings.ingest_token,
+            age_seconds=settings.resend_after_seconds,
+        )
+
+        async def heartbeat() -> None:
+            await beat(meter, recovery.dead)
+
+        async def reap() -> None:
+            taken = await limiter.reap()
+            if taken:
+                log.warning("leases_reaped", requests=taken)
+
+        async def resend() -> None:
+            # A cold Valkey waits for the journals before it opens.
+            everything = meter.not_ready == "limits_rebuilding" or meter.closing
+            await resender.round([journal, *recovery.dead], everything=everything)
+
+        recovered = asyncio.Event()
+
+        async def recover() -> None:
+            await recovery.run()
+            recovered.set()
+
+        for name, period_seconds, step in (
+            ("heartbeat", settings.heartbeat_seconds, heartbeat),
+            ("reaper", settings.heartbeat_seconds, reap),
+            ("resend", RESEND_PERIOD_SECONDS, resend),
+            ("recovery", RECOVERY_PERIOD_SECONDS, recover),
+        ):
+            task = asyncio.create_task(_forever(name, period_seconds, step), name=name)
+            stack.push_async_callback(_cancel, task)
+        task = asyncio.create_task(settler.retry_forever(), name="settler")
+        stack.push_async_callback(_cancel, task)
+
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(recovered.wait(), RECOVERY_WAIT_SECONDS)
+        yield meter
+
+        with contextlib.suppress(ValkeyError):
+            await valkey.call("ZREM", channels.GATEWAYS, claim.producer)
+
+
+async def _forever(name: str, period_seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await step()
+        except ValkeyError as error:
+            log.warning("round_failed", loop=name, error=str(error))
+        except Exception:
+            # A round that fails must not end the rounds: leases would lapse and journals pile up.
+            log.exception("round_broke", loop=name)
+        await asyncio.sleep(period_seconds)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _close_table(table: InflightTable) -> None:
+    """Left for recovery if requests still stand in it."""
+    running = table.running
+    table.close()
+    if not running:
+        table.path.unlink(missing_ok=True)

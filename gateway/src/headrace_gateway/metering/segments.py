@@ -1,0 +1,69 @@
+"""The journal's file format: records one after another in files whose space was allocated beforehand.
+
+A record is length u32 · checksum u32 (of sequence and event) · sequence u64 · event. Zeros follow the last
+one. Reading ends at the first record that is not whole: a torn tail is cut, never guessed at.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+HEADER = struct.Struct("<IIQ")
+_SEQUENCE = struct.Struct("<Q")
+
+# An event has bounded parts: identity (2.4 KiB), counts and the engine's usage (under 1 KiB).
+EVENT_BYTES_MAX = 8192 - HEADER.size
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    sequence: int
+    event: bytes
+    end: int
+    """Where the next record begins."""
+
+
+def encode_record(sequence: int, event: bytes) -> bytes:
+    assert 0 < len(event) <= EVENT_BYTES_MAX, len(event)
+    checksum = crc32(event, crc32(_SEQUENCE.pack(sequence)))
+    return HEADER.pack(len(event), checksum, sequence) + event
+
+
+def read_records(path: Path, *, start: int = 0) -> Iterator[Record]:
+    """The whole records from an offset on; nothing if the file is gone."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            offset = start
+            while len(header := file.read(HEADER.size)) == HEADER.size:
+                length, checksum, sequence = HEADER.unpack(header)
+                if not 0 < length <= EVENT_BYTES_MAX:
+                    return
+                event = file.read(length)
+                if len(event) < length or crc32(event, crc32(_SEQUENCE.pack(sequence))) != checksum:
+                    return
+                offset += HEADER.size + length
+                yield Record(sequence, event, offset)
+    except FileNotFoundError:
+        return
+
+
+def create_segment(path: Path, *, size_bytes: int) -> int:
+    """A new segment's descriptor, its space allocated: a write within it can't find the disk full."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+        os.fsync(descriptor)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        raise
+    return descriptor

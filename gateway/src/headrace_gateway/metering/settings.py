@@ -1,0 +1,39 @@
+"""What metering can be told, each with its unit and the reason for its default."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeterSettings:
+    name: str
+    """The gateway's (a pod's) name; its workers are the producers `<name>-<n>`."""
+    state_dir: Path
+    """Journals and in-flight tables. Must outlive the process, and be of one gateway alone."""
+    valkey_url: str
+    billing_url: str
+    ingest_token: str
+
+    valkey_timeout_seconds: float = 2.0
+    """A script takes well under a millisecond; longer is an outage, and the client should hear of it."""
+    lease_ttl_seconds: float = 5.0
+    """Four heartbeats may be missed before a gateway counts as lost."""
+    heartbeat_seconds: float = 1.0
+    """Bounds what an estimate can miss of a lost gateway's streams."""
+    slice_tokens: int = 256
+    """Output that one hold covers: a few seconds of a stream, so that little money is pinned and calls are rare."""
+    trust_tokens: int = 4096
+    """What a running stream may generate unheld while Valkey is away: half a minute of a fast one."""
+    settle_wait_seconds: float = 0.25
+    """How long a client waits for its settlement before that is finished behind it."""
+    inflight_slots: int = 1024
+    """Requests at once in one worker; one core relays far fewer streams."""
+    segment_bytes: int = 16 * 2**20
+    """Space allocated at a time; also how much must be acknowledged before any is freed."""
+    journal_bytes_max: int = 256 * 2**20
+    """Some 300,000 events: how long billing may be away under load before requests are refused."""
+    resend_after_seconds: float = 10.0
+    """Unacknowledged for so long means that the stream lost it."""
+
+    def __repr__(self) -> str:
+        return f"MeterSettings(name={self.name!r}, state_dir={str(self.state_dir)!r})"  # never token or URLs

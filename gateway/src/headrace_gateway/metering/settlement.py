@@ -1,0 +1,89 @@
+"""Settlements on their way to Valkey: sent at once, and again behind the request until Valkey has answered.
+
+Nothing depends on them alone. The journal has the event, and a lease that is never settled is reaped; so
+when more wait than `UNSETTLED_MAX`, the oldest may be given up.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import structlog
+
+from headrace_gateway.limits.limiter import Limiter
+from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
+
+log = structlog.get_logger()
+
+UNSETTLED_MAX = 10_000  # some 1 KiB each
+RETRY_SECONDS = 0.25
+RETRY_BATCH = 500
+
+
+@dataclass(slots=True)
+class Settlement:
+    id: str
+    cost: int
+    tokens: int
+    event: bytes
+    answered: asyncio.Future[None] = field(repr=False)
+
+
+class Settler:
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._waiting: deque[Settlement] = deque()
+        self._asked = 0
+
+    @property
+    def outstanding(self) -> int:
+        return self._asked + len(self._waiting)
+
+    def settle(self, request_id: str, *, cost: int, tokens: int, event: bytes) -> asyncio.Future[None]:
+        """Done when Valkey has answered, however long that takes."""
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._send(Settlement(request_id, cost, tokens, event, answered))
+        return answered
+
+    async def retry_forever(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            for _ in range(min(len(self._waiting), RETRY_BATCH)):
+                self._send(self._waiting.popleft())
+
+    def _send(self, settlement: Settlement, *, whole: bool = False) -> None:
+        try:
+            asked = self._limiter.settle(
+                settlement.id,
+                cost=settlement.cost,
+                tokens=settlement.tokens,
+                event=settlement.event,
+                whole=whole,
+            )
+        except ValkeyError:
+            self._later(settlement)
+            return
+        self._asked += 1
+        asked.add_done_callback(partial(self._on_answer, settlement))
+
+    def _on_answer(self, settlement: Settlement, asked: asyncio.Future[Any]) -> None:
+        self._asked -= 1
+        error = asked.exception()
+        if error is None:
+            if not settlement.answered.done():
+                settlement.answered.set_result(None)
+        elif isinstance(error, ValkeyRefused) and error.code == "NOSCRIPT":
+            self._send(settlement, whole=True)
+        else:
+            log.warning("settlement_retried", request=settlement.id, error=str(error))
+            self._later(settlement)
+
+    def _later(self, settlement: Settlement) -> None:
+        if len(self._waiting) >= UNSETTLED_MAX:
+            given_up = self._waiting.popleft()
+            log.error("settlement_given_up", request=given_up.id)
+            if not given_up.answered.done():
+                given_up.answered.set_result(None)
+        self._waiting.append(settlement)
