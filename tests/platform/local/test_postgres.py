@@ -18,7 +18,7 @@ from tests.support.processes import end
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[Path]:
+def closed_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder that its owner alone may enter, in which Postgres has to live."""
     folder = tmp_path / "state"
     folder.mkdir(mode=0o700)
@@ -28,8 +28,8 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(state: Path, unused_port: Callable[[], int]) -> Postgres:
-    return Postgres(folder=state / "postgres", port=unused_port(), password="correct-horse")
+def server(closed_folder: Path, unused_port: Callable[[], int]) -> Postgres:
+    return Postgres(folder=closed_folder / "postgres", port=unused_port(), password="correct-horse")
 
 
 def test_confirmed_rows_survive_a_kill_of_the_server(server: Postgres, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def tail(file: Path, lines_max: int) -> list[str]:
         size = reading.seek(0, 2)
         reading.seek(max(0, size - TAIL_BYTES_MAX))
         text = reading.read().decode(errors="replace")
-    return [readable(line) for line in text.splitlines()[-lines_max:]]
+    return [readable(line) for line in text.splitlines()[-lines_max:]] if lines_max else []
 
 
 def follow(files: dict[str, Path], *, stop: Callable[[], bool] = lambda: False) -> Iterator[tuple[str, str]]:

@@ -73,7 +73,11 @@ class Starting:
             name = launch.program.name
             followers = [other for other in self.launches.values() if name in other.program.after]
             # What is done once is done for those that come after it, and they have it already.
-            if launch.program.once and all(other.phase is Phase.STARTING for other in followers):
+            if (
+                launch.program.once
+                and followers
+                and all(other.phase is Phase.STARTING for other in followers)
+            ):
                 launch.phase = Phase.RUNNING
 
     def _advance(self, launch: Launch) -> None:

@@ -17,15 +17,16 @@ from pathlib import Path
 
 from headrace_platform.local.problems import StackProblem
 
-# The ids that every Linux reserves for "nobody in particular"; they need no entry in /etc/passwd.
+# The ids that Linux reserves for "nobody in particular"; initdb asks for the name, and every system has it.
 NOBODY = 65534
 
 _DAC_OVERRIDE = 1
 _DAC_READ_SEARCH = 2
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
+_SECBIT_NO_SETUID_FIXUP = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -46,7 +47,8 @@ class Nobody:
     def become(self) -> None:
         """Runs in the child, between fork and exec."""
         if self.capability is not None:
-            _check(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "keep capabilities")
+            # A change of user leaves capabilities alone, and access(2) counts them, which initdb asks.
+            _check(_libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0), "keep capabilities")
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
