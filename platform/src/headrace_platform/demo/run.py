@@ -41,8 +41,11 @@ class Stack(Protocol):
     def kill_gateway(self) -> None:
         """SIGKILL to every process of the gateway, at once."""
 
-    def start(self) -> None:
-        """Starts whatever is not running, and returns when it is healthy."""
+    def start(self) -> Endpoints:
+        """Starts whatever is not running, and returns when all is healthy."""
+
+    def keep_api_key(self, secret: str) -> None:
+        """Notes the key in `endpoints.json`."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class Demo:
     say: Callable[[str], None]
     result: DemoResult = field(default_factory=DemoResult)
     claims: Claims = field(default_factory=Claims)
+    api_key: str | None = None
 
     def run(self) -> DemoResult:
         """Raises `ClaimFailed` or `BillingRefused` when something does not hold; `result` has what came before."""
@@ -58,6 +62,8 @@ class Demo:
         with Billing(endpoints.billing_url, endpoints.admin_token) as seller:
             with self.phase("accounts"):
                 parties = open_accounts(seller, endpoints.model)
+                self.api_key = parties.secret
+                self.stack.keep_api_key(parties.secret)
             customer = Customer(endpoints.gateway_url, parties.secret, endpoints.model)
             with self.phase("requests"):
                 self.make_requests(

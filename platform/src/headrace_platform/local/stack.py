@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import structs
+
 from headrace_contracts.deployments import encode_table
 from headrace_contracts.endpoints import Endpoints
 from headrace_platform.local import disk, processes
@@ -91,6 +93,10 @@ class Stack:
 
     def kill_gateway(self) -> None:
         self.kill("gateway")
+
+    def keep_api_key(self, secret: str) -> None:
+        """Notes an API key in `endpoints.json`, for programs that want one."""
+        self._state.keep_endpoints(structs.replace(self.endpoints(), api_key=secret))
 
     def endpoints(self) -> Endpoints:
         endpoints = self._state.endpoints()

@@ -1,0 +1,8 @@
+"""The command `headrace`, put together: each room brings its own subcommands."""
+
+from headrace_platform.demo.command import demo
+from headrace_platform.local.cli import app
+
+app.command()(demo)
+
+__all__ = ["app"]
