@@ -32,8 +32,8 @@ def settings(valkey_url: str, tmp_path: Path) -> MeterSettings:
         valkey_url=valkey_url,
         billing_url="http://127.0.0.1:9",  # discard: nobody answers
         ingest_token=INGEST_TOKEN,
-        segment_bytes=256 * 1024,
-        journal_bytes_max=4 * 256 * 1024,
+        segment_bytes=512 * 1024,
+        journal_bytes_max=4 * 512 * 1024,
         heartbeat_seconds=0.1,
         inflight_slots=64,
     )

@@ -69,6 +69,7 @@ def refusal(
     limit: CheckedLimit, *, used: int, ceiling: int, weight: int, retry_after_seconds: float | None
 ) -> LimitReached:
     kind, counter = limit[0], limit[1]
+    error: type[LimitReached]
     if kind == WALLET:
         error, scope = InsufficientBalance, f"wallet {counter.removeprefix(channels.wallet(''))}"
     else:

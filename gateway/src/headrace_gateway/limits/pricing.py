@@ -11,7 +11,7 @@ from headrace_contracts.access import ModelPrice
 from headrace_contracts.usage import TokenCounts
 
 PLACES_MAX = 12
-SCALE = 10**PLACES_MAX
+SCALE: int = 10**PLACES_MAX
 
 # Above it a Lua number is no longer exact. Nine billion of a currency: an amount beyond is our mistake.
 MICROS_MAX = 2**53 - 1

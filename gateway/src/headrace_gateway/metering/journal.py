@@ -24,11 +24,10 @@ import structlog
 from headrace_contracts import channels
 from headrace_gateway.metering import producers
 from headrace_gateway.metering.events import journal_fragment
-from headrace_gateway.metering.segments import EVENT_BYTES_MAX, HEADER, create_segment, encode_record
+from headrace_gateway.metering.segments import RECORD_BYTES_MAX, create_segment, encode_record
 
 log = structlog.get_logger()
 
-RECORD_BYTES_MAX = HEADER.size + EVENT_BYTES_MAX
 WRITE_RETRY_SECONDS = 0.5
 MARKS_MAX = 120  # one a heartbeat: two minutes of knowing what was appended when
 

@@ -15,7 +15,8 @@ HEADER = struct.Struct("<IIQ")
 _SEQUENCE = struct.Struct("<Q")
 
 # An event has bounded parts: identity (2.4 KiB), counts and the engine's usage (under 1 KiB).
-EVENT_BYTES_MAX = 8192 - HEADER.size
+RECORD_BYTES_MAX = 8192
+EVENT_BYTES_MAX = RECORD_BYTES_MAX - HEADER.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace_gateway.metering.segments import RECORD_BYTES_MAX
+
+# The journal remembers for two minutes when what was appended (`journal.MARKS_MAX`).
+RESEND_AFTER_SECONDS_MAX = 60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeterSettings:
@@ -34,6 +39,19 @@ class MeterSettings:
     """Some 300,000 events: how long billing may be away under load before requests are refused."""
     resend_after_seconds: float = 10.0
     """Unacknowledged for so long means that the stream lost it."""
+
+    def __post_init__(self) -> None:
+        # Each of these would show only under load, or never until a crash.
+        if self.inflight_slots * RECORD_BYTES_MAX > 2 * (self.segment_bytes - RECORD_BYTES_MAX):
+            raise ValueError("segment_bytes: two segments must take an event of every slot")
+        if self.journal_bytes_max < 2 * self.segment_bytes:
+            raise ValueError("journal_bytes_max: at least two segments")
+        if self.heartbeat_seconds * 2 > self.lease_ttl_seconds:
+            raise ValueError("lease_ttl_seconds: at least two heartbeats")
+        if self.resend_after_seconds > RESEND_AFTER_SECONDS_MAX:
+            raise ValueError(f"resend_after_seconds: at most {RESEND_AFTER_SECONDS_MAX}")
+        if self.slice_tokens < 1:
+            raise ValueError("slice_tokens: at least 1")
 
     def __repr__(self) -> str:
         return f"MeterSettings(name={self.name!r}, state_dir={str(self.state_dir)!r})"  # never token or URLs
