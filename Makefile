@@ -23,19 +23,19 @@ help: ## List the targets
 .PHONY: setup
 setup: $(VENV)/.complete $(ENGINE_VENV)/.complete ## Make .venv (services, tools) and .venv-engine (Ray, vLLM)
 
-$(VENV)/.complete: requirements/dev.lock requirements/uv.lock pyproject.toml
+$(VENV)/.complete: requirements/dev.lock requirements/uv.lock requirements/build.lock pyproject.toml
 	@echo "[setup 1/2] $(VENV): the services and the tools"
-	$(PYTHON) -m venv --clear $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
 	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements/dev.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --build-constraints requirements/build.lock --editable .
 	@touch $@
 
-$(ENGINE_VENV)/.complete: requirements/engine.lock pyproject.toml | $(VENV)/.complete
+$(ENGINE_VENV)/.complete: requirements/engine.lock requirements/build.lock pyproject.toml | $(VENV)/.complete
 	@echo "[setup 2/2] $(ENGINE_VENV): Ray and vLLM, about 2.3 GB on disk"
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(ENGINE_VENV)
+	test -x $(ENGINE_VENV)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(ENGINE_VENV)
 	$(BIN)/uv pip sync --python $(ENGINE_VENV)/bin/python --require-hashes --compile-bytecode $(TORCH) requirements/engine.lock
-	$(BIN)/uv pip install --quiet --python $(ENGINE_VENV)/bin/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --python $(ENGINE_VENV)/bin/python --no-deps --build-constraints requirements/build.lock --editable .
 	@touch $@
 
 .PHONY: demo
@@ -64,6 +64,8 @@ lock: $(VENV)/.complete ## Recompute requirements/*.lock from pyproject.toml and
 	  --no-emit-index-url --no-emit-find-links --no-emit-package headrace --quiet --output-file requirements/dev.lock
 	$(BIN)/uv pip compile requirements/engine.in --override requirements/engine-overrides.txt --generate-hashes \
 	  --python-version 3.11 --no-emit-index-url --no-emit-find-links $(TORCH) --quiet --output-file requirements/engine.lock
+	$(BIN)/uv pip compile requirements/build.in --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements/build.lock
 	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-emit-index-url --no-emit-find-links --quiet \
 	  --output-file requirements/uv.lock
 
