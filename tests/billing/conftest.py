@@ -1,11 +1,17 @@
-"""A migrated database for each test, copied from a template that the session migrates once."""
+"""A migrated database for each test, copied from a template that the session migrates once, and the API on it."""
 
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
+from redis.asyncio import Redis
 
+from headrace_billing.app import compose
 from headrace_billing.database import Database
+from headrace_billing.parts import Parts
 from headrace_billing.schema import migrate
+from headrace_billing.valkey import connect
+from tests.billing.seller import ADMIN_TOKEN, INGEST_TOKEN, NOW, Seller
 from tests.support.postgres import PostgresServer
 
 
@@ -27,3 +33,34 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def valkey(valkey_url: str) -> AsyncIterator[Redis]:
+    client = connect(valkey_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def parts(database: Database, valkey: Redis) -> Parts:
+    return Parts(
+        database=database,
+        valkey=valkey,
+        admin_token=ADMIN_TOKEN,
+        ingest_token=INGEST_TOKEN,
+        signing_key=bytes(range(32)),
+        now=lambda: NOW,
+    )
+
+
+@pytest.fixture
+async def http(parts: Parts) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=compose(parts))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://billing") as client:
+        yield client
+
+
+@pytest.fixture
+def seller(http: httpx2.AsyncClient) -> Seller:
+    return Seller(http)

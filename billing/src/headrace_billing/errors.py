@@ -58,3 +58,12 @@ class IdempotencyConflict(BillingError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"The idempotency key {key!r} was used before with other content.")
+
+
+class ExpiryInThePast(BillingError):
+    """A key or credit that would be dead at birth."""
+
+    code = "expiry_in_the_past"
+
+    def __init__(self) -> None:
+        super().__init__("expires_at is not in the future.")

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.errors import BillingError, NotFound
-from headrace_billing.ledger.lots import PRIORITY_DEFAULT, Holdings, Lot, burn
+from headrace_billing.ledger.lots import PRIORITY_DEFAULT, Holdings, Lot, burn, burn_order
 from headrace_billing.ledger.transaction import AccountKind, Posting
 from headrace_billing.money import major
 
@@ -24,6 +24,15 @@ class InsufficientBalance(BillingError):
 
     def __init__(self, *, wallet: str, needed_nanos: int, balance_nanos: int) -> None:
         super().__init__(f"{wallet} has {major(balance_nanos)}, and {major(needed_nanos)} is needed.")
+
+
+class CurrencyMismatch(BillingError):
+    """A wallet has one currency, and nothing converts silently."""
+
+    code = "currency_mismatch"
+
+    def __init__(self, wallet: str, currency: str) -> None:
+        super().__init__(f"{wallet} is kept in {currency}.")
 
 
 async def open_wallet(session: AsyncSession, *, wallet: str, org: str, currency: str, at: datetime) -> None:
@@ -41,14 +50,14 @@ async def lock(session: AsyncSession, wallets: Iterable[str]) -> dict[str, Holdi
     for wallet in ids:
         if wallet not in currencies:
             raise NotFound("wallet", wallet)
-    lots: dict[str, list[Lot]] = {wallet: [] for wallet in ids}
-    for row in await session.execute(SELECT_LOTS, {"ids": ids}):
-        lots[row.wallet].append(_lot(row))
+    held: dict[str, list[Lot]] = {wallet: [] for wallet in ids}
+    for row in (await session.execute(SELECT_LOTS, {"ids": ids})).mappings():
+        held[row["wallet"]].append(_lot(row))
     overdrafts = {
         row.owner: int(row.amount_nanos) for row in await session.execute(SELECT_OVERDRAFTS, {"ids": ids})
     }
     return {
-        wallet: Holdings(wallet, currencies[wallet], tuple(lots[wallet]), overdrafts.get(wallet, 0))
+        wallet: Holdings(wallet, currencies[wallet], tuple(held[wallet]), overdrafts.get(wallet, 0))
         for wallet in ids
     }
 
@@ -99,6 +108,23 @@ async def open_lot(
     )
 
 
+async def require(
+    session: AsyncSession, wallet: str, *, org: str | None = None, currency: str | None = None
+) -> None:
+    """Raises `NotFound` or `CurrencyMismatch` unless the wallet is there, the organisation's, in that currency."""
+    row = (await session.execute(SELECT_WALLET, {"id": wallet})).first()
+    if row is None or org not in (None, row.org):
+        raise NotFound("wallet", wallet)
+    if currency not in (None, row.currency):
+        raise CurrencyMismatch(wallet, row.currency)
+
+
+async def lots(session: AsyncSession, wallet: str) -> list[Lot]:
+    """Those with something left, in the order in which they burn."""
+    found = [_lot(row) for row in (await session.execute(SELECT_LOTS, {"ids": [wallet]})).mappings()]
+    return burn_order([lot for lot in found if lot.remaining_nanos])
+
+
 @dataclass(frozen=True, slots=True)
 class WalletBalance:
     wallet: str
@@ -117,8 +143,7 @@ async def balances(session: AsyncSession, wallets: Iterable[str]) -> list[Wallet
     ]
 
 
-def _lot(row: object) -> Lot:
-    fields = row._mapping  # type: ignore[attr-defined]  # noqa: SLF001 - SQLAlchemy's public name for it
+def _lot(fields: RowMapping) -> Lot:
     return Lot(
         id=fields["id"],
         wallet=fields["wallet"],
@@ -137,6 +162,8 @@ def _lot(row: object) -> Lot:
 INSERT_WALLET = text("INSERT INTO wallets (id, org, currency, created_at) VALUES (:id, :org, :currency, :at)")
 
 LOCK_WALLETS = text("SELECT id, currency FROM wallets WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
+
+SELECT_WALLET = text("SELECT org, currency FROM wallets WHERE id = :id")
 
 # A lot that is used up and that no usage could go back to has nothing to say.
 SELECT_LOTS = text("""

@@ -1,0 +1,224 @@
+"""The admin's routes for organisations, projects and keys."""
+
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter
+from pydantic import AwareDatetime, Field
+
+from headrace_billing.accounts import outbox, store
+from headrace_billing.accounts.key import Key, Organization, Project, new_secret, secret_sha256, shown_prefix
+from headrace_billing.bodies import Body, Currency, Id, ModelName, Name, PageOf, page_of
+from headrace_billing.callers import AdminOnly
+from headrace_billing.errors import BillingError, ExpiryInThePast, InvalidRequest
+from headrace_billing.ids import new_id
+from headrace_billing.ledger import spendable, wallets
+from headrace_billing.money import MICROS_MAX, currency_of
+from headrace_billing.parts import Parts, PartsOf
+from headrace_billing.valkey import ValkeyError
+from headrace_contracts.access import KeyStatus, Limit, LimitKind
+from headrace_contracts.usage import Disposition
+
+LIMITS_MAX = 16
+MODELS_MAX = 200
+
+log = structlog.get_logger()
+router = APIRouter(tags=["accounts"], dependencies=[AdminOnly])
+
+
+class PushPending(BillingError):
+    """Recorded, but not yet known to every gateway."""
+
+    code = "push_pending"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"{key} is revoked in the books, but gateways could not be told yet. Send the request again: "
+            "it succeeds once they refuse the key."
+        )
+
+
+class LimitBody(Body):
+    kind: LimitKind
+    ceiling: Annotated[int, Field(ge=0, lt=MICROS_MAX)]
+
+
+Limits = Annotated[tuple[LimitBody, ...], Field(max_length=LIMITS_MAX)]
+Models = Annotated[list[ModelName], Field(max_length=MODELS_MAX)]
+
+
+class NewOrganization(Body):
+    name: Name
+
+
+class NewProject(Body):
+    organization: Id
+    name: Name
+    currency: Currency
+    disposition: Disposition
+    wallet: Id | None = None
+    """One of the organisation's to share; null opens its own."""
+    models: Models | None = None
+    limits: Limits = ()
+
+
+class NewKey(Body):
+    project: Id
+    name: Name
+    models: Models | None = None
+    limits: Limits = ()
+    expires_at: AwareDatetime | None = None
+
+
+@router.post("/v1/organizations", status_code=201)
+async def add_organization(body: NewOrganization, parts: PartsOf) -> dict[str, Any]:
+    at = parts.now()
+    organization = Organization(id=new_id("org", at), name=body.name, created_at=at)
+    async with parts.database.begin() as session:
+        await store.add_organization(session, organization)
+    return organization_document(organization)
+
+
+@router.get("/v1/organizations")
+async def list_organizations(parts: PartsOf, page: PageOf) -> dict[str, Any]:
+    async with parts.database.begin() as session:
+        found = await store.organizations(session, after=page.begins_after, limit=page.limit)
+    return page_of([organization_document(one) for one in found], page)
+
+
+@router.post("/v1/projects", status_code=201)
+async def add_project(body: NewProject, parts: PartsOf) -> dict[str, Any]:
+    if body.disposition not in (Disposition.PREPAID, Disposition.PAYG):
+        raise InvalidRequest("disposition: a project pays as `prepaid` or `payg`.")
+    at = parts.now()
+    project = Project(
+        id=new_id("prj", at),
+        org=body.organization,
+        name=body.name,
+        currency=currency_of(body.currency),
+        disposition=body.disposition,
+        wallet=body.wallet or new_id("wal", at),
+        status=KeyStatus.ACTIVE,
+        models=body.models,
+        limits=_limits(body.limits),
+        created_at=at,
+    )
+    async with parts.database.begin() as session:
+        await store.organization(session, project.org)
+        if body.wallet is None:
+            await wallets.open_wallet(
+                session, wallet=project.wallet, org=project.org, currency=project.currency, at=at
+            )
+        else:
+            await wallets.require(session, project.wallet, org=project.org, currency=project.currency)
+        record = await store.add_project(session, project)
+    await _push_soon(parts, record, wallet=project.wallet)
+    return project_document(project)
+
+
+@router.get("/v1/projects")
+async def list_projects(parts: PartsOf, page: PageOf, organization: Id | None = None) -> dict[str, Any]:
+    async with parts.database.begin() as session:
+        found = await store.projects(session, org=organization, after=page.begins_after, limit=page.limit)
+    return page_of([project_document(one) for one in found], page)
+
+
+@router.post("/v1/keys", status_code=201)
+async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
+    """The answer holds the secret, this once."""
+    at, secret = parts.now(), new_secret()
+    if body.expires_at is not None and body.expires_at <= at:
+        raise ExpiryInThePast
+    key = Key(
+        id=new_id("key", at),
+        project=body.project,
+        name=body.name,
+        secret_sha256=secret_sha256(secret),
+        prefix=shown_prefix(secret),
+        status=KeyStatus.ACTIVE,
+        models=body.models,
+        limits=_limits(body.limits),
+        expires_at=body.expires_at,
+        created_at=at,
+    )
+    async with parts.database.begin() as session:
+        await store.project(session, key.project)
+        record = await store.add_key(session, key)
+    await _push_soon(parts, record)
+    return {**key_document(key), "secret": secret}
+
+
+@router.get("/v1/keys")
+async def list_keys(parts: PartsOf, page: PageOf, project: Id | None = None) -> dict[str, Any]:
+    async with parts.database.begin() as session:
+        found = await store.keys(session, project=project, after=page.begins_after, limit=page.limit)
+    return page_of([key_document(one) for one in found], page)
+
+
+@router.post("/v1/keys/{key_id}/revoke")
+async def revoke_key(key_id: Id, parts: PartsOf) -> dict[str, Any]:
+    """Answers success only once Valkey has it: from then on no gateway admits the key."""
+    async with parts.database.begin() as session:
+        key, record = await store.revoke_key(session, key_id, at=parts.now())
+    try:
+        await outbox.push(parts.database, parts.valkey, [record])
+    except ValkeyError as error:
+        log.warning("revoke_not_pushed", key=key.id, error=type(error).__name__)
+        raise PushPending(key.id) from error
+    return key_document(key)
+
+
+def organization_document(organization: Organization) -> dict[str, Any]:
+    return {
+        "id": organization.id,
+        "name": organization.name,
+        "created_at": organization.created_at.isoformat(),
+    }
+
+
+def project_document(project: Project) -> dict[str, Any]:
+    return {
+        "id": project.id,
+        "organization": project.org,
+        "name": project.name,
+        "currency": project.currency,
+        "disposition": project.disposition,
+        "wallet": project.wallet,
+        "status": project.status,
+        "models": project.models,
+        "limits": _limit_documents(project.limits),
+        "created_at": project.created_at.isoformat(),
+    }
+
+
+def key_document(key: Key) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "project": key.project,
+        "name": key.name,
+        "prefix": key.prefix,
+        "status": key.status,
+        "models": key.models,
+        "limits": _limit_documents(key.limits),
+        "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
+        "created_at": key.created_at.isoformat(),
+        "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
+    }
+
+
+async def _push_soon(parts: Parts, record: str, *, wallet: str | None = None) -> None:
+    """At once if Valkey answers, so that what was made can be used; otherwise the worker does it."""
+    try:
+        await outbox.push(parts.database, parts.valkey, [record])
+        if wallet is not None:
+            await spendable.push(parts.database, parts.valkey, [wallet])
+    except ValkeyError as error:
+        log.warning("push_left_to_the_worker", record=record.rpartition(":")[0], error=type(error).__name__)
+
+
+def _limits(bodies: Limits) -> list[Limit]:
+    return [Limit(kind=body.kind, ceiling=body.ceiling) for body in bodies]
+
+
+def _limit_documents(limits: list[Limit]) -> list[dict[str, Any]]:
+    return [{"kind": limit.kind, "ceiling": limit.ceiling} for limit in limits]

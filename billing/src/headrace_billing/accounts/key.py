@@ -1,0 +1,92 @@
+"""An API key: how its secret is made, found again and shown, and what a gateway is told of it and its project."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from headrace_contracts.access import KeyRecord, KeyStatus, Limit, ProjectRecord
+from headrace_contracts.usage import Disposition
+
+SECRET_PREFIX = "hr-"  # noqa: S105 - what every secret begins with, no secret
+SECRET_BYTES = 32
+# Enough to tell one's keys apart, and 2^198 too few to guess one.
+SHOWN_CHARACTERS = 10
+
+
+def new_secret() -> str:
+    """256 random bits; shown to the customer once and kept nowhere."""
+    return SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+
+
+def secret_sha256(secret: str) -> str:
+    """A plain hash is enough to store: nobody can try 2^256 secrets."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def shown_prefix(secret: str) -> str:
+    return secret[:SHOWN_CHARACTERS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organization:
+    id: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    id: str
+    org: str
+    name: str
+    currency: str
+    disposition: Disposition
+    wallet: str
+    status: KeyStatus
+    models: list[str] | None
+    limits: list[Limit]
+    created_at: datetime
+
+    def record(self) -> ProjectRecord:
+        return ProjectRecord(
+            id=self.id,
+            org=self.org,
+            wallet=self.wallet,
+            currency=self.currency,
+            disposition=self.disposition,
+            status=self.status,
+            models=self.models,
+            limits=self.limits,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    id: str
+    project: str
+    name: str
+    secret_sha256: str
+    prefix: str
+    status: KeyStatus
+    models: list[str] | None
+    limits: list[Limit]
+    expires_at: datetime | None
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+    def record(self) -> KeyRecord:
+        return KeyRecord(
+            id=self.id,
+            project=self.project,
+            status=self.status,
+            expires_at_us=None if self.expires_at is None else microseconds(self.expires_at),
+            models=self.models,
+            limits=self.limits,
+        )
+
+
+def microseconds(at: datetime) -> int:
+    """Since the Unix epoch, exact."""
+    whole = int(at.replace(microsecond=0).timestamp())
+    return whole * 1_000_000 + at.microsecond

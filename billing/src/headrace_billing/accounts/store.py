@@ -1,0 +1,195 @@
+"""Organisations, projects and keys in Postgres. Each change writes its record into the outbox as well."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.accounts import outbox
+from headrace_billing.accounts.key import Key, Organization, Project, secret_sha256
+from headrace_billing.errors import NotFound
+from headrace_contracts import channels
+from headrace_contracts.access import KeyStatus, Limit
+from headrace_contracts.usage import Disposition
+
+
+async def add_organization(session: AsyncSession, organization: Organization) -> None:
+    await session.execute(
+        INSERT_ORGANIZATION,
+        {"id": organization.id, "name": organization.name, "created_at": organization.created_at},
+    )
+
+
+async def add_project(session: AsyncSession, project: Project) -> str:
+    """The Valkey key of its record, to push once the transaction stands. Its wallet must be there."""
+    await session.execute(
+        INSERT_PROJECT,
+        {
+            "id": project.id,
+            "org": project.org,
+            "name": project.name,
+            "currency": project.currency,
+            "disposition": project.disposition,
+            "wallet": project.wallet,
+            "status": project.status,
+            "models": project.models,
+            "limits": _limits_json(project.limits),
+            "created_at": project.created_at,
+        },
+    )
+    key = channels.project(project.id)
+    await outbox.write(session, key, project.record())
+    return key
+
+
+async def add_key(session: AsyncSession, key: Key) -> str:
+    """The Valkey key of its record, to push once the transaction stands."""
+    await session.execute(
+        INSERT_KEY,
+        {
+            "id": key.id,
+            "project": key.project,
+            "name": key.name,
+            "secret_sha256": key.secret_sha256,
+            "prefix": key.prefix,
+            "status": key.status,
+            "models": key.models,
+            "limits": _limits_json(key.limits),
+            "expires_at": key.expires_at,
+            "created_at": key.created_at,
+        },
+    )
+    place = channels.key(key.secret_sha256)
+    await outbox.write(session, place, key.record())
+    return place
+
+
+async def revoke_key(session: AsyncSession, key_id: str, *, at: datetime) -> tuple[Key, str]:
+    """The revoked key and the Valkey key of its record. A key that is revoked already stays as it is."""
+    row = (await session.execute(REVOKE_KEY, {"id": key_id, "at": at})).mappings().first()
+    if row is None:
+        raise NotFound("key", key_id)
+    key = _key(row)
+    place = channels.key(key.secret_sha256)
+    await outbox.write(session, place, key.record())
+    return key, place
+
+
+async def organization(session: AsyncSession, organization_id: str) -> Organization:
+    row = (await session.execute(SELECT_ORGANIZATION, {"id": organization_id})).mappings().first()
+    if row is None:
+        raise NotFound("organization", organization_id)
+    return Organization(**row)
+
+
+async def project(session: AsyncSession, project_id: str) -> Project:
+    row = (await session.execute(SELECT_PROJECT, {"id": project_id})).mappings().first()
+    if row is None:
+        raise NotFound("project", project_id)
+    return _project(row)
+
+
+async def organizations(session: AsyncSession, *, after: str, limit: int) -> Sequence[Organization]:
+    rows = await session.execute(SELECT_ORGANIZATIONS, {"after": after, "limit": limit})
+    return [Organization(**row) for row in rows.mappings()]
+
+
+async def projects(session: AsyncSession, *, org: str | None, after: str, limit: int) -> Sequence[Project]:
+    rows = await session.execute(SELECT_PROJECTS, {"org": org, "after": after, "limit": limit})
+    return [_project(row) for row in rows.mappings()]
+
+
+async def keys(session: AsyncSession, *, project: str | None, after: str, limit: int) -> Sequence[Key]:
+    rows = await session.execute(SELECT_KEYS, {"project": project, "after": after, "limit": limit})
+    return [_key(row) for row in rows.mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOwner:
+    key: str
+    project: str
+    org: str
+    wallet: str
+    currency: str
+
+
+async def owner_of_secret(session: AsyncSession, secret: str, *, at: datetime) -> KeyOwner | None:
+    """Whose secret it is; null for one that is unknown, revoked or expired."""
+    row = (await session.execute(SELECT_OWNER, {"hash": secret_sha256(secret), "at": at})).first()
+    return None if row is None else KeyOwner(row.key, row.project, row.org, row.wallet, row.currency)
+
+
+def _project(row: RowMapping) -> Project:
+    return Project(
+        **{
+            **row,
+            "disposition": Disposition(row["disposition"]),
+            "status": KeyStatus(row["status"]),
+            "limits": msgspec.convert(row["limits"], list[Limit]),
+        }
+    )
+
+
+def _key(row: RowMapping) -> Key:
+    return Key(
+        **{**row, "status": KeyStatus(row["status"]), "limits": msgspec.convert(row["limits"], list[Limit])}
+    )
+
+
+def _limits_json(limits: Sequence[Limit]) -> str:
+    return json.dumps(msgspec.to_builtins(list(limits)))
+
+
+INSERT_ORGANIZATION = text(
+    "INSERT INTO organizations (id, name, created_at) VALUES (:id, :name, :created_at)"
+)
+
+INSERT_PROJECT = text("""
+    INSERT INTO projects (id, org, name, currency, disposition, wallet, status, models, limits, created_at)
+    VALUES (:id, :org, :name, :currency, :disposition, :wallet, :status, CAST(:models AS text[]),
+            CAST(:limits AS jsonb), :created_at)
+""")
+
+INSERT_KEY = text("""
+    INSERT INTO api_keys
+      (id, project, name, secret_sha256, prefix, status, models, limits, expires_at, created_at)
+    VALUES (:id, :project, :name, :secret_sha256, :prefix, :status, CAST(:models AS text[]),
+            CAST(:limits AS jsonb), :expires_at, :created_at)
+""")
+
+REVOKE_KEY = text("""
+    UPDATE api_keys SET status = 'revoked', revoked_at = coalesce(revoked_at, :at) WHERE id = :id
+    RETURNING id, project, name, secret_sha256, prefix, status, models, limits,
+           expires_at, created_at, revoked_at
+""")
+
+SELECT_ORGANIZATION = text("SELECT id, name, created_at FROM organizations WHERE id = :id")
+SELECT_PROJECT = text("""
+    SELECT id, org, name, currency, disposition, wallet, status, models, limits, created_at FROM projects WHERE id = :id
+""")
+
+SELECT_ORGANIZATIONS = text("""
+    SELECT id, name, created_at FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
+""")
+
+SELECT_PROJECTS = text("""
+    SELECT id, org, name, currency, disposition, wallet, status, models, limits, created_at FROM projects
+    WHERE id > :after AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
+""")
+
+SELECT_KEYS = text("""
+    SELECT id, project, name, secret_sha256, prefix, status, models, limits,
+           expires_at, created_at, revoked_at FROM api_keys
+    WHERE id > :after AND (CAST(:project AS text) IS NULL OR project = :project) ORDER BY id LIMIT :limit
+""")
+
+SELECT_OWNER = text("""
+    SELECT k.id AS key, p.id AS project, p.org, p.wallet, p.currency
+    FROM api_keys k JOIN projects p ON p.id = k.project
+    WHERE k.secret_sha256 = :hash AND k.status = 'active' AND p.status = 'active'
+      AND (k.expires_at IS NULL OR k.expires_at > :at)
+""")

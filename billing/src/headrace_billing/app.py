@@ -1,0 +1,90 @@
+"""The composition root of billing's HTTP API."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+
+from headrace_billing import schema
+from headrace_billing.accounts.http import router as accounts
+from headrace_billing.body_limit import BodyLimit
+from headrace_billing.database import Database
+from headrace_billing.ledger.http import router as ledger
+from headrace_billing.parts import Parts, PartsOf
+from headrace_billing.problems import answer_problems
+from headrace_billing.settings import ApiSettings, from_environment
+from headrace_billing.valkey import ValkeyError, connect
+from headrace_contracts import channels
+from headrace_telemetry.logs import configure_logs
+
+ROUTERS = (accounts, ledger)
+
+
+def create() -> FastAPI:
+    """The app as a server runs it, from the environment."""
+    configure_logs("billing-api")
+    settings = from_environment(ApiSettings)
+    return compose(
+        Parts(
+            database=Database(settings.database_url.get_secret_value()),
+            valkey=connect(settings.valkey_url.get_secret_value()),
+            admin_token=settings.admin_token.get_secret_value(),
+            ingest_token=settings.ingest_token.get_secret_value(),
+            signing_key=settings.signing_key_bytes,
+            now=lambda: datetime.now(UTC),
+        )
+    )
+
+
+def compose(parts: Parts) -> FastAPI:
+    """The app on given parts, which it closes when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await parts.valkey.aclose()
+        await parts.database.close()
+
+    app = FastAPI(title="Headrace billing", version="1", lifespan=lifespan)
+    app.state.parts = parts
+    app.add_middleware(BodyLimit)
+    answer_problems(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.get("/healthz", tags=["health"])(healthz)
+    app.get("/readyz", tags=["health"])(readyz)
+    return app
+
+
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+async def readyz(parts: PartsOf) -> JSONResponse:
+    """200 once Postgres is at the newest revision and Valkey has been loaded; 503 names what is missing."""
+    checks = {"migrations": await _migrated(parts), "valkey": await _loaded(parts)}
+    ready = all(state == "ok" for state in checks.values())
+    return JSONResponse(
+        {"status": "ok" if ready else "not_ready", "checks": checks}, status_code=200 if ready else 503
+    )
+
+
+async def _migrated(parts: Parts) -> str:
+    newest = schema.newest()
+    try:
+        async with parts.database.begin() as session:
+            current = await schema.current(session)
+    except SQLAlchemyError as error:
+        return f"unreachable: {type(error).__name__}"
+    return "ok" if current == newest else f"at {current}, newest is {newest}"
+
+
+async def _loaded(parts: Parts) -> str:
+    try:
+        return "ok" if await parts.valkey.exists(channels.EPOCH) else "cold: not loaded yet"
+    except ValkeyError as error:
+        return f"unreachable: {type(error).__name__}"

@@ -1,0 +1,91 @@
+"""Every refusal as an RFC 9457 problem: one table from code to status, and nothing else knows statuses.
+
+A room that defines a new code adds its line here; a test finds the ones that are missing.
+"""
+
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from headrace_billing.errors import BillingError
+
+STATUSES: dict[str, int] = {
+    "invalid_request": 400,
+    "unauthenticated": 401,
+    "insufficient_balance": 402,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "idempotency_key_missing": 400,
+    "idempotency_conflict": 409,
+    "body_too_large": 413,
+    "amount_invalid": 422,
+    "balance_too_large": 422,
+    "currency_unknown": 422,
+    "currency_mismatch": 422,
+    "price_invalid": 422,
+    "expiry_in_the_past": 422,
+    "push_pending": 503,
+    "unavailable": 503,
+}
+
+# Both name a moment, not a mistake: the same request may be sent again.
+RETRY_AFTER_SECONDS = {"push_pending": "1", "unavailable": "2"}
+
+# What the framework itself refuses.
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger()
+
+
+def problem(code: str, detail: str, **members: object) -> JSONResponse:
+    """The response for `code`; `members` say more than a sentence can."""
+    status = STATUSES[code]
+    headers = {"retry-after": RETRY_AFTER_SECONDS[code]} if code in RETRY_AFTER_SECONDS else None
+    return JSONResponse(
+        {
+            "type": "about:blank",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "code": code,
+            "detail": detail,
+            **members,
+        },
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def answer_problems(app: FastAPI) -> None:
+    """Makes every refusal of `app` a problem document."""
+
+    @app.exception_handler(BillingError)
+    async def _refused(_: Request, error: BillingError) -> JSONResponse:
+        return problem(error.code, str(error), **getattr(error, "members", {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [{"at": ".".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
+        detail = "; ".join(f"{e['at']}: {e['why']}" for e in errors)
+        return problem("invalid_request", detail, errors=errors)
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        code = HTTP_CODES.get(error.status_code, "invalid_request")
+        return problem(code, str(error.detail))
+
+    # Postgres is away, or every connection is busy. Nothing was done, so the caller may try again.
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(PoolTimeoutError)
+    async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+        log.warning("postgres_unavailable", path=request.url.path, error=type(error).__name__)
+        return problem("unavailable", "The books can't be reached at this moment; try again.")

@@ -1,0 +1,63 @@
+"""What billing's processes are told by their environment, all of it under `HEADRACE_BILLING_`.
+
+A secret has no default: a process without one must not start.
+"""
+
+from typing import TypeVar
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRET_CHARACTERS_MIN = 16
+SIGNING_KEY_BYTES = 32
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def from_environment(settings: type[Settings]) -> Settings:
+    """Raises pydantic's `ValidationError`, which names every variable that is missing or wrong, without values."""
+    return settings()
+
+
+class DatabaseSettings(BaseSettings):
+    """Enough to migrate."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_BILLING_", extra="ignore", hide_input_in_errors=True
+    )
+
+    database_url: SecretStr
+
+
+class WorkerSettings(DatabaseSettings):
+    valkey_url: SecretStr
+    signing_key: SecretStr
+    """32 bytes as hex; signs evidence, and later receipts."""
+
+    # A gateway sends again after 10 s what was not acknowledged; a cold Valkey waits that long and a little more
+    # for usage that was under way when it was lost.
+    drain_wait_seconds: float = Field(12, ge=0, le=120)
+
+    @field_validator("signing_key")
+    @classmethod
+    def _whole_key(cls, value: SecretStr) -> SecretStr:
+        try:
+            size = len(bytes.fromhex(value.get_secret_value()))
+        except ValueError:
+            size = 0
+        if size != SIGNING_KEY_BYTES:
+            msg = f"must be {SIGNING_KEY_BYTES} bytes as hex"
+            raise ValueError(msg)
+        return value
+
+    @property
+    def signing_key_bytes(self) -> bytes:
+        return bytes.fromhex(self.signing_key.get_secret_value())
+
+
+class ApiSettings(WorkerSettings):
+    host: str = "127.0.0.1"
+    port: int = Field(8081, ge=1, le=65535)
+    workers: int = Field(1, ge=1, le=64)
+    admin_token: SecretStr = Field(min_length=SECRET_CHARACTERS_MIN)
+    ingest_token: SecretStr = Field(min_length=SECRET_CHARACTERS_MIN)
