@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from headrace_platform.local import processes
-from headrace_platform.local.starting import reap
 from headrace_platform.local.state import State
 
 
@@ -16,4 +15,4 @@ def state(tmp_path: Path) -> Iterator[State]:
     state.create()
     yield state
     processes.kill(processes.family(state))
-    reap()
+    processes.reap()

@@ -67,7 +67,6 @@ def test_a_program_that_ends_when_asked_is_not_killed(state: State) -> None:
     process = begin(state, "gateway", SLEEP)
     assert processes.stop(state, "gateway", stop_signal=signal.SIGTERM, grace_seconds=10)
     assert processes.identity(process.pid) is None
-    process.wait()
     assert processes.recorded(state, "gateway") is None
 
 
@@ -75,7 +74,6 @@ def test_a_program_that_does_not_listen_is_killed_after_its_grace(state: State) 
     process = begin(state, "gateway", STUBBORN, until="deaf")
     assert not processes.stop(state, "gateway", stop_signal=signal.SIGTERM, grace_seconds=0.3)
     assert processes.identity(process.pid) is None
-    process.wait()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])

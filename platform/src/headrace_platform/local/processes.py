@@ -29,6 +29,11 @@ PROGRAM_MARK = "HEADRACE_PROGRAM"
 KILL_TIMEOUT_SECONDS = 10
 
 
+# A detached child outlives us, and its Popen must be kept: being collected while the child runs is, rightly in
+# any other program, a warning.
+_detached: list[subprocess.Popen[bytes]] = []
+
+
 class ProcessRecord(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     identity: str
@@ -59,10 +64,17 @@ def running(state: State, program: str) -> ProcessRecord | None:
 
 
 def keep(state: State, program: str, process: subprocess.Popen[bytes]) -> ProcessRecord:
+    """Records a process that was just started, and lets go of it."""
+    _detached.append(process)
     # A process that has ended already gets a record that no living process answers to.
     record = ProcessRecord(pid=process.pid, identity=identity(process.pid) or "ended", started_at=time.time())
     state.replace(record_file(state, program), msgspec.json.encode(record))
     return record
+
+
+def reap() -> None:
+    """Takes leave of detached children that have ended, where we are still their parent."""
+    _detached[:] = [process for process in _detached if process.poll() is None]
 
 
 def forget(state: State, program: str) -> None:

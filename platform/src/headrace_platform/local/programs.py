@@ -32,8 +32,11 @@ READY_TIMEOUT_SECONDS = 120.0
 ENGINE_READY_TIMEOUT_SECONDS = 600.0
 
 STOP_GRACE_SECONDS = 20.0
-# Running streams end, then the journal waits until billing has all of it.
-GATEWAY_GRACE_SECONDS = 45.0
+# Running streams end, then the journal waits until billing has all of it; what is left then is sent after the
+# next start. The rest of the grace is for the process itself.
+GATEWAY_STREAMS_SECONDS = 15.0
+GATEWAY_DRAIN_SECONDS = 20.0
+GATEWAY_GRACE_SECONDS = GATEWAY_STREAMS_SECONDS + GATEWAY_DRAIN_SECONDS + 10
 ENGINE_GRACE_SECONDS = 40.0
 
 
@@ -229,6 +232,8 @@ class Blueprint:
             "STATE_DIR": str(self.state.root / "gateway"),
             "DEPLOYMENTS": str(self.state.deployments_file),
             "NAME": GATEWAY_NAME,
+            "GRACE_SECONDS": str(GATEWAY_STREAMS_SECONDS),
+            "DRAIN_SECONDS": str(GATEWAY_DRAIN_SECONDS),
         }
         return Program(
             name="gateway",

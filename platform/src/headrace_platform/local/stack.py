@@ -16,7 +16,7 @@ from headrace_platform.local.logs import tail
 from headrace_platform.local.problems import NoSuchProgram, StateUnusable
 from headrace_platform.local.programs import Blueprint, Program
 from headrace_platform.local.progress import Progress, Silent
-from headrace_platform.local.starting import Starting, reap
+from headrace_platform.local.starting import Starting
 from headrace_platform.local.state import Layout, State
 from headrace_platform.local.status import StackStatus, program_status
 
@@ -84,7 +84,7 @@ class Stack:
                 if known and not program.once:
                     tell(program.name, graceful)
             processes.kill(processes.family(state))
-            reap()
+            processes.reap()
 
     def kill(self, program: str) -> None:
         """SIGKILL to every process of one program, at once: what a crash or the kernel would do."""

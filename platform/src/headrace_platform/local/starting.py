@@ -21,10 +21,6 @@ LOG_TAIL_LINES = 20
 # When a start is given up, nothing has been metered that would be worth waiting for longer.
 GIVING_UP_GRACE_SECONDS = 10.0
 
-# A detached child outlives us, and its Popen must too: being collected while the child runs is, rightly in
-# any other program, a warning.
-_detached: list["subprocess.Popen[bytes]"] = []
-
 
 @dataclass(slots=True)
 class Launch:
@@ -63,7 +59,7 @@ class Starting:
             self._give_up()
             raise
         finally:
-            reap()
+            processes.reap()
 
     def _leave_alone_what_runs(self) -> None:
         for launch in self.launches.values():
@@ -122,7 +118,6 @@ class Starting:
         launch.phase = Phase.STARTING
         with open_log(self.state.log(program.name)) as log:
             launch.process = program.server.start(log)
-        _detached.append(launch.process)
         processes.keep(self.state, program.name, launch.process)
 
     def _expect_alive(self, launch: Launch) -> None:
@@ -161,8 +156,3 @@ class Starting:
 
     def _log_tail(self, program: Program) -> str:
         return "\n".join(tail(self.state.log(program.name), LOG_TAIL_LINES))
-
-
-def reap() -> None:
-    """Takes leave of detached children that have ended, where we are still their parent."""
-    _detached[:] = [process for process in _detached if process.poll() is None]
