@@ -125,3 +125,13 @@ class UpstreamFailed(GatewayError):
 
 class UpstreamTimedOut(GatewayError):
     code = "upstream_timed_out"
+
+
+class UpstreamBusy(GatewayError):
+    """The engine takes no more requests at the moment."""
+
+    code = "upstream_busy"
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("The model has no free capacity at the moment. Try again in a second.")

@@ -1,0 +1,50 @@
+"""`python -m headrace_gateway`: one worker in this process, or as many as told in processes of their own."""
+
+import logging
+import os
+import sys
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from headrace_gateway.app import run
+from headrace_gateway.http.server import PortTaken, check_port
+from headrace_gateway.settings import GatewaySettings
+from headrace_gateway.workers import end_with_parent, run_workers
+from headrace_telemetry.logs import configure_logs
+
+WORKER = "--worker"
+
+
+def main(arguments: list[str]) -> int:
+    configure_logs("gateway")
+    log = structlog.get_logger()
+    try:
+        settings = GatewaySettings.from_environment()
+    except ValidationError as error:
+        # The values may be secrets, so only what is wrong with which of them is said.
+        for problem in error.errors(include_input=False, include_url=False):
+            log.critical(
+                "setting_invalid", setting=".".join(map(str, problem["loc"])), problem=problem["msg"]
+            )
+        return 2
+    if WORKER in arguments:
+        end_with_parent()
+        return uvloop.run(run(settings))
+    try:
+        check_port(str(settings.host), settings.port)
+    except PortTaken as error:
+        log.critical("port_taken", problem=str(error))
+        return 2
+    if settings.workers == 1:
+        return uvloop.run(run(settings))
+    return run_workers([sys.executable, "-m", "headrace_gateway", WORKER], settings.workers)
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stderr.flush()
+    # A connection that outlived its grace still has a thread of the server's, which must not hold us up.
+    os._exit(status)

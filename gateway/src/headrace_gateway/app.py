@@ -1,0 +1,86 @@
+"""The gateway's composition root: builds everything of one worker process, runs it, takes it down in order."""
+
+import asyncio
+import contextlib
+
+import structlog
+
+from headrace_gateway.http.inference import Inference, InferenceBounds
+from headrace_gateway.http.models import Models
+from headrace_gateway.http.router import Gateway
+from headrace_gateway.http.server import Listening, serve, stop_on_signals
+from headrace_gateway.metering.meter import GatewayMeter, MeterSettings, open_meter
+from headrace_gateway.routing.deployments import DeploymentsFile
+from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
+from headrace_gateway.settings import GatewaySettings
+
+log = structlog.get_logger()
+
+
+async def run(settings: GatewaySettings) -> int:
+    """Serves until SIGTERM; the process's exit status."""
+    stop = stop_on_signals()
+    deployments = DeploymentsFile(settings.deployments)
+    async with open_meter(_meter_settings(settings)) as meter, contextlib.AsyncExitStack() as stack:
+        upstream = _upstream(settings)
+        stack.callback(upstream.close)
+        reading = asyncio.create_task(deployments.keep_reading(), name="deployments")
+        stack.callback(reading.cancel)
+        gateway = _gateway(settings, meter, deployments, upstream)
+        log.info("gateway_started", host=str(settings.host), port=settings.port, name=settings.name)
+        finished = await serve(gateway, _listening(settings), stop=stop)
+        drained = await meter.close(settings.drain_seconds)
+        log.info("gateway_stopped", finished=finished, drained=drained)
+    return 0
+
+
+def _gateway(
+    settings: GatewaySettings, meter: GatewayMeter, deployments: DeploymentsFile, upstream: Upstream
+) -> Gateway:
+    bounds = InferenceBounds(
+        body_bytes_max=settings.body_bytes_max,
+        body_timeout_seconds=settings.body_timeout_seconds,
+        reply_bytes_max=settings.reply_bytes_max,
+        request_timeout_seconds=settings.request_timeout_seconds,
+    )
+    return Gateway(
+        Inference(meter, deployments, upstream, bounds),
+        Models(meter, deployments),
+        not_admitting=lambda: meter.not_ready,
+    )
+
+
+def _upstream(settings: GatewaySettings) -> Upstream:
+    return Upstream(
+        UpstreamTimeouts(
+            connect=settings.connect_timeout_seconds,
+            first_byte=settings.first_byte_timeout_seconds,
+            idle=settings.idle_timeout_seconds,
+        ),
+        UpstreamBounds(
+            # Every request that runs has at most one, so this bounds only what would be a bug of ours.
+            connections_max=settings.connections_max,
+            keep_idle_seconds=settings.keep_idle_seconds,
+        ),
+    )
+
+
+def _meter_settings(settings: GatewaySettings) -> MeterSettings:
+    return MeterSettings(
+        name=settings.name,
+        state_dir=settings.state_dir,
+        valkey_url=settings.valkey_url.get_secret_value(),
+        billing_url=settings.billing_url,
+        ingest_token=settings.ingest_token.get_secret_value(),
+        inflight_slots=settings.connections_max,
+    )
+
+
+def _listening(settings: GatewaySettings) -> Listening:
+    return Listening(
+        host=str(settings.host),
+        port=settings.port,
+        connections_max=settings.connections_max,
+        head_timeout_seconds=settings.head_timeout_seconds,
+        grace_seconds=settings.grace_seconds,
+    )

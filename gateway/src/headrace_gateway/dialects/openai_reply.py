@@ -1,0 +1,73 @@
+"""An engine's whole reply in OpenAI's protocol: a completion, or a refusal."""
+
+import msgspec
+
+from headrace_gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
+    InvalidRequest,
+    UpstreamBusy,
+    UpstreamFailed,
+    UpstreamTimedOut,
+)
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.encode
+
+MESSAGE_CHARACTERS_MAX = 2000
+"""An engine quotes the request in some errors; that much of it helps, the rest is noise."""
+
+
+class NoCompletion(Exception):
+    """The reply is not what a completion looks like."""
+
+
+class EngineError(msgspec.Struct):
+    message: str = ""
+    param: str | None = None
+
+
+class EngineErrorReply(msgspec.Struct):
+    """vLLM nests it like OpenAI; older ones and their proxies do not."""
+
+    error: EngineError | None = None
+    message: str = ""
+
+
+_error_reply = msgspec.json.Decoder(EngineErrorReply).decode
+
+
+def read_completion(body: bytes, model: str) -> tuple[bytes, bytes | None]:
+    """The reply as the client gets it, under the name of the model it asked for; and the engine's usage."""
+    try:
+        fields = _fields(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise NoCompletion(str(error)) from error
+    if "choices" not in fields:
+        raise NoCompletion("no choices")
+    fields["model"] = msgspec.Raw(_encode(model))
+    usage = fields.get("usage")
+    return _encode(fields), None if usage is None or bytes(usage) == b"null" else bytes(usage)
+
+
+def read_refusal(status: int, body: bytes) -> GatewayError:
+    """What the client is told when the engine answers with anything but success."""
+    if status in (408, 504):
+        return UpstreamTimedOut("The model did not answer in time.")
+    if status in (429, 502, 503):
+        return UpstreamBusy()
+    if status not in (400, 404, 413, 415, 422):
+        return UpstreamFailed("The model failed to answer.")
+    error = _engine_error(body)
+    message = error.message[:MESSAGE_CHARACTERS_MAX] or "The model can't take this request."
+    if "context length" in message or "maximum model length" in message:
+        return ContextLengthExceeded(message)
+    return InvalidRequest(message, param=error.param)
+
+
+def _engine_error(body: bytes) -> EngineError:
+    try:
+        reply = _error_reply(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return EngineError()
+    return reply.error or EngineError(message=reply.message)

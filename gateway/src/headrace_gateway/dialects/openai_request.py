@@ -1,0 +1,206 @@
+"""A request in OpenAI's protocol: what the gateway reads of it, and what it changes for the engine.
+
+What must stay true: every field that decides about money or identity is one that we read and write ourselves;
+every other field reaches the engine byte for byte. A field that stands twice has one meaning, the last one, for
+us and for the engine alike.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from headrace_contracts.deployments import Deployment
+from headrace_contracts.usage import Dialect
+from headrace_gateway.errors import InvalidRequest
+
+CHOICES_MAX = 128
+"""OpenAI's own bound on `n`; here on `n` times the number of prompts."""
+
+OUTPUT_TOKENS_MAX = 10_000_000
+"""Far above any context: keeps holds within the integers that scripts compute with."""
+
+MODEL_NAME_MAX = 256
+
+COMPLETION_OUTPUT_TOKENS = 16
+"""What `/v1/completions` generates where nothing is asked for: OpenAI's default, and the engine's."""
+
+TOOL_EXPANSION = 2
+"""Templates spell out tools and their calls with marks of their own: at most a token a byte more."""
+
+NOT_FOR_CLIENTS = ("priority", "request_id", "kv_transfer_params", "ec_transfer_params", "mm_payload")
+"""Engine fields by which a client could jump the queue, take another's id or reach into another's cache."""
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_text = msgspec.json.Decoder(str).decode
+_integer = msgspec.json.Decoder(int).decode
+_flag = msgspec.json.Decoder(bool).decode
+_prompt = msgspec.json.Decoder(str | list[str | int | list[int]]).decode
+_encode = msgspec.json.encode
+
+
+Value = TypeVar("Value")
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+_stream_options = msgspec.json.Decoder(StreamOptions).decode
+_STREAM_OPTIONS_UPSTREAM = msgspec.Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIRequest:
+    dialect: Dialect
+    model: str
+    streamed: bool
+    include_usage: bool
+    continuous_usage: bool
+    output_tokens_max: int | None
+    output_field: str
+    choices_per_prompt: int
+    prompts: int
+    prompt_bytes: int
+    fields: dict[str, msgspec.Raw]
+
+    @property
+    def choices(self) -> int:
+        return self.choices_per_prompt * self.prompts
+
+    def prompt_tokens_max(self, deployment: Deployment) -> int:
+        """Upper bound: no token is less than a byte of text, and no prompt is longer than the context."""
+        return min(
+            self.prompt_bytes + self.prompts * deployment.prompt_overhead_tokens,
+            self.prompts * deployment.context_tokens,
+        )
+
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+        """The request as the engine gets it."""
+        fields = dict(self.fields)
+        fields["model"] = msgspec.Raw(_encode(deployment.engine_model))
+        if output_tokens_max is not None:
+            fields[self.output_field] = msgspec.Raw(b"%d" % output_tokens_max)
+        if self.streamed:
+            fields["stream_options"] = _STREAM_OPTIONS_UPSTREAM
+        return _encode(fields)
+
+
+def decode_request(body: bytes, dialect: Dialect) -> OpenAIRequest:
+    """Raises `InvalidRequest` for what can't be a request; the engine judges the rest."""
+    try:
+        # Fields that pass through are not decoded, so nothing else would look at their encoding.
+        if not body.isascii():
+            body.decode()
+        fields = _fields(body)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not valid UTF-8.") from None
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON object.") from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    present = {name: raw for name, raw in fields.items() if bytes(raw) != b"null"}
+    return _read(present, dialect)
+
+
+def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
+    model = _value(fields, "model", _text, "a string")
+    if model is None:
+        raise InvalidRequest("`model` is missing.", param="model")
+    if not 1 <= len(model) <= MODEL_NAME_MAX:
+        raise InvalidRequest(f"`model` must have 1 to {MODEL_NAME_MAX} characters.", param="model")
+    streamed = bool(_value(fields, "stream", _flag, "a boolean"))
+    options = _value(fields, "stream_options", _stream_options, "an object of booleans")
+    if options is not None and not streamed:
+        raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
+    include_usage = options is not None and bool(options.include_usage)
+    choices_per_prompt = _bounded(fields, "n", CHOICES_MAX) or 1
+    prompts = _prompts(fields, dialect)
+    if choices_per_prompt * prompts > CHOICES_MAX:
+        raise InvalidRequest(f"`n` times the number of prompts is more than {CHOICES_MAX}.", param="n")
+    _refuse_hidden_generation(fields, choices_per_prompt)
+    output_field, output_tokens_max = _output(fields, dialect)
+    for name in NOT_FOR_CLIENTS:
+        fields.pop(name, None)
+    return OpenAIRequest(
+        dialect=dialect,
+        model=model,
+        streamed=streamed,
+        include_usage=include_usage,
+        continuous_usage=include_usage and options is not None and bool(options.continuous_usage_stats),
+        output_tokens_max=output_tokens_max,
+        output_field=output_field,
+        choices_per_prompt=choices_per_prompt,
+        prompts=prompts,
+        prompt_bytes=_prompt_bytes(fields),
+        fields=fields,
+    )
+
+
+def _prompts(fields: dict[str, msgspec.Raw], dialect: Dialect) -> int:
+    """How many prompts the request has: each is answered by `n` choices."""
+    if dialect is Dialect.OPENAI_CHAT:
+        messages = fields.get("messages")
+        if messages is None or not bytes(messages).startswith(b"["):
+            raise InvalidRequest("`messages` must be a list.", param="messages")
+        return 1
+    prompt = _value(fields, "prompt", _prompt, "a string, a list of strings, or tokens")
+    if prompt is None or prompt == []:
+        if "prompt_embeds" in fields:
+            return 1
+        raise InvalidRequest("`prompt` is missing.", param="prompt")
+    if isinstance(prompt, str) or isinstance(prompt[0], int):
+        return 1
+    return len(prompt)
+
+
+def _prompt_bytes(fields: dict[str, msgspec.Raw]) -> int:
+    """Everything but the few fields that are ours may end up in the prompt: tools, documents, template values."""
+    size = sum(len(memoryview(raw)) for name, raw in fields.items() if name != "model")
+    spelt_out = "tools" in fields or ("messages" in fields and b'"tool_calls"' in bytes(fields["messages"]))
+    return size * TOOL_EXPANSION if spelt_out else size
+
+
+def _output(fields: dict[str, msgspec.Raw], dialect: Dialect) -> tuple[str, int | None]:
+    """The field that bounds the output for the engine, and its value."""
+    bound = _bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX)
+    if dialect is Dialect.OPENAI_COMPLETIONS:
+        return "max_tokens", bound or COMPLETION_OUTPUT_TOKENS
+    newer = _bounded(fields, "max_completion_tokens", OUTPUT_TOKENS_MAX)
+    if newer is not None:
+        # The engine prefers it too; one of them is enough.
+        fields.pop("max_tokens", None)
+        return "max_completion_tokens", newer
+    return "max_tokens", bound
+
+
+def _refuse_hidden_generation(fields: dict[str, msgspec.Raw], choices: int) -> None:
+    """What makes an engine generate more than it returns could be neither held nor stopped."""
+    if _value(fields, "use_beam_search", _flag, "a boolean"):
+        raise InvalidRequest("`use_beam_search` is not offered.", param="use_beam_search")
+    best_of = _bounded(fields, "best_of", CHOICES_MAX)
+    if best_of is not None and best_of > choices:
+        raise InvalidRequest("`best_of` above `n` is not offered.", param="best_of")
+
+
+def _bounded(fields: dict[str, msgspec.Raw], name: str, most: int) -> int | None:
+    value = _value(fields, name, _integer, "an integer")
+    if value is not None and not 1 <= value <= most:
+        raise InvalidRequest(f"`{name}` must be from 1 to {most}.", param=name)
+    return value
+
+
+def _value(
+    fields: dict[str, msgspec.Raw], name: str, decode: Callable[[msgspec.Raw], Value], wanted: str
+) -> Value | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return decode(raw)
+    except msgspec.MsgspecError:
+        raise InvalidRequest(f"`{name}` must be {wanted}.", param=name) from None

@@ -1,0 +1,159 @@
+"""A completion as a stream of OpenAI chunks: what the client sees of it, and how far the counts have come.
+
+The engine is told to put its running usage on every chunk. What must stay true: a client sees usage only where
+it asked for it, and a chunk with empty `choices` only then; everything else of a chunk passes byte for byte.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.sse import event
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.encode
+
+USAGE_BYTES_MAX = 1024
+"""A usage object has some two hundred bytes; more would not fit where running counts are kept."""
+
+
+class BadChunk(Exception):
+    """A chunk is not what a chunk looks like, or says that the engine failed."""
+
+
+class Usage(msgspec.Struct):
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+
+
+class Choice(msgspec.Struct):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+_usage = msgspec.json.Decoder(Usage).decode
+_choices = msgspec.json.Decoder(list[Choice]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One event of the engine, read but not yet handed on."""
+
+    client_bytes: bytes
+    """What the client gets of it, maybe nothing."""
+    usage: bytes | None
+    """Counts of the whole request up to and with this chunk, as JSON."""
+    output_tokens: int
+    choices: list[Choice]
+
+
+class Chunks:
+    """Reads the events of one stream in order."""
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect,
+        model: str,
+        choices: int,
+        choices_per_prompt: int,
+        include_usage: bool,
+        continuous_usage: bool,
+    ) -> None:
+        self._dialect = dialect
+        self._model = msgspec.Raw(_encode(model))
+        self._include_usage = include_usage
+        self._continuous_usage = continuous_usage
+        self._tally = Tally(choices_per_prompt) if choices > 1 else None
+        self._unfinished = set(range(choices))
+        self._envelope: dict[str, msgspec.Raw] = {}
+        self._output_tokens = 0
+
+    def read(self, payload: bytes) -> Chunk:
+        try:
+            fields = _fields(payload)
+            if bytes(fields.get("error", b"null")) != b"null":
+                # What it says may quote the prompt, so it goes nowhere.
+                raise BadChunk("the engine reported an error")
+            raw_choices = fields.get("choices")
+            if raw_choices is None:
+                raise BadChunk("no choices")
+            # With one choice nothing hangs on what is in it.
+            choices = _choices(raw_choices) if self._tally is not None else []
+            final = bytes(raw_choices) == b"[]"
+            usage = self._counts(fields.get("usage"), choices, final=final)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise BadChunk(str(error)) from error
+        if usage is None and not final:
+            # Without a count each chunk is at least a token, so that the slices still end.
+            self._output_tokens += 1
+        fields["model"] = self._model
+        if not self._envelope:
+            self._envelope = {
+                name: raw for name, raw in fields.items() if name in ("id", "object", "created", "model")
+            }
+        return Chunk(self._for_client(fields, final=final), usage, self._output_tokens, choices)
+
+    def handed_on(self, chunk: Chunk) -> None:
+        """To be called for each chunk that the client was given."""
+        for choice in chunk.choices:
+            if choice.finish_reason is not None:
+                self._unfinished.discard(choice.index)
+
+    def cut_short(self, usage: bytes | None) -> bytes:
+        """Events that end the stream as if its length had been reached, but for the last one."""
+        body = b'"text":""' if self._dialect is Dialect.OPENAI_COMPLETIONS else b'"delta":{}'
+        events = [
+            self._chunk(b'[{"index":%d,%b,"logprobs":null,"finish_reason":"length"}]' % (index, body), None)
+            for index in sorted(self._unfinished)
+        ]
+        if self._include_usage and usage is not None:
+            events.append(self._chunk(b"[]", usage))
+        return b"".join(events)
+
+    def _for_client(self, fields: dict[str, msgspec.Raw], *, final: bool) -> bytes:
+        if final and not self._include_usage:
+            return b""
+        if not final and not self._continuous_usage:
+            fields.pop("usage", None)
+        return event(_encode(fields))
+
+    def _counts(self, raw: msgspec.Raw | None, choices: list[Choice], *, final: bool) -> bytes | None:
+        if raw is None:
+            return None
+        usage_bytes = bytes(raw)
+        if usage_bytes == b"null" or len(usage_bytes) > USAGE_BYTES_MAX:
+            return None
+        usage = _usage(usage_bytes)
+        if self._tally is not None and not final:
+            usage_bytes, usage = self._tally.add(usage, choices)
+        self._output_tokens = max(self._output_tokens, usage.completion_tokens or 0)
+        return usage_bytes
+
+    def _chunk(self, choices: bytes, usage: bytes | None) -> bytes:
+        fields = {**self._envelope, "choices": msgspec.Raw(choices)}
+        if usage is not None:
+            fields["usage"] = msgspec.Raw(usage)
+        return event(_encode(fields))
+
+
+class Tally:
+    """Sums over choices: a chunk's usage counts its own choice alone, and its own prompt alone."""
+
+    def __init__(self, choices_per_prompt: int) -> None:
+        self._choices_per_prompt = choices_per_prompt
+        self._prompts: dict[int, int] = {}
+        self._completions: dict[int, int] = {}
+
+    def add(self, usage: Usage, choices: list[Choice]) -> tuple[bytes, Usage]:
+        for choice in choices:
+            self._prompts[choice.index // self._choices_per_prompt] = usage.prompt_tokens or 0
+            self._completions[choice.index] = usage.completion_tokens or 0
+        prompt, completion = sum(self._prompts.values()), sum(self._completions.values())
+        summed = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+        return _encode(summed), Usage(prompt_tokens=prompt, completion_tokens=completion)

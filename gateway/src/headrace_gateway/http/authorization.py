@@ -1,0 +1,41 @@
+"""The bearer token and the other headers by which a client says who it is and what it works on."""
+
+import re
+
+from headrace_gateway.errors import InvalidRequest, Unauthenticated
+from headrace_gateway.http.exchange import Exchange
+
+TOKEN_MAX = 512
+"""Longer than any key of ours; what is longer is not looked up."""
+
+# Ids of sessions, tasks and attempts go into events and log lines as they are.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}", re.ASCII)
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def bearer_token(exchange: Exchange) -> str:
+    scheme, _, token = (exchange.header("authorization") or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Send your API key as `Authorization: Bearer <key>`.")
+    if len(token) > TOKEN_MAX:
+        raise Unauthenticated("This is no API key.")
+    return token
+
+
+def id_header(exchange: Exchange, name: str) -> str | None:
+    value = exchange.header(name.lower())
+    if value is None or value == "":
+        return None
+    if not _ID.fullmatch(value):
+        raise InvalidRequest(f"{name} must be 1 to 128 letters, digits or any of ._:/@+=-", param=name)
+    return value
+
+
+def trace_line(exchange: Exchange) -> bytes:
+    """The header line that carries a W3C trace on to the engine, if the client sent a valid one."""
+    value = exchange.header("traceparent")
+    if value is None or not _TRACEPARENT.fullmatch(value):
+        return b""
+    return b"traceparent: %b\r\n" % value.encode()

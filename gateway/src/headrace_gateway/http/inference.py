@@ -1,0 +1,220 @@
+"""`POST /v1/chat/completions` and `/v1/completions`: authenticate, admit, relay, settle.
+
+What must stay true: whoever was admitted is settled exactly once, however the request ends; a plain answer's
+first byte and a stream's last one leave after that.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from headrace_contracts.deployments import Deployment
+from headrace_contracts.usage import Dialect, Ending
+from headrace_gateway.call import Call, Lease, Meter
+from headrace_gateway.dialects.openai_reply import NoCompletion, read_completion, read_refusal
+from headrace_gateway.dialects.openai_request import OpenAIRequest, decode_request
+from headrace_gateway.dialects.sse import event
+from headrace_gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, ModelNotFound, UpstreamFailed
+from headrace_gateway.http.authorization import bearer_token, id_header, trace_line
+from headrace_gateway.http.exchange import ClientGone, Exchange, Headers
+from headrace_gateway.http.interruption import Interrupted, Interruption
+from headrace_gateway.http.problems import BodyTooSlow, body_of, headers_of, status_of
+from headrace_gateway.http.relay import StreamRelay
+from headrace_gateway.http.served import Served, broken, interrupted, refused, unforeseen
+from headrace_gateway.routing.attempts import begin_reply
+from headrace_gateway.routing.deployments import DeploymentsFile
+from headrace_gateway.routing.upstream.client import Upstream
+from headrace_gateway.routing.upstream.errors import UpstreamError
+from headrace_gateway.routing.upstream.reply import Reply
+
+log = structlog.get_logger()
+
+REFUSAL_BYTES_MAX = 64 * 1024
+"""Of an engine's error: it has a message of some lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceBounds:
+    body_bytes_max: int
+    body_timeout_seconds: float
+    reply_bytes_max: int
+    request_timeout_seconds: float
+
+
+class Inference:
+    def __init__(
+        self, meter: Meter, deployments: DeploymentsFile, upstream: Upstream, bounds: InferenceBounds
+    ) -> None:
+        self._meter = meter
+        self._deployments = deployments
+        self._upstream = upstream
+        self._bounds = bounds
+        self.running: set[Interruption] = set()
+
+    async def chat(self, exchange: Exchange) -> None:
+        await self._answer(exchange, Dialect.OPENAI_CHAT)
+
+    async def completions(self, exchange: Exchange) -> None:
+        await self._answer(exchange, Dialect.OPENAI_COMPLETIONS)
+
+    async def _answer(self, exchange: Exchange, dialect: Dialect) -> None:
+        secret = bearer_token(exchange)
+        try:
+            request = await self._decode(exchange, dialect)
+            call = self._call(exchange, request, secret)
+        except GatewayError as error:
+            # Who has no key learns nothing but that.
+            await self._meter.models(secret)
+            if isinstance(error, BodyTooLarge):
+                exchange.answer(status_of(error), headers_of(error), body_of(error))
+                await exchange.drain()
+                return
+            raise
+        lease = await self._meter.admit(call)
+        attempt = Attempt(exchange, request, call.deployment, lease)
+        served = Served(Ending.GATEWAY_LOST)
+        try:
+            served = await self._serve(attempt)
+        finally:
+            settling = asyncio.ensure_future(lease.settle(served.ending, usage=served.usage))
+            # Whatever cancels us now, the settlement goes on.
+            await asyncio.shield(settling)
+        await attempt.finish(served)
+
+    async def _decode(self, exchange: Exchange, dialect: Dialect) -> OpenAIRequest:
+        media_type = (exchange.header("content-type") or "application/json").partition(";")[0]
+        if media_type.strip().lower() != "application/json":
+            raise InvalidRequest("The body must be sent as `Content-Type: application/json`.")
+        try:
+            body = await exchange.body(
+                bytes_max=self._bounds.body_bytes_max, timeout_seconds=self._bounds.body_timeout_seconds
+            )
+        except TimeoutError:
+            raise BodyTooSlow("The request's body did not arrive in time.") from None
+        return decode_request(body, dialect)
+
+    def _call(self, exchange: Exchange, request: OpenAIRequest, secret: str) -> Call:
+        deployments = self._deployments.current.for_model(request.model)
+        if not deployments:
+            raise ModelNotFound(request.model)
+        deployment = deployments[0]
+        return Call(
+            secret=secret,
+            dialect=request.dialect,
+            model_requested=request.model,
+            deployment=deployment,
+            prompt_tokens_max=request.prompt_tokens_max(deployment),
+            output_tokens_max=request.output_tokens_max,
+            streamed=request.streamed,
+            choices=request.choices,
+            session=id_header(exchange, "X-Session-Id"),
+            task=id_header(exchange, "X-Task-Id"),
+            task_attempt=id_header(exchange, "X-Task-Attempt"),
+        )
+
+    async def _serve(self, attempt: "Attempt") -> Served:
+        """Never raises but when it is cancelled: whatever happens is an ending."""
+        try:
+            async with Interruption(
+                attempt.exchange,
+                attempt.lease,
+                deadline_seconds=self._bounds.request_timeout_seconds,
+                running=self.running,
+            ):
+                return await self._relay(attempt)
+        except Interrupted as interruption:
+            return interrupted(interruption.reason)
+        except ClientGone:
+            return Served(Ending.CLIENT_GONE)
+        except GatewayError as error:
+            return refused(error)
+        except UpstreamError as error:
+            log.warning("reply_broken", request=attempt.lease.id, error=str(error))
+            return broken(error)
+        except Exception:
+            log.exception("relay_failed", request=attempt.lease.id)
+            return unforeseen()
+
+    async def _relay(self, attempt: "Attempt") -> Served:
+        request, lease, deployment = attempt.request, attempt.lease, attempt.deployment
+        reply = await begin_reply(
+            self._upstream,
+            lease,
+            deployment,
+            path="/v1/chat/completions" if request.dialect is Dialect.OPENAI_CHAT else "/v1/completions",
+            headers=trace_line(attempt.exchange),
+            body=request.upstream_body(deployment, output_tokens_max=lease.output_tokens_max),
+        )
+        try:
+            if reply.status != 200:
+                raise read_refusal(reply.status, await reply.read_all(bytes_max=REFUSAL_BYTES_MAX))
+            if request.streamed:
+                relay = StreamRelay(
+                    attempt.exchange,
+                    reply,
+                    lease,
+                    request,
+                    model=deployment.model,
+                    headers=attempt.headers(),
+                )
+                return await relay.run()
+            return await self._whole(reply, attempt)
+        finally:
+            if not reply.left:
+                reply.close()
+
+    async def _whole(self, reply: Reply, attempt: "Attempt") -> Served:
+        body = await reply.read_all(bytes_max=self._bounds.reply_bytes_max)
+        try:
+            client_body, usage = read_completion(body, attempt.deployment.model)
+        except NoCompletion as error:
+            log.warning("reply_unreadable", request=attempt.lease.id, error=str(error))
+            raise UpstreamFailed("The model's answer could not be read.") from error
+        if usage is None:
+            log.error("usage_missing", request=attempt.lease.id, deployment=attempt.deployment.id)
+        return Served(Ending.COMPLETED, usage=usage, rest=client_body)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An admitted request and the client that waits for it."""
+
+    exchange: Exchange
+    request: OpenAIRequest
+    deployment: Deployment
+    lease: Lease
+
+    def headers(self) -> Headers:
+        return [
+            (
+                "content-type",
+                "text/event-stream; charset=utf-8" if self.request.streamed else "application/json",
+            ),
+            ("cache-control", "no-cache"),
+            *self.identity(),
+        ]
+
+    def identity(self) -> Headers:
+        return [
+            ("x-request-id", self.lease.id),
+            ("x-headrace-revision", self.deployment.revision),
+        ]
+
+    async def finish(self, served: Served) -> None:
+        """Gives the client the rest."""
+        exchange, problem = self.exchange, served.problem
+        if served.ending is Ending.CLIENT_GONE:
+            exchange.end()
+            return
+        if problem is None and not exchange.answered:
+            exchange.answer(200, self.headers(), served.rest)
+            return
+        if problem is not None and not exchange.answered:
+            exchange.answer(status_of(problem), headers_of(problem) + self.identity(), body_of(problem))
+            return
+        try:
+            await exchange.send(served.rest if problem is None else event(body_of(problem)))
+        except ClientGone:
+            log.debug("client_gone_at_the_end", request=self.lease.id)
+        exchange.end()

@@ -1,0 +1,130 @@
+"""Refusals on the wire: the one table from codes to statuses, and OpenAI's shape of an error.
+
+What must stay true: every `GatewayError` has a line in `STATUSES`; a message never holds a key or a prompt.
+"""
+
+import math
+from typing import Any
+
+import msgspec
+
+from headrace_gateway.errors import GatewayError, InvalidRequest, LimitReached
+from headrace_gateway.http.exchange import Headers
+
+_encode = msgspec.json.encode
+
+
+class PathUnknown(GatewayError):
+    code = "path_unknown"
+
+
+class MethodNotAllowed(GatewayError):
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"This path takes {allowed} only.")
+        self.allowed = allowed
+
+
+class BodyTooSlow(GatewayError):
+    """The request's body did not arrive in time."""
+
+    code = "body_too_slow"
+
+
+class ShuttingDown(GatewayError):
+    """This gateway is stopping; another one takes the request."""
+
+    code = "shutting_down"
+    retry_after_seconds = 1.0
+
+
+class Revoked(GatewayError):
+    """The key was revoked, or the request's lease lost, while it ran."""
+
+    code = "revoked"
+
+
+class DeadlineReached(GatewayError):
+    code = "deadline_reached"
+
+
+class InternalError(GatewayError):
+    """Our own bug; the log knows more."""
+
+    code = "internal_error"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway failed. The request id helps to find out why.")
+
+
+# OpenAI's clients try again by themselves on 408, 409, 429 and 5xx. So what waiting does not mend is none of
+# these: a wallet that is empty is a 402.
+STATUSES: dict[str, tuple[int, str]] = {
+    "invalid_request": (400, "invalid_request_error"),
+    "context_length_exceeded": (400, "invalid_request_error"),
+    "task_not_open": (400, "invalid_request_error"),
+    "invalid_api_key": (401, "authentication_error"),
+    "api_key_revoked": (401, "authentication_error"),
+    "api_key_expired": (401, "authentication_error"),
+    "revoked": (401, "authentication_error"),
+    "insufficient_balance": (402, "insufficient_quota"),
+    "budget_exhausted": (402, "insufficient_quota"),
+    "model_not_allowed": (403, "permission_error"),
+    "model_not_found": (404, "invalid_request_error"),
+    "path_unknown": (404, "invalid_request_error"),
+    "method_not_allowed": (405, "invalid_request_error"),
+    "body_too_slow": (408, "invalid_request_error"),
+    "body_too_large": (413, "invalid_request_error"),
+    "rate_limited": (429, "rate_limit_error"),
+    "internal_error": (500, "server_error"),
+    "upstream_failed": (502, "upstream_error"),
+    "limits_rebuilding": (503, "unavailable_error"),
+    "limits_unavailable": (503, "unavailable_error"),
+    "overloaded": (503, "unavailable_error"),
+    "shutting_down": (503, "unavailable_error"),
+    "upstream_busy": (503, "unavailable_error"),
+    "upstream_timed_out": (504, "upstream_error"),
+    "deadline_reached": (504, "upstream_error"),
+}
+
+
+def status_of(error: GatewayError) -> int:
+    return STATUSES[error.code][0]
+
+
+def body_of(error: GatewayError) -> bytes:
+    """`{"error": …}` as OpenAI's clients read it, with our stable code."""
+    fields: dict[str, Any] = {
+        "message": str(error) or (type(error).__doc__ or error.code).splitlines()[0],
+        "type": STATUSES[error.code][1],
+        "param": error.param if isinstance(error, InvalidRequest) else None,
+        "code": error.code,
+    }
+    if isinstance(error, LimitReached):
+        fields |= {
+            "limit": error.limit,
+            "scope": error.scope,
+            "used": error.used,
+            "ceiling": error.ceiling,
+            "weight": error.weight,
+        }
+    if (seconds := retry_after_seconds(error)) is not None:
+        fields["retry_after_seconds"] = seconds
+    return _encode({"error": fields})
+
+
+def headers_of(error: GatewayError) -> Headers:
+    headers = [("content-type", "application/json")]
+    if (seconds := retry_after_seconds(error)) is not None:
+        headers.append(("retry-after", str(math.ceil(seconds))))
+    if status_of(error) == 401:
+        headers.append(("www-authenticate", "Bearer"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append(("allow", error.allowed))
+    return headers
+
+
+def retry_after_seconds(error: GatewayError) -> float | None:
+    seconds: float | None = getattr(error, "retry_after_seconds", None)
+    return seconds

@@ -1,0 +1,122 @@
+"""Relaying a stream: bytes as they come, never past what is granted, and never unaccounted.
+
+What must stay true: counts are noted after the bytes they stand for were handed to the client; tokens past the
+grant are not handed over; the last event waits for the settlement, so it is returned and not sent.
+"""
+
+import structlog
+
+from headrace_contracts.usage import Ending
+from headrace_gateway.call import Lease
+from headrace_gateway.dialects.openai_request import OpenAIRequest
+from headrace_gateway.dialects.openai_stream import BadChunk, Chunk, Chunks
+from headrace_gateway.dialects.sse import DONE, DONE_EVENT, Events, EventTooLarge
+from headrace_gateway.errors import UpstreamFailed
+from headrace_gateway.http.exchange import Exchange, Headers
+from headrace_gateway.http.served import Served
+from headrace_gateway.routing.upstream.reply import Reply
+
+log = structlog.get_logger()
+
+LEAVE_SECONDS = 1.0
+"""How long an engine may take to end its reply after the stream's last event."""
+
+
+class StreamRelay:
+    def __init__(
+        self,
+        exchange: Exchange,
+        reply: Reply,
+        lease: Lease,
+        request: OpenAIRequest,
+        *,
+        model: str,
+        headers: Headers,
+    ) -> None:
+        self._exchange = exchange
+        self._reply = reply
+        self._lease = lease
+        self._headers = headers
+        self._events = Events()
+        self._chunks = Chunks(
+            dialect=request.dialect,
+            model=model,
+            choices=request.choices,
+            choices_per_prompt=request.choices_per_prompt,
+            include_usage=request.include_usage,
+            continuous_usage=request.continuous_usage,
+        )
+        self._waiting: list[Chunk] = []
+        self._usage: bytes | None = None
+        self._first_token_seen = False
+
+    async def run(self) -> Served:
+        if not self._reply.content_type.startswith("text/event-stream"):
+            raise self._failed(f"content type {self._reply.content_type!r}")
+        while piece := await self._reply.read():
+            try:
+                payloads = self._events.feed(piece)
+            except EventTooLarge as error:
+                raise self._failed("an event without end") from error
+            for payload in payloads:
+                if (served := await self._take(payload)) is not None:
+                    return served
+            await self._hand_on()
+        raise self._failed("the stream ended before its last event")
+
+    async def _take(self, payload: bytes) -> Served | None:
+        """Takes in one event; tells how the stream ended if it did."""
+        if payload == DONE:
+            return await self._complete()
+        try:
+            chunk = self._chunks.read(payload)
+        except BadChunk as error:
+            await self._hand_on()
+            raise self._failed(str(error)) from error
+        if chunk.output_tokens > self._lease.output_tokens_granted:
+            await self._hand_on()
+            if not await self._lease.extend(output_tokens=chunk.output_tokens):
+                return await self._stop()
+        self._waiting.append(chunk)
+        return None
+
+    async def _hand_on(self) -> None:
+        chunks, self._waiting = self._waiting, []
+        if not chunks:
+            return
+        data = b"".join([chunk.client_bytes for chunk in chunks])
+        if data:
+            if not self._exchange.answered:
+                self._exchange.begin(200, self._headers)
+            await self._exchange.send(data)
+        for chunk in chunks:
+            self._chunks.handed_on(chunk)
+        last = chunks[-1]
+        if last.usage is not None:
+            self._usage = last.usage
+            first = last.output_tokens > 0 and not self._first_token_seen
+            self._first_token_seen |= first
+            self._lease.relayed(last.usage, output_tokens=last.output_tokens, first=first)
+
+    async def _complete(self) -> Served:
+        await self._hand_on()
+        if self._usage is None:
+            log.error("usage_missing", request=self._lease.id)
+        # HTTP's own end often comes a packet later; with it the connection can carry another request.
+        self._reply.leave(seconds=LEAVE_SECONDS)
+        self._begin_if_empty()
+        return Served(Ending.COMPLETED, rest=DONE_EVENT)
+
+    async def _stop(self) -> Served:
+        """The money ended, or the key was revoked: what was relayed stands, and the engine is stopped."""
+        self._reply.close()
+        self._begin_if_empty()
+        return Served(Ending.BUDGET_STOPPED, rest=self._chunks.cut_short(self._usage) + DONE_EVENT)
+
+    def _begin_if_empty(self) -> None:
+        if not self._exchange.answered:
+            self._exchange.begin(200, self._headers)
+
+    def _failed(self, why: str) -> UpstreamFailed:
+        log.warning("stream_failed", request=self._lease.id, error=why)
+        return UpstreamFailed("The model's answer broke off.")

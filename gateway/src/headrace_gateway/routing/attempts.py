@@ -1,0 +1,67 @@
+"""Getting an engine to begin its reply: a request may be tried again only while nothing of a reply has come.
+
+Each attempt has an engine request id of its own, so that the engine's record of an abandoned one is told apart.
+"""
+
+import asyncio
+
+import structlog
+
+from headrace_contracts.deployments import Deployment
+from headrace_gateway.call import Lease
+from headrace_gateway.errors import UpstreamBusy, UpstreamFailed, UpstreamTimedOut
+from headrace_gateway.routing.upstream.client import Upstream
+from headrace_gateway.routing.upstream.errors import (
+    ConnectionsExhausted,
+    ReplyTooSlow,
+    StaleConnection,
+    Unreachable,
+    UpstreamError,
+)
+from headrace_gateway.routing.upstream.reply import Reply
+
+log = structlog.get_logger()
+
+ATTEMPTS_MAX = 2
+"""A kept connection that had just closed, or a replica that had just gone: once more finds another."""
+
+PAUSE_SECONDS = 0.05
+"""Long enough for Ray Serve's proxy to learn that a replica went away."""
+
+UNAVAILABLE = frozenset({502, 503})
+"""What a proxy in front of an engine answers when no replica took the request."""
+
+
+async def begin_reply(
+    upstream: Upstream, lease: Lease, deployment: Deployment, *, path: str, headers: bytes, body: bytes
+) -> Reply:
+    """The first reply of the engine that is not a refusal to serve at all; close it when done."""
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        last = attempt == ATTEMPTS_MAX
+        lines = b"%bx-request-id: %b\r\n" % (headers, lease.attempt().encode())
+        try:
+            reply = await upstream.post(deployment.url, path, lines, body)
+        except (Unreachable, StaleConnection) as error:
+            if not last:
+                if isinstance(error, Unreachable):
+                    await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            raise _failed(lease, deployment, error) from error
+        except ReplyTooSlow as error:
+            log.warning("upstream_too_slow", request=lease.id, deployment=deployment.id)
+            raise UpstreamTimedOut("The model did not begin to answer in time.") from error
+        except ConnectionsExhausted as error:
+            raise UpstreamBusy from error
+        except UpstreamError as error:
+            raise _failed(lease, deployment, error) from error
+        if reply.status in UNAVAILABLE and not last:
+            reply.close()
+            await asyncio.sleep(PAUSE_SECONDS)
+            continue
+        return reply
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _failed(lease: Lease, deployment: Deployment, error: UpstreamError) -> UpstreamFailed:
+    log.warning("upstream_failed", request=lease.id, deployment=deployment.id, error=str(error))
+    return UpstreamFailed("The model could not be reached.")

@@ -1,0 +1,146 @@
+"""Connections to engines, kept between requests."""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from headrace_gateway.routing.upstream.connection import Connection
+from headrace_gateway.routing.upstream.errors import ConnectionsExhausted, Unreachable
+from headrace_gateway.routing.upstream.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTimeouts:
+    """Seconds. How long each part of an exchange may take before we give it up."""
+
+    connect: float
+    first_byte: float
+    """From the request's last byte to the reply's first: queueing and prefill of the engine."""
+    idle: float
+    """Between two bytes of a reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamBounds:
+    connections_max: int
+    """Per engine and worker process."""
+    keep_idle_seconds: float
+    """Shorter than the engine keeps them, so that we never write to one that it is just closing."""
+
+
+class Upstream:
+    """All engines that this process talks to. Not bound to requests; close it last."""
+
+    def __init__(self, timeouts: UpstreamTimeouts, bounds: UpstreamBounds) -> None:
+        self._timeouts = timeouts
+        self._bounds = bounds
+        self._origins: dict[str, Origin] = {}
+
+    async def post(self, base_url: str, path: str, headers: bytes, body: bytes) -> Reply:
+        """Sends a request and returns its reply when its head is there. `headers` are whole lines."""
+        origin = self._origins.get(base_url)
+        if origin is None:
+            origin = self._origins[base_url] = Origin.of(base_url, self._bounds)
+        connection = await origin.connection(self._timeouts.connect)
+        reply = connection.start(
+            b"POST %b%b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b"
+            % (origin.prefix, path.encode(), origin.host_header, headers, len(body), body)
+        )
+        reply.wait_seconds = self._timeouts.first_byte
+        try:
+            await reply.head()
+        except BaseException:
+            reply.close()
+            raise
+        reply.wait_seconds = self._timeouts.idle
+        return reply
+
+    def close(self) -> None:
+        for origin in self._origins.values():
+            origin.close()
+        self._origins.clear()
+
+
+class Origin:
+    """One engine address and its connections, the idle ones with the newest last."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        host_header: bytes,
+        prefix: bytes,
+        bounds: UpstreamBounds,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._bounds = bounds
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._connecting = 0
+        self.host_header = host_header
+        self.prefix = prefix
+
+    @classmethod
+    def of(cls, base_url: str, bounds: UpstreamBounds) -> "Origin":
+        parts = urlsplit(base_url)
+        assert parts.scheme in ("http", "https"), f"engine address {base_url!r} is neither http nor https"
+        assert parts.hostname, f"engine address {base_url!r} names no host"
+        secure = parts.scheme == "https"
+        return cls(
+            host=parts.hostname,
+            port=parts.port or (443 if secure else 80),
+            tls=ssl.create_default_context() if secure else None,
+            host_header=parts.netloc.rpartition("@")[2].encode(),
+            prefix=parts.path.rstrip("/").encode(),
+            bounds=bounds,
+        )
+
+    async def connection(self, timeout_seconds: float) -> Connection:
+        """A kept connection, else a new one."""
+        oldest = self._loop.time() - self._bounds.keep_idle_seconds
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed and connection.idle_since >= oldest:
+                return connection
+            connection.abort()
+        if len(self._open) + self._connecting >= self._bounds.connections_max:
+            raise ConnectionsExhausted(
+                f"{self._bounds.connections_max} connections to {self._host} are in use"
+            )
+        self._connecting += 1
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self._loop, self), self._host, self._port, ssl=self._tls
+                )
+        except TimeoutError as error:
+            raise Unreachable(f"no connection within {timeout_seconds:g} s") from error
+        except OSError as error:
+            raise Unreachable(str(error)) from error
+        finally:
+            self._connecting -= 1
+        if not connection.closed:
+            self._open.add(connection)
+        return connection
+
+    def take_back(self, connection: Connection) -> None:
+        connection.idle_since = now = self._loop.time()
+        self._idle.append(connection)
+        # The oldest stand first; looking at one each time keeps up with what comes in.
+        if self._idle[0].idle_since < now - self._bounds.keep_idle_seconds:
+            self._idle.pop(0).abort()
+
+    def forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        for connection in list(self._open):
+            connection.abort()

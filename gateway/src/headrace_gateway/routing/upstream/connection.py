@@ -1,0 +1,163 @@
+"""One HTTP/1.1 connection to an engine, carrying one exchange at a time.
+
+What must stay true: bytes are parsed as they arrive and given to the reply in order; nothing is read ahead
+beyond `READ_AHEAD_BYTES_MAX` of what the relay has taken; a connection is used again only when the reply ended
+where HTTP says it ends.
+"""
+
+import asyncio
+from typing import Protocol, cast
+
+import httptools
+
+from headrace_gateway.routing.upstream.errors import ReplyBroken, StaleConnection
+from headrace_gateway.routing.upstream.reply import Reply
+
+READ_AHEAD_BYTES_MAX = 256 * 1024
+"""A client that reads slower than the engine writes makes the engine wait instead of filling our memory."""
+
+HEAD_BYTES_MAX = 64 * 1024
+"""An engine's status line and headers are some hundred bytes."""
+
+
+class Owner(Protocol):
+    """Who keeps connections between exchanges."""
+
+    def take_back(self, connection: "Connection") -> None: ...
+
+    def forget(self, connection: "Connection") -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+        self._loop = loop
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._reply: Reply | None = None
+        self._head_bytes = 0
+        self._framed = False
+        self._interim = False
+        self._keep_alive = False
+        self._paused = False
+        self.closed = False
+        self.exchanges = 0
+        self.idle_since = 0.0
+
+    def start(self, request: bytes) -> Reply:
+        """Sends a request; its reply arrives in what this returns."""
+        assert self._reply is None, "a connection carries one exchange at a time"
+        assert self._transport is not None, "a connection is used after it has been made"
+        self.exchanges += 1
+        self._head_bytes = 0
+        self._framed = False
+        reply = Reply(self, self._loop)
+        if self.closed:
+            reply.fail(StaleConnection("closed before the request was written"))
+            return reply
+        self._reply = reply
+        self._transport.write(request)
+        return reply
+
+    def abort(self) -> None:
+        """Closes at once: the engine learns that nobody wants the rest."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        if not self._paused and self._transport is not None and not self.closed:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and self._transport is not None and not self.closed:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """Ends an exchange whose reply is complete: back to the pool, if it may carry another."""
+        self._reply = None
+        assert self._transport is not None, "a finished exchange was started"
+        # What the engine had not read of a request when it answered would be taken for the next one.
+        if self.closed or not self._keep_alive or self._transport.get_write_buffer_size() > 0:
+            self.abort()
+            return
+        self.resume()
+        self._owner.take_back(self)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        reply = self._reply
+        if reply is None or reply.complete:
+            # Bytes that nobody asked for: whatever they belong to, it is no reply of ours.
+            self.abort()
+            return
+        if not reply.head_seen:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.abort()
+            reply.fail(ReplyBroken(f"the reply is no HTTP: {error}"))
+            return
+        if not reply.head_seen and self._head_bytes > HEAD_BYTES_MAX:
+            self.abort()
+            reply.fail(ReplyBroken(f"the reply's head is larger than {HEAD_BYTES_MAX} bytes"))
+            return
+        if reply.buffered_bytes > READ_AHEAD_BYTES_MAX and not reply.complete:
+            self.pause()
+        reply.wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        reply, self._reply = self._reply, None
+        if reply is not None and not reply.complete:
+            if reply.head_seen and not self._framed and exc is None:
+                # Neither a length nor chunks: such a reply ends where the connection does.
+                reply.end()
+            elif self.exchanges > 1 and not reply.head_seen and self._head_bytes == 0:
+                reply.fail(StaleConnection("closed before a byte of the reply"))
+            else:
+                reply.fail(ReplyBroken(f"the connection was lost: {exc or 'closed by the engine'}"))
+            reply.wake()
+        self._owner.forget(self)
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self._reply is None or self._reply.complete:
+            raise ReplyBroken("a second reply to one request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        assert self._reply is not None, "headers belong to a reply"
+        name = name.lower()
+        if name == b"content-type":
+            self._reply.content_type = value.decode("latin-1")
+        elif name in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+
+    def on_headers_complete(self) -> None:
+        assert self._reply is not None, "a head belongs to a reply"
+        status = self._parser.get_status_code()
+        self._interim = 100 <= status < 200
+        if not self._interim:
+            self._reply.begin(status)
+
+    def on_body(self, piece: bytes) -> None:
+        assert self._reply is not None, "a body belongs to a reply"
+        self._reply.add(piece)
+
+    def on_message_complete(self) -> None:
+        assert self._reply is not None, "an end belongs to a reply"
+        if self._interim:
+            self._interim = False
+            self._framed = False
+            return
+        # The parser forgets this as soon as this call returns.
+        self._keep_alive = self._parser.should_keep_alive()
+        self._reply.end()

@@ -1,0 +1,161 @@
+"""An engine's reply, as its bytes arrive."""
+
+import asyncio
+from typing import Protocol
+
+from headrace_gateway.routing.upstream.errors import ReplyBroken, ReplyTooLarge, ReplyTooSlow, UpstreamError
+
+
+class Line(Protocol):
+    """What a reply needs of its connection."""
+
+    def abort(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Reply:
+    """Filled by a connection, emptied by whoever relays it; `close()` it, however that ended."""
+
+    __slots__ = (
+        "_closed",
+        "_error",
+        "_line",
+        "_loop",
+        "_pieces",
+        "_timer",
+        "_waited_since",
+        "_waiter",
+        "buffered_bytes",
+        "complete",
+        "content_type",
+        "left",
+        "status",
+        "wait_seconds",
+    )
+
+    def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
+        self._line = line
+        self._loop = loop
+        self._pieces: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._waited_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: UpstreamError | None = None
+        self._closed = False
+        self.left = False
+        self.status = 0
+        self.content_type = ""
+        self.complete = False
+        self.buffered_bytes = 0
+        self.wait_seconds = 0.0
+        """How long a wait for the next byte may take. Time that the relay needs itself does not count."""
+
+    @property
+    def head_seen(self) -> bool:
+        return self.status != 0
+
+    async def head(self) -> None:
+        """Returns when status and headers are there."""
+        while self.status == 0:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """The bytes of the body that came since the last call, or waits for some; empty at the end."""
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self.complete:
+                return b""
+            await self._wait()
+        pieces, self._pieces = self._pieces, []
+        self.buffered_bytes = 0
+        self._line.resume()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_all(self, *, bytes_max: int) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.read():
+            size += len(piece)
+            if size > bytes_max:
+                raise ReplyTooLarge(f"the reply is larger than {bytes_max} bytes")
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        self._waited_since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.wait_seconds, self._look_at_the_clock)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _look_at_the_clock(self) -> None:
+        # One timer a reply, set again when it is due, costs less than one for each piece.
+        self._timer = None
+        if self._waiter is None:
+            return
+        left = self._waited_since + self.wait_seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look_at_the_clock)
+            return
+        self._line.abort()
+        self.fail(ReplyTooSlow(f"no byte for {self.wait_seconds:g} s"))
+
+    # for the connection
+
+    def begin(self, status: int) -> None:
+        self.status = status
+
+    def add(self, piece: bytes) -> None:
+        if self.left:
+            return
+        self._pieces.append(piece)
+        self.buffered_bytes += len(piece)
+
+    def end(self) -> None:
+        self.complete = True
+        if self.left:
+            self.close()
+
+    def fail(self, error: UpstreamError) -> None:
+        """What came before the failure can still be read."""
+        if self._error is None and not self.complete:
+            self._error = error
+        self.wake()
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def leave(self, *, seconds: float) -> None:
+        """Closes it as soon as it is complete, without anybody waiting for that; at the latest then."""
+        self.left = True
+        if self.complete:
+            self.close()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self.close)
+
+    def close(self) -> None:
+        """Gives the connection back when the reply came to its end, else breaks it off."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._closed:
+            return
+        self._closed = True
+        self._pieces.clear()
+        if self.complete:
+            self._line.finish()
+            return
+        self._line.abort()
+        self.fail(ReplyBroken("closed before its end"))

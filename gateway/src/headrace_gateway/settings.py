@@ -1,0 +1,63 @@
+"""What a gateway can be told: environment variables `HEADRACE_GATEWAY_<NAME>`, each with its unit and reason."""
+
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class GatewaySettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_GATEWAY_", frozen=True)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        given_otherwise: dict[str, Any] = {}
+        return cls(**given_otherwise)
+
+    # Where it listens. Loopback, so that nothing is open by accident; an image says 0.0.0.0.
+    host: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    port: int = Field(default=8080, ge=1, le=65535)
+    # More processes share the port by the kernel. One is right where replicas do the scaling.
+    workers: int = Field(default=1, ge=1, le=64)
+
+    # Whom it talks to.
+    valkey_url: SecretStr
+    billing_url: str
+    ingest_token: SecretStr
+    # A JSON `DeploymentTable`; read again when it changes.
+    deployments: Path
+
+    # Who it is: the producer's name in usage events, one per pod, the same after a restart.
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
+    # Journals and in-flight tables: must outlive the process.
+    state_dir: Path
+
+    # Eight MiB: a context of a million tokens in text, and no more memory per request than that.
+    body_bytes_max: int = Field(default=8 * 2**20, ge=1024)
+    # A body of that size at 300 kB/s. Longer is a client that holds a place without using it.
+    body_timeout_seconds: float = Field(default=30.0, gt=0)
+    # Between connecting or the last answer and a request's last header line.
+    head_timeout_seconds: float = Field(default=30.0, ge=1)
+    # Requests at once per worker: the in-flight table's slots. Others wait to be accepted.
+    connections_max: int = Field(default=1024, ge=1)
+
+    # The engines are next door: no answer to a connection by then is none.
+    connect_timeout_seconds: float = Field(default=5.0, gt=0)
+    # The slowest prefill of a full context behind a full queue.
+    first_byte_timeout_seconds: float = Field(default=300.0, gt=0)
+    # Between two tokens of a stream; an engine that preempts a request for longer has lost it.
+    idle_timeout_seconds: float = Field(default=60.0, gt=0)
+    # A whole request: 128,000 tokens at 25 a second, and then some.
+    request_timeout_seconds: float = Field(default=7200.0, gt=0)
+    # Engines close idle connections after 5 s (uvicorn's default): we do it first.
+    keep_idle_seconds: float = Field(default=4.0, gt=0)
+    # A whole unstreamed reply: full output with logprobs of every token.
+    reply_bytes_max: int = Field(default=64 * 2**20, ge=1024)
+
+    # How long running streams may go on after SIGTERM; what is left then ends with an error event.
+    # Shorter than the pod's terminationGracePeriodSeconds, by the drain below and some seconds.
+    grace_seconds: float = Field(default=600.0, ge=0)
+    # How long billing may take to acknowledge the last events; what is left then is sent after a restart.
+    drain_seconds: float = Field(default=20.0, ge=0)

@@ -1,0 +1,146 @@
+"""A whole gateway in this process: granian, the real meter on a real Valkey, an engine that does as it is told."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx2 as httpx
+import msgspec
+import openai
+
+from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
+from headrace_contracts.usage import UsageEvent
+from headrace_gateway.http.inference import Inference, InferenceBounds
+from headrace_gateway.http.models import Models
+from headrace_gateway.http.router import Gateway
+from headrace_gateway.http.server import Listening, serve
+from headrace_gateway.metering.meter import GatewayMeter, open_meter
+from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.routing.deployments import DeploymentsFile
+from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
+from tests.gateway.account import DEPLOYMENT, MODEL, Account
+from tests.gateway.waiting import eventually
+from tests.support.upstream import FakeEngine, running_engine
+
+BODY_BYTES_MAX = 64 * 1024
+SLICE_TOKENS = 8
+BOUNDS = InferenceBounds(
+    body_bytes_max=BODY_BYTES_MAX,
+    body_timeout_seconds=0.5,
+    reply_bytes_max=1024 * 1024,
+    request_timeout_seconds=30,
+)
+TIMEOUTS = UpstreamTimeouts(connect=1.0, first_byte=1.0, idle=0.5)
+
+
+@dataclass
+class Stack:
+    url: str
+    account: Account
+    engine: FakeEngine
+    meter: GatewayMeter
+    gateway: Gateway
+    http: httpx.AsyncClient
+    openai: openai.AsyncOpenAI
+    stop: asyncio.Event
+    serving: asyncio.Task[bool]
+
+    async def post(self, path: str = "/v1/chat/completions", **changes: Any) -> httpx.Response:
+        return await self.http.post(path, json=chat(**changes) if "chat" in path else changes)
+
+    async def raw(self, body: bytes, **headers: str) -> httpx.Response:
+        return await self.http.post(
+            "/v1/chat/completions",
+            content=body,
+            headers={"content-type": "application/json"}
+            | {k.replace("_", "-"): v for k, v in headers.items()},
+        )
+
+    async def events_of(self, **changes: Any) -> list[dict[str, Any] | str]:
+        """What a stream says, event by event; the last one as text."""
+        reply = await self.post(stream=True, **changes)
+        assert reply.status_code == 200, reply.text
+        return parsed(reply.text)
+
+    async def settled(self, count: int = 1) -> list[UsageEvent]:
+        """The usage events, when so many are there and nothing is held or running any more."""
+        await eventually(lambda: len(self.account.events()) >= count)
+        await eventually(lambda: not self.meter.running and not self.gateway.running)
+        assert self.account.money()[1] == 0, "something is still held"
+        events = self.account.events()
+        assert len(events) == count, events
+        return events
+
+
+def chat(**changes: Any) -> dict[str, Any]:
+    return {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]} | changes
+
+
+def parsed(text: str) -> list[dict[str, Any] | str]:
+    payloads = [block.removeprefix("data: ") for block in text.split("\n\n") if block]
+    return [json.loads(payload) if payload.startswith("{") else payload for payload in payloads]
+
+
+@contextlib.asynccontextmanager
+async def running_stack(
+    account: Account,
+    settings: MeterSettings,
+    port: int,
+    *,
+    bounds: InferenceBounds = BOUNDS,
+    timeouts: UpstreamTimeouts = TIMEOUTS,
+    grace_seconds: float = 5.0,
+) -> AsyncIterator[Stack]:
+    async with contextlib.AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(running_engine())
+        path = settings.state_dir / "deployments.json"
+        path.write_bytes(encode_table(DeploymentTable(deployments=[served_at(engine.url)])))
+        deployments = DeploymentsFile(path)
+        meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=SLICE_TOKENS)))
+        upstream = Upstream(timeouts, UpstreamBounds(connections_max=64, keep_idle_seconds=4.0))
+        stack.callback(upstream.close)
+        gateway = Gateway(
+            Inference(meter, deployments, upstream, bounds),
+            Models(meter, deployments),
+            not_admitting=lambda: meter.not_ready,
+        )
+        listening = Listening(
+            host="127.0.0.1",
+            port=port,
+            connections_max=64,
+            head_timeout_seconds=2,
+            grace_seconds=grace_seconds,
+        )
+        stop = asyncio.Event()
+        serving = asyncio.create_task(serve(gateway, listening, stop=stop))
+        url = f"http://127.0.0.1:{port}"
+        headers = {"authorization": f"Bearer {account.secret}"}
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, headers=headers, timeout=20))
+        client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=account.secret, max_retries=0, timeout=20)
+        await stack.enter_async_context(client)
+        await listens(port)
+        yield Stack(url, account, engine, meter, gateway, http, client, stop, serving)
+        stop.set()
+        await http.aclose()
+        await client.close()
+        await asyncio.wait_for(serving, 20)
+
+
+def served_at(url: str) -> Deployment:
+    return msgspec.structs.replace(DEPLOYMENT, url=url)
+
+
+async def listens(port: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.01)
+                continue
+            writer.close()
+            await writer.wait_closed()
+            return

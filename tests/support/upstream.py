@@ -1,0 +1,334 @@
+"""An engine that speaks OpenAI's protocol over real HTTP and behaves as badly as it is told.
+
+It keeps a record of every attempt: what was asked, what it yielded, how it ended; the side of the
+reconciliation that the gateway has no part in.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+READ_BYTES = 65536
+REASONS = {200: b"OK"}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What the engine does with one request. Counts of chunks do not count the first one, with the role."""
+
+    tokens: int = 5
+    prompt_tokens: int = 7
+    cached_tokens: int = 3
+    text: str = "word"
+    continuous_usage: bool = True
+    before_first_seconds: float = 0.0
+    before_each_seconds: float = 0.0
+    before_done_seconds: float = 0.0
+    break_after: int | None = None
+    """Resets the connection after so many chunks."""
+    end_after: int | None = None
+    """Ends HTTP's message cleanly after so many chunks, without the last events."""
+    hang_after: int | None = None
+    error_event_after: int | None = None
+    status: int = 200
+    error: str = "something"
+    reset: bool = False
+    """Closes the connection instead of answering."""
+    raw: bytes | None = None
+    """Written as it is instead of any answer, then the connection is closed."""
+    close_afterwards: bool = False
+    """Closes the kept connection after the answer, without having said so."""
+    piece_bytes: int | None = None
+    """Cuts what it writes into pieces of this size."""
+
+
+@dataclass
+class Attempt:
+    """One request as the engine saw it."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    prompt: int = 0
+    yielded: int = 0
+    ending: str = "started"
+
+    @property
+    def id(self) -> str:
+        return self.headers.get("x-request-id", "")
+
+
+class Aborted(Exception):
+    """The gateway closed the connection."""
+
+
+@dataclass
+class FakeEngine:
+    default: Behaviour = field(default_factory=Behaviour)
+    behaviours: deque[Behaviour] = field(default_factory=deque)
+    attempts: list[Attempt] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def behave(self, *behaviours: Behaviour) -> None:
+        """For the next requests, one each; afterwards it is well again."""
+        self.behaviours.extend(behaviours)
+
+    @property
+    def last(self) -> Attempt:
+        return self.attempts[-1]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        line = Line(reader, writer)
+        with contextlib.suppress(Aborted, ConnectionError, asyncio.IncompleteReadError):
+            while await self._one(line):
+                pass
+        line.close()
+
+    async def _one(self, line: "Line") -> bool:
+        attempt = await line.request()
+        if attempt is None:
+            return False
+        behaviour = self.behaviours.popleft() if self.behaviours else self.default
+        self.attempts.append(attempt)
+        try:
+            await self._answer(line, attempt, behaviour)
+        except (Aborted, ConnectionError):
+            attempt.ending = "aborted"
+            raise
+        except asyncio.CancelledError:
+            attempt.ending = "cancelled"
+            raise
+        return not (behaviour.close_afterwards or behaviour.reset or behaviour.raw is not None)
+
+    async def _answer(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
+        line.piece_bytes = behaviour.piece_bytes
+        if behaviour.before_first_seconds:
+            await line.sleep(behaviour.before_first_seconds)
+        if behaviour.reset:
+            attempt.ending = "failed"
+        elif behaviour.raw is not None:
+            attempt.ending = "failed"
+            await line.write(behaviour.raw)
+        elif behaviour.status != 200:
+            attempt.ending = "failed"
+            error = {"message": behaviour.error, "type": "BadRequestError", "param": None, "code": 400}
+            await line.whole(behaviour.status, {"error": error})
+        elif attempt.body.get("stream"):
+            await self._stream(line, attempt, behaviour)
+        else:
+            await self._whole(line, attempt, behaviour)
+
+    async def _whole(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
+        reply = Words(attempt, behaviour)
+        for _ in range(reply.tokens):
+            if behaviour.before_each_seconds:
+                await line.sleep(behaviour.before_each_seconds)
+            attempt.prompt = behaviour.prompt_tokens
+            attempt.yielded += reply.choices
+        await line.whole(200, reply.whole())
+        attempt.ending = "finished"
+
+    async def _stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
+        reply = Words(attempt, behaviour)
+        await line.begin(b"text/event-stream; charset=utf-8")
+        attempt.prompt = behaviour.prompt_tokens
+        for index in range(reply.choices):
+            await line.event(reply.chunk(index, "", 0))
+        for number in range(1, reply.tokens + 1):
+            for index in range(reply.choices):
+                if behaviour.before_each_seconds:
+                    await line.sleep(behaviour.before_each_seconds)
+                attempt.yielded += 1
+                await line.event(reply.chunk(index, f" {behaviour.text}{number}", number))
+            if behaviour.break_after == number:
+                attempt.ending = "failed"
+                line.break_off()
+                raise ConnectionError
+            if behaviour.end_after == number:
+                attempt.ending = "failed"
+                await line.end()
+                return
+            if behaviour.error_event_after == number:
+                attempt.ending = "failed"
+                await line.event({"error": {"message": "engine died", "code": 500}})
+                await line.done()
+                return
+            if behaviour.hang_after == number:
+                await line.sleep(3600)
+        if behaviour.before_done_seconds:
+            await line.sleep(behaviour.before_done_seconds)
+        if attempt.body.get("stream_options", {}).get("include_usage"):
+            await line.event(reply.final())
+        attempt.ending = "finished"
+        await line.done()
+
+
+class Words:
+    """What vLLM would write for a reply."""
+
+    def __init__(self, attempt: Attempt, behaviour: Behaviour) -> None:
+        self._attempt = attempt
+        self._behaviour = behaviour
+        self._chat = attempt.path == "/v1/chat/completions"
+        body = attempt.body
+        prompt = body.get("prompt")
+        self.prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
+        self.choices = (body.get("n") or 1) * self.prompts
+        most = body.get("max_completion_tokens") or body.get("max_tokens") or behaviour.tokens
+        self.tokens = min(behaviour.tokens, most)
+
+    def chunk(self, index: int, text: str, tokens: int) -> dict[str, Any]:
+        last = tokens == self.tokens
+        choice: dict[str, Any] = {"index": index}
+        if self._chat:
+            choice["delta"] = {"content": text} if tokens else {"role": "assistant", "content": ""}
+        else:
+            choice["text"] = text
+        choice |= {"logprobs": None, "finish_reason": "stop" if last else None}
+        fields = self._envelope() | {"choices": [choice]}
+        if self._behaviour.continuous_usage:
+            fields["usage"] = self._usage(tokens, prompts=1)
+        return fields
+
+    def final(self) -> dict[str, Any]:
+        usage = self._usage(self.tokens * self.choices, prompts=self.prompts)
+        usage["prompt_tokens_details"] = {"cached_tokens": self._behaviour.cached_tokens}
+        return self._envelope() | {"choices": [], "usage": usage}
+
+    def whole(self) -> dict[str, Any]:
+        text = "".join(f" {self._behaviour.text}{number}" for number in range(1, self.tokens + 1))
+        choices: list[dict[str, Any]] = [
+            {"index": index, "finish_reason": "stop", "logprobs": None}
+            | ({"message": {"role": "assistant", "content": text}} if self._chat else {"text": text})
+            for index in range(self.choices)
+        ]
+        return self._envelope(whole=True) | {"choices": choices, "usage": self.final()["usage"]}
+
+    def _envelope(self, *, whole: bool = False) -> dict[str, Any]:
+        kind = "chat.completion" if self._chat else "text_completion"
+        return {
+            "id": f"chatcmpl-{self._attempt.id}",
+            "object": kind if whole or not self._chat else f"{kind}.chunk",
+            "created": 1_790_000_000,
+            "model": self._attempt.body["model"],
+        }
+
+    def _usage(self, completion: int, *, prompts: int) -> dict[str, Any]:
+        prompt = self._behaviour.prompt_tokens * prompts
+        return {
+            "prompt_tokens": prompt,
+            "total_tokens": prompt + completion,
+            "completion_tokens": completion,
+        }
+
+
+class Line:
+    """One connection: HTTP by hand, so that it can be wrong on purpose."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._ahead: asyncio.Task[bytes] | None = None
+        self.piece_bytes: int | None = None
+
+    async def request(self) -> Attempt | None:
+        data = await self._ahead if self._ahead is not None else b""
+        self._ahead = None
+        while b"\r\n\r\n" not in data:
+            more = await self._reader.read(READ_BYTES)
+            if not more:
+                return None
+            data += more
+        head, _, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body += await self._reader.readexactly(int(headers["content-length"]) - len(body))
+        return Attempt(path=first.split()[1], headers=headers, body=json.loads(body))
+
+    async def sleep(self, seconds: float) -> None:
+        """Raises `Aborted` as soon as the other side goes."""
+        if self._ahead is None:
+            self._ahead = asyncio.create_task(self._reader.read(READ_BYTES))
+        done, _ = await asyncio.wait((self._ahead,), timeout=seconds)
+        if done and not self._heard():
+            raise Aborted
+
+    def _heard(self) -> bytes:
+        assert self._ahead is not None
+        try:
+            return self._ahead.result()
+        except ConnectionError:
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        size = self.piece_bytes or len(data)
+        for at in range(0, len(data), max(1, size)):
+            self._writer.write(data[at : at + size])
+            await self._writer.drain()
+            if self.piece_bytes:
+                await asyncio.sleep(0)
+        await self.sleep(0)
+
+    async def whole(self, status: int, fields: dict[str, Any]) -> None:
+        body = json.dumps(fields).encode()
+        reason = REASONS.get(status, b"Other")
+        head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        await self.write(head % (status, reason, len(body)) + body)
+
+    async def begin(self, content_type: bytes) -> None:
+        await self.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % content_type
+        )
+
+    async def event(self, fields: dict[str, Any]) -> None:
+        await self._chunk(b"data: %b\n\n" % json.dumps(fields, separators=(",", ":")).encode())
+
+    async def done(self) -> None:
+        await self._chunk(b"data: [DONE]\n\n")
+        await self.end()
+
+    async def end(self) -> None:
+        await self.write(b"0\r\n\r\n")
+
+    async def _chunk(self, data: bytes) -> None:
+        await self.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def break_off(self) -> None:
+        self._writer.transport.abort()
+
+    def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+        self._writer.close()
+
+
+@contextlib.asynccontextmanager
+async def running_engine(default: Behaviour | None = None) -> AsyncIterator[FakeEngine]:
+    engine = FakeEngine(default=default or Behaviour())
+    tasks: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(engine.serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    engine.port = server.sockets[0].getsockname()[1]
+    try:
+        yield engine
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
