@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from headrace_platform.local import doctor as doctors
+from headrace_platform.local.first_key import first_key
 from headrace_platform.local.layout import MODEL, Wishes
 from headrace_platform.local.logs import follow
 from headrace_platform.local.problems import ProgramDied, ProgramSlow, StackProblem, StateUnusable
@@ -73,6 +74,8 @@ def up(  # noqa: PLR0917  (typer makes options of them)
     signal.signal(signal.SIGTERM, give_up)
     try:
         endpoints = stack.start(wishes, progress_for(console))
+        if endpoints.api_key is None:
+            stack.keep_api_key(first_key(endpoints))
     except StackProblem as problem:
         fail(problem)
     except KeyboardInterrupt:
@@ -80,7 +83,11 @@ def up(  # noqa: PLR0917  (typer makes options of them)
         raise typer.Exit(130) from None
     console.print(f"\n  gateway   {endpoints.gateway_url}/v1   model {endpoints.model}", highlight=False)
     console.print(f"  billing   {endpoints.billing_url}", highlight=False)
-    console.print(f"  secrets   {stack.state / 'endpoints.json'}", highlight=False, soft_wrap=True)
+    console.print(
+        f"  API key   in {stack.state / 'endpoints.json'}, with the other secrets",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -189,7 +196,7 @@ def base_url(upstream: str) -> str:
 
 def fail(problem: StackProblem) -> NoReturn:
     if isinstance(problem, ProgramDied | ProgramSlow) and problem.log_tail:
-        complaints.print(problem.log_tail, style="dim", markup=False, highlight=False)
+        complaints.print(problem.log_tail, style="dim", markup=False, highlight=False, soft_wrap=True)
     complaints.print(f"\n{problem}", style="bold red", markup=False, highlight=False, soft_wrap=True)
     complaints.print(problem.next_step, markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1) from problem
