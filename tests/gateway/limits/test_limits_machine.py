@@ -1,0 +1,152 @@
+"""Whatever the order of admissions, extensions, settlements, reapings and pushes: the counters add up."""
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from headrace_contracts import channels
+from headrace_gateway.limits.limiter import Admitted, Limiter, Renewal, Short
+from headrace_gateway.valkey.connection import Valkey
+from tests.gateway.limits.ground import BUDGET, GAUGE, WALLET, amounts, let_lapse, settle, try_admit
+
+Result = TypeVar("Result")
+COUNTS = b'"attempts":1,"tokens":{}'
+
+
+class Limits(RuleBasedStateMachine):
+    leases = Bundle("leases")
+
+    def __init__(self, url: str, client: redis.Redis) -> None:
+        super().__init__()
+        self.client = client
+        self.client.flushall()
+        self.runner = asyncio.Runner()
+        self.valkey = Valkey(url)
+        self.run(self.valkey.start())
+        self.limiter = Limiter(self.valkey, gateway="g", lease_ttl_seconds=60)
+        self.standing: dict[str, int] = {}
+        self.spent = 0
+        self.events = 0
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        return self.runner.run(coroutine)
+
+    def teardown(self) -> None:
+        self.run(self.valkey.close())
+        self.runner.close()
+
+    @initialize(balance=st.integers(0, 5000))
+    def open(self, balance: int) -> None:
+        self.client.set(channels.EPOCH, "e")
+        self.client.hset(WALLET[1], mapping={"bal": balance, "ver": 1})
+
+    @rule(target=leases, hold=st.integers(0, 2000))
+    def admit(self, hold: int) -> Any:
+        balance, held, pending = amounts(self.client)
+        verdict = self.run(try_admit(self.limiter, hold, [GAUGE, BUDGET, WALLET]))
+        if isinstance(verdict, Admitted):
+            assert hold <= balance - held - pending
+            self.standing[verdict.id] = hold
+            return verdict.id
+        assert isinstance(verdict, Short)
+        assert verdict.room == balance - held - pending < hold
+        return multiple()
+
+    @rule(lease=leases, hold=st.integers(0, 3000))
+    def extend(self, lease: str, hold: int) -> None:
+        balance, held, pending = amounts(self.client)
+        verdict = self.run(self.limiter.extend(lease, [], [GAUGE, BUDGET, WALLET], hold=hold))
+        if lease not in self.standing:
+            assert verdict is False
+        elif verdict is True:
+            assert hold - self.standing[lease] <= max(0, balance - held - pending)
+            self.standing[lease] = hold
+        else:
+            assert isinstance(verdict, Short)
+            assert verdict.room < hold
+
+    @rule(lease=leases, used=st.floats(0, 1))
+    def settle(self, lease: str, used: float) -> None:
+        hold = self.standing.pop(lease, None)
+        cost = int((hold or 100) * used)
+        stood = self.run(settle(self.limiter, lease, cost=cost))
+        assert stood == (hold is not None)
+        self.spent += cost if stood else 0
+        self.events += 1
+
+    @rule(lease=leases, used=st.floats(0, 1), hold=st.none() | st.integers(0, 2000))
+    def beat_then_reap(self, lease: str, used: float, hold: int | None) -> None:
+        standing = self.standing.pop(lease, None)
+        cost = int(min(standing or 100, hold if hold is not None else 2000) * used)
+        renewal = Renewal(id=lease, counts=COUNTS, cost=cost, tokens=1, hold=hold)
+        pulse = self.run(self.limiter.heartbeat([renewal], []))
+        assert pulse.gone == ([] if standing is not None else [lease])
+        if standing is not None:
+            let_lapse(self.client, lease)
+            assert self.run(self.limiter.reap()) == [lease]
+            self.spent += cost
+            self.events += 1
+
+    @rule(lease=leases, hold=st.integers(0, 2000))
+    def shrink(self, lease: str, hold: int) -> None:
+        renewal = Renewal(id=lease, counts=COUNTS, cost=0, tokens=0, hold=hold)
+        self.run(self.limiter.heartbeat([renewal], []))
+        if lease in self.standing:
+            self.standing[lease] = min(hold, self.standing[lease])
+
+    @rule(take=st.integers(1, 5))
+    def billing_posts(self, take: int) -> None:
+        """What billing's push does: posted amounts leave the balance and pending together."""
+        found: Any = self.client.hgetall(channels.pending("w"))
+        posted = dict(list(found.items())[:take])
+        total = sum(int(amount) for amount in posted.values())
+        if posted:
+            self.client.hincrby(WALLET[1], "bal", -total)
+            self.client.hincrby(WALLET[1], "pend", -total)
+            self.client.hdel(channels.pending("w"), *posted)
+
+    @rule(amount=st.integers(1, 3000))
+    def top_up(self, amount: int) -> None:
+        self.client.hincrby(WALLET[1], "bal", amount)
+
+    @invariant()
+    def all_adds_up(self) -> None:
+        balance, held, pending = amounts(self.client)
+        assert held == sum(self.standing.values())
+        stored: Any = self.client.hgetall(channels.pending("w"))
+        assert pending == sum(int(amount) for amount in stored.values())
+        assert balance - held - pending >= 0
+        gauge: Any = self.client.get(GAUGE[1])
+        assert int(gauge or 0) == len(self.standing)
+        budget: Any = self.client.get(BUDGET[1])
+        assert int(budget or 0) == self.spent + held
+        leases: Any = self.client.zrange("hr:leases", 0, -1)
+        assert {lease.decode() for lease in leases} == set(self.standing)
+        assert self.client.xlen(channels.USAGE) == self.events
+
+
+def test_money_and_gauges_add_up_whatever_happens(valkey_url: str, client: redis.Redis) -> None:
+    machine: Any = partial(Limits, valkey_url, client)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
