@@ -5,7 +5,6 @@ then still runs ends with an error event and a settlement, and only then does `s
 """
 
 import asyncio
-import logging
 import signal
 import socket
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
+from granian.log import LogLevels
 from granian.server.embed import Server
 
 from headrace_gateway.http.router import Gateway
@@ -55,8 +55,6 @@ def check_port(host: str, port: int) -> None:
 
 async def serve(gateway: Gateway, listening: Listening, *, stop: asyncio.Event) -> bool:
     """Serves until `stop` is set; True when every request came to its end by then."""
-    # Granian's own lines carry nothing that ours do not, but its errors must be seen.
-    logging.getLogger("_granian").setLevel(logging.WARNING)
     server = Server(
         gateway,
         address=listening.host,
@@ -70,6 +68,8 @@ async def serve(gateway: Gateway, listening: Listening, *, stop: asyncio.Event) 
         websockets=False,
         backlog=BACKLOG,
         backpressure=listening.connections_max,
+        # Its lines say nothing that ours do not, but an error of its own must be seen.
+        log_level=LogLevels.error,
         log_access=False,
     )
     serving = asyncio.ensure_future(server.serve())

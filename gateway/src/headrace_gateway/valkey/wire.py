@@ -9,7 +9,7 @@ have no names, so after a lost one nothing behind it can be trusted).
 import asyncio
 import socket
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 
@@ -61,8 +61,8 @@ class Wire(asyncio.Protocol):
             self._transport.write(b"".join(packed))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are transports without being derived from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
