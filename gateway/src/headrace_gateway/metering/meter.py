@@ -49,6 +49,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
         valkey = Valkey(settings.valkey_url, timeout_seconds=settings.valkey_timeout_seconds)
         await valkey.start()
         stack.push_async_callback(valkey.close)
+        stack.push_async_callback(_leave, valkey, claim.producer)
 
         limiter = Limiter(valkey, gateway=claim.producer, lease_ttl_seconds=settings.lease_ttl_seconds)
         settler = Settler(limiter)
@@ -102,9 +103,6 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
             await asyncio.wait_for(recovered.wait(), RECOVERY_WAIT_SECONDS)
         yield meter
 
-        with contextlib.suppress(ValkeyError):
-            await valkey.call("ZREM", channels.GATEWAYS, claim.producer)
-
 
 async def _forever(name: str, period_seconds: float, step: Callable[[], Awaitable[None]]) -> None:
     while True:
@@ -116,6 +114,12 @@ async def _forever(name: str, period_seconds: float, step: Callable[[], Awaitabl
             # A round that fails must not end the rounds: leases would lapse and journals pile up.
             log.exception("round_broke", loop=name)
         await asyncio.sleep(period_seconds)
+
+
+async def _leave(valkey: Valkey, producer: str) -> None:
+    """A cold Valkey need not wait for a gateway that ended well."""
+    with contextlib.suppress(ValkeyError):
+        await valkey.call("ZREM", channels.GATEWAYS, producer)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,233 @@
+"""The journal keeps what it called durable, in order, within its space, until it is acknowledged."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from headrace_gateway.metering.journal import Journal
+from headrace_gateway.metering.producers import Claim, claim_orphans, claim_own
+from headrace_gateway.metering.segments import RECORD_BYTES_MAX, Record, read_records
+from tests.gateway import forking
+
+SEGMENT_BYTES = 4 * RECORD_BYTES_MAX
+
+
+@pytest.fixture
+def claim(tmp_path: Path) -> Iterator[Claim]:
+    claimed = claim_own(tmp_path, "gateway")
+    yield claimed
+    claimed.release()
+
+
+def event(sequence: int, *, size: int = 300) -> bytes:
+    return b"%d:" % sequence + bytes([sequence % 251]) * size
+
+
+def append(journal: Journal, *, size: int = 300) -> int:
+    assert journal.reserve()
+    return journal.append(lambda sequence: event(sequence, size=size), lambda: None)
+
+
+def records_of(folder: Path) -> list[Record]:
+    return [record for path in sorted(folder.glob("*.journal")) for record in read_records(path)]
+
+
+async def append_forever(claim: Claim, durable: int) -> None:
+    journal = Journal(claim, segment_bytes=64 * 1024, bytes_max=512 * 1024 * 1024)
+    journal.start()
+
+    async def one() -> None:
+        while True:
+            if journal.reserve():
+                build = partial(event, size=random.randrange(1, 2000))
+                sequence = journal.append(build, lambda: None)
+                await journal.durable(sequence)
+                os.write(durable, b"%d\n" % sequence)
+            else:
+                await asyncio.sleep(0.001)
+
+    await asyncio.gather(*(one() for _ in range(8)))
+
+
+def run_appending(state: Path, durable: int) -> None:
+    asyncio.run(append_forever(claim_own(state, "gateway"), durable))
+
+
+def test_a_killed_process_loses_nothing_that_was_durable(tmp_path: Path) -> None:
+    most = 0
+    for kill in range(10):
+        state = tmp_path / str(kill)
+        reading, writing = os.pipe()
+        child = forking.start(partial(run_appending, state, writing))
+        os.close(writing)
+        time.sleep(random.uniform(0.05, 0.15))
+        forking.kill(child)
+        with os.fdopen(reading, "rb") as pipe:
+            told = [int(line) for line in pipe.read().splitlines(keepends=True) if line.endswith(b"\n")]
+
+        [claim] = claim_orphans(state)
+        found = records_of(claim.folder)
+        claim.release()
+        assert [record.sequence for record in found] == list(range(1, len(found) + 1))
+        assert set(told) <= {record.sequence for record in found}
+        for record in found:
+            size = len(record.event) - len(b"%d:" % record.sequence)
+            assert record.event == event(record.sequence, size=size)
+        most = max(most, len(found))
+    assert most > 50
+
+
+async def test_a_tick_is_one_write_and_one_sync_serves_all(claim: Claim) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES * 10, bytes_max=SEGMENT_BYTES * 20)
+    journal.start()
+    sequences = [append(journal) for _ in range(20)]
+    assert records_of(claim.folder) == []  # nothing before the tick's end
+    await asyncio.gather(*(journal.durable(sequence) for sequence in sequences))
+    assert [record.sequence for record in records_of(claim.folder)] == list(range(1, 21))
+    assert journal.durable(20).done()
+    journal.close()
+
+
+async def test_a_slot_is_told_only_once_its_bytes_are_the_kernels(claim: Claim) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
+    journal.start()
+    seen: list[int] = []
+    assert journal.reserve()
+    journal.append(event, lambda: seen.append(len(records_of(claim.folder))))
+    assert seen == []
+    await asyncio.sleep(0)
+    assert seen == [1]
+    journal.close()
+
+
+async def test_a_torn_tail_is_cut(claim: Claim) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
+    journal.start()
+    await journal.durable([append(journal) for _ in range(3)][-1])
+    [path] = journal.segments
+    content = path.read_bytes()
+    ends = [record.end for record in read_records(path)]
+    for cut in (ends[2] - 1, ends[1] + 5, ends[1] + 1):
+        path.write_bytes(content[:cut])
+        assert [record.sequence for record in read_records(path)] == [1, 2]
+    flipped = bytearray(content)
+    flipped[ends[0] + 30] ^= 1
+    path.write_bytes(flipped)
+    assert [record.sequence for record in read_records(path)] == [1]
+    journal.close()
+
+
+async def test_space_is_reserved_before_and_given_back_by_acknowledgement(claim: Claim) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 3)
+    journal.start()
+    size = RECORD_BYTES_MAX - 100
+    appended = 0
+    while journal.reserve():
+        appended = journal.append(lambda sequence: event(sequence, size=size), lambda: None)
+        await journal.durable(appended)
+        await asyncio.sleep(0.005)  # the next segment is made in the thread
+    assert 6 <= appended <= 12
+    assert len(list(claim.folder.glob("*.journal"))) == 3
+    assert not journal.reserve()
+
+    journal.acknowledge(appended - 1)
+    for _ in range(100):
+        await asyncio.sleep(0.005)
+        if journal.reserve():
+            break
+    else:
+        pytest.fail("acknowledged space was not given back")
+    assert [record.sequence for record in records_of(claim.folder)][-1] == appended
+    journal.close()
+
+
+async def test_what_was_reserved_always_fits(claim: Claim) -> None:
+    """With every event as large as can be, and no more space to come."""
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
+    journal.start()
+    reserved = 0
+    while journal.reserve():
+        reserved += 1
+    assert reserved == 6
+    for _ in range(reserved):
+        last = journal.append(lambda sequence: event(sequence, size=RECORD_BYTES_MAX - 40), lambda: None)
+    await journal.durable(last)
+    assert len(records_of(claim.folder)) == reserved
+    assert sum(path.stat().st_size for path in claim.folder.glob("*.journal")) == SEGMENT_BYTES * 2
+    journal.close()
+
+
+async def test_only_what_is_old_and_unacknowledged_is_overdue(claim: Claim) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES * 8, bytes_max=SEGMENT_BYTES * 16)
+    journal.start()
+    for _ in range(3):
+        append(journal)
+    journal.mark()
+    await asyncio.sleep(0.05)
+    append(journal)
+    journal.mark()
+    assert journal.overdue(age_seconds=0.04) == 3
+    assert journal.overdue(age_seconds=0) == 4
+    assert journal.overdue(age_seconds=9) == 0
+    journal.acknowledge(3)
+    assert journal.overdue(age_seconds=0.04) == 0
+    journal.acknowledge(99)  # what was never appended can't be acknowledged
+    assert journal.acknowledged == 3
+    journal.close()
+
+
+async def test_a_clean_end_leaves_only_what_is_not_acknowledged(claim: Claim) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
+    journal.start()
+    append(journal)
+    journal.close()
+    assert [record.sequence for record in records_of(claim.folder)] == [1]
+    other = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
+    other.start()
+    await other.durable(append(other))
+    other.acknowledge(1)
+    other.close()
+    assert not list(claim.folder.glob(f"{other.boot}*"))
+
+
+async def test_a_failing_disk_refuses_new_requests_and_keeps_what_it_has(
+    claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES * 8, bytes_max=SEGMENT_BYTES * 16)
+    journal.start()
+    real, failing = os.pwrite, True
+
+    def pwrite(descriptor: int, content: bytes, offset: int) -> int:
+        if failing:
+            raise OSError(5, "Input/output error")
+        return real(descriptor, content, offset)
+
+    monkeypatch.setattr("headrace_gateway.metering.journal.os.pwrite", pwrite)
+    monkeypatch.setattr("headrace_gateway.metering.journal.WRITE_RETRY_SECONDS", 0.02)
+    first = append(journal)
+    await asyncio.sleep(0.01)
+    assert not journal.reserve()
+    failing = False
+    await asyncio.wait_for(journal.durable(first), 5)
+    assert journal.reserve()
+    assert [record.sequence for record in records_of(claim.folder)] == [1]
+    journal.close()
+
+
+def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
+    first, second = claim_own(tmp_path, "gateway"), claim_own(tmp_path, "gateway")
+    assert (first.producer, second.producer) == ("gateway-0", "gateway-1")
+    (first.folder / "boot.00000001.journal").touch()
+    assert claim_orphans(tmp_path) == []
+    first.release()
+    [orphan] = claim_orphans(tmp_path)
+    assert orphan.producer == "gateway-0"
+    assert claim_own(tmp_path, "gateway").producer == "gateway-2"
+    orphan.release()
+    second.release()
