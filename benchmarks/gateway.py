@@ -81,11 +81,15 @@ def engine_bytes(chunks: int) -> tuple[bytes, list[bytes]]:
     body = head % b"" + message + USAGE % (18, 1) + b"}"
     plain = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
     delta = b'{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}],'
-    pieces = [b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"]
-    for number in range(1, chunks + 1):
-        pieces.append(framed(head % b".chunk" + delta + USAGE % (17 + number, number) + b"}"))
-    pieces.append(framed(head % b".chunk" + b"]," + USAGE % (17 + chunks, chunks) + b"}"))
-    pieces.append(framed(b"[DONE]") + b"0\r\n\r\n")
+    pieces = [
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+        *(
+            framed(head % b".chunk" + delta + USAGE % (17 + number, number) + b"}")
+            for number in range(1, chunks + 1)
+        ),
+        framed(head % b".chunk" + b"]," + USAGE % (17 + chunks, chunks) + b"}"),
+        framed(b"[DONE]") + b"0\r\n\r\n",
+    ]
     return plain % (len(body), body), pieces
 
 
@@ -168,7 +172,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._done.done():
-            self._done.set_exception(AssertionError("the connection was closed"))
+            self._done.set_exception(AssertionError(f"the connection was closed: {exc}"))
 
     def _next(self) -> None:
         self._seen = b""

@@ -26,6 +26,7 @@ class ClientGone(Exception):
 
 class RequestHeaders(Protocol):
     def get(self, name: str, default: str | None = None) -> str | None: ...
+    def __contains__(self, name: str) -> bool: ...
 
 
 class Scope(Protocol):
@@ -67,7 +68,10 @@ class Exchange:
         return self._scope.path
 
     def header(self, name: str) -> str | None:
-        return self._scope.headers.get(name)
+        """Null where there is none. One that is not ASCII has no value of any use, but it is not absent."""
+        headers = self._scope.headers
+        value = headers.get(name)
+        return "\N{REPLACEMENT CHARACTER}" if value is None and name in headers else value
 
     async def body(self, *, bytes_max: int, timeout_seconds: float) -> bytes:
         """Raises `TimeoutError` when it takes too long to come."""
