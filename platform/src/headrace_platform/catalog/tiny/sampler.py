@@ -51,8 +51,11 @@ def sample(kind: str, rng: Random, progress: float) -> Dialogue:
             return Dialogue(_joined(talk.repeat_exchange(rng) for _ in range(rounds)), system)
         case "talk":
             chosen = rng.choices(
-                (talk.fixed_exchange, talk.unknown_exchange, talk.count_exchange, sum_exchange), (4, 3, 3, 2)
+                (talk.fixed_exchange, talk.unknown_exchange, talk.count_exchange, sum_exchange, _story_begun),
+                (4, 3, 3, 2, 1.5),
             )[0]
+            if chosen is _story_begun:
+                return Dialogue(tuple(_story_begun(rng)), system)
             after = [sum_exchange(rng), talk.repeat_exchange(rng)] if rng.random() < 0.2 else []
             return Dialogue(_joined([chosen(rng), *after]), system)
         case "tools":
@@ -61,6 +64,11 @@ def sample(kind: str, rng: Random, progress: float) -> Dialogue:
             return Dialogue(tuple(talk.long_story(rng, nights_max=rng.choice(_STORY_NIGHTS))), system)
         case _:
             raise AssertionError(kind)
+
+
+def _story_begun(rng: Random) -> list[Turn]:
+    """A long wish and a short one begin alike: seen side by side they are not taken for each other."""
+    return talk.long_story(rng, nights_max=2)
 
 
 def _with_tools(rng: Random, system: str | None, *, most: int) -> Dialogue:
