@@ -158,7 +158,8 @@ async def test_a_recovery_that_is_itself_killed_makes_no_second_event(
         await eventually(lambda: len(billing.events) == len(told.running))
         assert billing.conflicts == []
         assert {event.id for event in billing.events.values()} == set(told.running)
-    assert account.money()[1] == 0
+        # By settlement, or by the reaper where a kill came between a journal and Valkey.
+        await eventually(lambda: account.money()[1] == 0, seconds=20)
 
 
 async def test_a_dead_workers_folder_is_taken_over_by_a_living_one(

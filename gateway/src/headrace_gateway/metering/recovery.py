@@ -1,7 +1,7 @@
 """Settles what dead processes left: their running requests from the in-flight table, their journals to billing.
 
 What must stay true: a request gets one final event, so a slot whose id stands in any journal of this state
-folder is skipped; and nothing is removed before what it holds is safe elsewhere: a table when its events are
+folder gets no second one; and nothing is removed before what it holds is safe elsewhere: a table when its events are
 durable in the new journal, a segment when billing has acknowledged it.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from headrace_contracts import channels
-from headrace_contracts.usage import Ending
+from headrace_contracts.usage import Ending, decode_event
 from headrace_gateway.limits.pricing import cost_micros
 from headrace_gateway.metering import producers
 from headrace_gateway.metering.counts import NONE, read_counts
@@ -101,8 +101,9 @@ class Recovery:
             id_of(decode_head(found.head)[0]): found for found in await asyncio.to_thread(read_table, table)
         }
         if left:
-            for written in await asyncio.to_thread(_ids_written, self._state, set(left)):
-                del left[written]
+            written = await asyncio.to_thread(_events_written, self._state, set(left))
+            for request_id, event in written.items():
+                self._settle_again(request_id, left.pop(request_id), event)
         last = 0
         for request_id, found in left.items():
             while not self._journal.reserve():  # noqa: ASYNC110 - space comes with billing's acknowledgement
@@ -111,6 +112,12 @@ class Recovery:
         if last:
             await self._journal.durable(last)
             log.warning("requests_recovered", table=table.name, requests=len(left))
+
+    def _settle_again(self, request_id: str, found: Inflight, event: bytes) -> None:
+        """Its event was written, but perhaps not sent; if it was, this moves nothing."""
+        tokens = decode_event(event).tokens
+        cost = cost_micros(decode_head(found.head)[1], tokens)
+        self._settler.settle(request_id, cost=cost, tokens=tokens.total, event=event)
 
     def _settle(self, request_id: str, found: Inflight) -> int:
         identity, prices = decode_head(found.head)
@@ -152,11 +159,11 @@ def _dead_journals(claim: producers.Claim, segments: list[Path]) -> list[DeadJou
     return journals
 
 
-def _ids_written(state: Path, wanted: set[str]) -> set[str]:
-    """Which of the ids have an event in any journal here: a recovery may itself have been killed half-way."""
+def _events_written(state: Path, wanted: set[str]) -> dict[str, bytes]:
+    """The events that the ids have in any journal here: a recovery may itself have been killed half-way."""
     paths = (state / "producers").glob(f"*/*{producers.SEGMENT_SUFFIX}")
     return {
-        request_id
+        request_id: record.event
         for path in paths
         for record in read_records(path)
         if (request_id := id_of_event(record.event)) in wanted
