@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from headrace_gateway.app import run
 from headrace_gateway.http.server import PortTaken, check_port
+from headrace_gateway.routing.deployments import TableUnreadable
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.workers import end_with_parent, run_workers
 from headrace_telemetry.logs import configure_logs
@@ -29,17 +30,19 @@ def main(arguments: list[str]) -> int:
                 "setting_invalid", setting=".".join(map(str, problem["loc"])), problem=problem["msg"]
             )
         return 2
-    if WORKER in arguments:
-        end_with_parent()
-        return uvloop.run(run(settings))
     try:
+        if WORKER in arguments:
+            end_with_parent()
+            return uvloop.run(run(settings))
         check_port(str(settings.host), settings.port)
+        if settings.workers == 1:
+            return uvloop.run(run(settings))
+        return run_workers([sys.executable, "-m", "headrace_gateway", WORKER], settings.workers)
     except PortTaken as error:
         log.critical("port_taken", problem=str(error))
-        return 2
-    if settings.workers == 1:
-        return uvloop.run(run(settings))
-    return run_workers([sys.executable, "-m", "headrace_gateway", WORKER], settings.workers)
+    except TableUnreadable as error:
+        log.critical("deployments_unreadable", problem=str(error))
+    return 2
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import httpx2 as httpx
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from headrace_gateway.errors import GatewayError
 from headrace_gateway.http.problems import STATUSES
 from tests.gateway.http.stack import BODY_BYTES_MAX, Stack, chat
+from tests.gateway.waiting import eventually
 
 GOOD = json.dumps(chat()).encode()
 
@@ -71,7 +73,7 @@ async def test_a_broken_body(stack: Stack, body: bytes, says: str) -> None:
         ("best_of", 2),
     ],
 )
-async def test_a_field_that_decides_about_money_is_checked(stack: Stack, param: str, value: object) -> None:
+async def test_a_field_that_decides_about_money_is_checked(stack: Stack, param: str, value: Any) -> None:
     reply = await stack.post(**{param: value})
 
     assert code_of(reply) == (400, "invalid_request")
@@ -170,7 +172,7 @@ async def test_unknown_paths_and_methods(stack: Stack) -> None:
 @pytest.mark.parametrize("value", ["a b", "x" * 129, "-leading", "snow\u00e9", 'quo"te'])
 async def test_ids_in_headers_are_plain(stack: Stack, value: str) -> None:
     reply = await stack.http.post(
-        "/v1/chat/completions", json=chat(), headers={"X-Session-Id": value.encode("latin-1")}
+        "/v1/chat/completions", json=chat(), headers=[(b"X-Session-Id", value.encode("latin-1"))]
     )
     assert code_of(reply) == (400, "invalid_request")
     assert reply.json()["error"]["param"] == "X-Session-Id"
@@ -213,6 +215,5 @@ async def test_a_cold_valkey_is_said_and_when_to_come_back(stack: Stack) -> None
 
 async def test_health_and_readiness(stack: Stack) -> None:
     assert (await stack.http.get("/healthz")).status_code == 200
-    async with asyncio.timeout(5):
-        while (await stack.http.get("/readyz")).status_code != 200:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: stack.meter.not_ready is None)
+    assert (await stack.http.get("/readyz")).status_code == 200

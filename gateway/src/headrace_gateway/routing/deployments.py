@@ -19,6 +19,10 @@ LOOK_SECONDS = 1.0
 """How long a new table may wait. The file is small and on this machine: looking costs microseconds."""
 
 
+class TableUnreadable(Exception):
+    """There is no table to begin with."""
+
+
 class Deployments:
     """Deployments by model name and alias, in the order of the table."""
 
@@ -44,8 +48,11 @@ class DeploymentsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = _stamp(path)
-        self.current = Deployments(decode_table(path.read_bytes()))
+        try:
+            self._stamp = _stamp(path)
+            self.current = Deployments(decode_table(path.read_bytes()))
+        except (OSError, msgspec.MsgspecError) as error:
+            raise TableUnreadable(str(error)) from error
 
     async def keep_reading(self) -> None:
         """Takes over every new table until cancelled."""
