@@ -6,7 +6,7 @@ still counts, so that balance and burning can't disagree about the time of day.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from headrace_billing.ledger.transaction import LOT_KINDS, Account, AccountKind, Posting
@@ -115,3 +115,24 @@ def give_back(holdings: Holdings, amount_nanos: int) -> tuple[Posting, ...]:
             left -= part
     assert left == 0, f"{holdings.wallet}: {left} nano-units to give back that were never burnt"
     return tuple(postings)
+
+
+def applied(holdings: Holdings, postings: Sequence[Posting]) -> Holdings:
+    """What the wallet holds once usage is posted, for the next charge of the same session."""
+    moved: dict[str | None, int] = {}
+    for posting in postings:
+        if posting.account.owner == holdings.wallet:
+            moved[posting.lot] = moved.get(posting.lot, 0) + posting.amount_nanos
+    newest = max((lot.last_burnt for lot in holdings.lots), default=0)
+    # In the order of the postings, as the database will number them.
+    burnt = {p.lot: newest + n for n, p in enumerate(postings, start=1) if p.amount_nanos > 0}
+    lots = tuple(
+        replace(
+            lot,
+            remaining_nanos=lot.remaining_nanos - moved.get(lot.id, 0),
+            used_nanos=lot.used_nanos + moved.get(lot.id, 0),
+            last_burnt=burnt.get(lot.id, lot.last_burnt),
+        )
+        for lot in holdings.lots
+    )
+    return replace(holdings, lots=lots, overdraft_nanos=holdings.overdraft_nanos + moved.get(None, 0))

@@ -23,6 +23,8 @@ async def post(session: AsyncSession, transaction: Transaction) -> int:
 
 async def post_all(session: AsyncSession, transactions: Sequence[Transaction]) -> list[int]:
     """As `post` for each, in order; either all of them stand or none."""
+    if not transactions:
+        return []
     rows = [
         {
             "key": transaction.key,

@@ -1,0 +1,150 @@
+"""How far each gateway's journal, and the stream, are committed; and telling the gateways so."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.database import Database
+from headrace_billing.ingest.arrival import Place
+from headrace_billing.ingest.journal import Received
+from headrace_contracts import channels
+
+PUBLISH_BATCH_MAX = 500
+BEGINNING = "0-0"
+
+Journal = tuple[str, str]
+"""Producer and boot."""
+
+
+class CursorMoved(Exception):
+    """Another worker has committed from the stream meanwhile; read again from where it is now."""
+
+
+async def note_received(session: AsyncSession, places: Iterable[Place]) -> dict[Journal, int]:
+    """Advances the journals; how far each of them is safe now."""
+    sequences: dict[Journal, list[int]] = {}
+    for place in places:
+        sequences.setdefault((place.producer, place.boot), []).append(place.sequence)
+    standing = await _received(session, list(sequences))
+    rows = []
+    for (producer, boot), numbers in sorted(sequences.items()):
+        received = standing.get((producer, boot), Received()).with_more(numbers)
+        standing[producer, boot] = received
+        rows.append(
+            {
+                "producer": producer,
+                "boot": boot,
+                "contiguous": received.contiguous,
+                "above": [list(pair) for pair in received.above],
+            }
+        )
+    await session.execute(UPSERT, {"rows": json.dumps(rows)})
+    return {journal: standing[journal].contiguous for journal in sequences}
+
+
+async def publish_waiting(database: Database, valkey: Redis) -> int:
+    """Tells gateways what they may forget, where they have not been told; how many journals."""
+    async with database.begin() as session:
+        rows = (await session.execute(SELECT_WAITING, {"limit": PUBLISH_BATCH_MAX})).all()
+    await _publish(database, valkey, {(row.producer, row.boot): int(row.contiguous) for row in rows})
+    return len(rows)
+
+
+async def publish_everything(database: Database, valkey: Redis) -> None:
+    """For a cold Valkey. A journal that nobody asks for any more costs a field of a hash."""
+    async with database.begin() as session:
+        rows = (await session.execute(SELECT_ALL)).all()
+    await _publish(database, valkey, {(row.producer, row.boot): int(row.contiguous) for row in rows})
+
+
+async def cursor(session: AsyncSession) -> str:
+    """The last entry of the stream that is committed."""
+    committed: str | None = (await session.execute(SELECT_CURSOR, {"stream": channels.USAGE})).scalar()
+    return committed or BEGINNING
+
+
+async def move_cursor(session: AsyncSession, *, since: str, to: str) -> None:
+    """Raises `CursorMoved` unless it still stands at `since`."""
+    if await cursor(session) != since:
+        raise CursorMoved
+    await session.execute(UPSERT_CURSOR, {"stream": channels.USAGE, "committed": to})
+
+
+async def _received(session: AsyncSession, journals: list[Journal]) -> dict[Journal, Received]:
+    rows = await session.execute(
+        SELECT_JOURNALS, {"producers": [j[0] for j in journals], "boots": [j[1] for j in journals]}
+    )
+    return {
+        (row.producer, row.boot): Received(
+            int(row.contiguous), tuple((first, last) for first, last in row.above)
+        )
+        for row in rows
+    }
+
+
+async def _publish(database: Database, valkey: Redis, safe: Mapping[Journal, int]) -> None:
+    if not safe:
+        return
+    script = valkey.register_script(PUBLISH_SCRIPT)
+    fields = [
+        part
+        for (producer, boot), sequence in safe.items()
+        for part in (channels.journal(producer, boot), sequence)
+    ]
+    await script(keys=[channels.ACKNOWLEDGED], args=fields)
+    async with database.begin() as session:
+        await session.execute(
+            MARK_PUBLISHED,
+            {
+                "producers": [producer for producer, _ in safe],
+                "boots": [boot for _, boot in safe],
+                "sequences": list(safe.values()),
+            },
+        )
+
+
+PUBLISH_SCRIPT = """
+for i = 1, #ARGV, 2 do
+  local standing = redis.call('HGET', KEYS[1], ARGV[i])
+  if not standing or tonumber(standing) < tonumber(ARGV[i + 1]) then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
+"""
+
+SELECT_JOURNALS = text("""
+    SELECT j.producer, j.boot, j.contiguous, j.above
+    FROM journals j JOIN unnest(CAST(:producers AS text[]), CAST(:boots AS text[])) AS w (producer, boot)
+      USING (producer, boot)
+""")
+
+UPSERT = text("""
+    INSERT INTO journals (producer, boot, contiguous, above)
+    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+      AS r (producer text, boot text, contiguous bigint, above jsonb)
+    ON CONFLICT (producer, boot)
+    DO UPDATE SET contiguous = excluded.contiguous, above = excluded.above, updated_at = now()
+""")
+
+SELECT_WAITING = text("""
+    SELECT producer, boot, contiguous FROM journals WHERE published < contiguous LIMIT :limit
+""")
+
+SELECT_ALL = text("SELECT producer, boot, contiguous FROM journals WHERE contiguous > 0")
+
+MARK_PUBLISHED = text("""
+    UPDATE journals j SET published = greatest(j.published, p.sequence)
+    FROM unnest(CAST(:producers AS text[]), CAST(:boots AS text[]), CAST(:sequences AS bigint[]))
+      AS p (producer, boot, sequence)
+    WHERE j.producer = p.producer AND j.boot = p.boot
+""")
+
+SELECT_CURSOR = text("SELECT committed FROM stream_cursors WHERE stream = :stream")
+
+UPSERT_CURSOR = text("""
+    INSERT INTO stream_cursors (stream, committed) VALUES (:stream, :committed)
+    ON CONFLICT (stream) DO UPDATE SET committed = excluded.committed
+""")
