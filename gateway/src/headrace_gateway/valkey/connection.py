@@ -69,7 +69,7 @@ class Valkey:
 
     @property
     def connected(self) -> bool:
-        return self._wire is not None
+        return self._wire is not None and not self._wire.closed.done()
 
     async def start(self) -> None:
         """Returns after the first attempt, whether or not it succeeded."""

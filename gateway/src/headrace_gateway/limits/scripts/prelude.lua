@@ -8,8 +8,9 @@ local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
 
--- Valkey's own number formatting may use an exponent; a counter must never.
-local function whole(n) return string.format('%.0f', n) end
+-- Valkey's own number formatting may use an exponent; a counter must never. Adding 0 makes -0, the
+-- negative of an empty hold, plain 0: Valkey takes "-0" for no integer.
+local function whole(n) return string.format('%.0f', n + 0) end
 local function number(s) return tonumber(s or '0') or 0 end
 local function lease_key(id) return 'hr:lease:' .. id end
 
