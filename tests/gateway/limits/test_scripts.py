@@ -101,7 +101,7 @@ async def test_a_silent_gateways_lease_is_reaped_at_its_last_counts_and_settles_
 ) -> None:
     lease = await admit(limiter, 100, [GAUGE, BUDGET, WALLET])
     pulse = await limiter.heartbeat([renewal(lease.id, cost=60)], [])
-    assert pulse.gone == []
+    assert (pulse.reaped, pulse.lost) == ([], [])
     let_lapse(client, lease.id)
     assert await limiter.reap() == [lease.id]
 
@@ -119,7 +119,7 @@ async def test_a_silent_gateways_lease_is_reaped_at_its_last_counts_and_settles_
     assert event.tokens == TokenCounts(input_uncached=3, output_visible=4)
     assert (event.attempts, event.first_token_at_us, event.received_at_us) == (2, 7, lease.time_us)
 
-    assert (await limiter.heartbeat([renewal(lease.id)], [])).gone == [lease.id]
+    assert (await limiter.heartbeat([renewal(lease.id)], [])).reaped == [lease.id]
     assert not await settle(limiter, lease.id, cost=80, event=FINAL)
     assert amounts(client) == (1000, 0, 60)
     assert len(events(client)) == 2
@@ -180,10 +180,10 @@ async def test_a_heartbeat_shrinks_holds_and_never_raises_them(client: redis.Red
 async def test_a_heartbeat_tells_what_billing_has(client: redis.Redis, limiter: Limiter) -> None:
     client.hset(channels.ACKNOWLEDGED, "p:b1", 17)
     pulse = await limiter.heartbeat([], ["p:b1", "p:b2"])
-    assert (pulse.epoch, pulse.gone, pulse.acknowledged) == (b"e1", [], [17, 0])
+    assert (pulse.warm, pulse.acknowledged) == (True, [17, 0])
     assert client.zrange(channels.GATEWAYS, 0, -1) == [b"gateway-0"]
     client.delete(channels.EPOCH)
-    assert (await limiter.heartbeat([], [])).epoch == b""
+    assert not (await limiter.heartbeat([], [])).warm
 
 
 async def test_cold_stops_admission_extension_reaping_and_registering_but_no_settlement(
@@ -195,7 +195,7 @@ async def test_cold_stops_admission_extension_reaping_and_registering_but_no_set
         await admit(limiter, 1)
     with pytest.raises(LimitsRebuilding):
         await limiter.extend(lease.id, [], [WALLET], hold=200)
-    assert await limiter.register(renewal("other"), [WALLET], hold=5, fragment=b"") == b""
+    assert not await limiter.register(renewal("other"), [WALLET], hold=5, fragment=b"")
     let_lapse(client, lease.id)
     assert await limiter.reap() == []
     assert await settle(limiter, lease.id, cost=10)
@@ -208,10 +208,11 @@ async def test_registering_again_takes_nothing_twice(client: redis.Redis, limite
     lease = await admit(limiter, 100, [GAUGE, WALLET])
     client.flushall()
     client.set(channels.EPOCH, "e2")
+    pulse = await limiter.heartbeat([renewal(lease.id)], [])
+    assert (pulse.reaped, pulse.lost) == ([], [lease.id])
     client.hset(WALLET[1], mapping={"bal": 50, "ver": 9})
     for _ in range(2):
-        epoch = await limiter.register(renewal(lease.id), [GAUGE, WALLET], hold=80, fragment=FRAGMENT)
-        assert epoch == b"e2"
+        assert await limiter.register(renewal(lease.id), [GAUGE, WALLET], hold=80, fragment=FRAGMENT)
     assert amounts(client) == (50, 80, 0)  # held although the money is short: its tokens flow already
     assert client.get(GAUGE[1]) == b"1"
     await settle(limiter, lease.id, cost=70)

@@ -25,6 +25,7 @@ from headrace_gateway.errors import (
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import MODEL, Account, call, everything, usage
+from tests.gateway.limits.ground import let_lapse
 from tests.gateway.waiting import eventually
 
 
@@ -339,6 +340,33 @@ async def test_a_running_stream_survives_the_loss_of_all_of_valkeys_memory(
     await lease.settle(Ending.COMPLETED, usage=usage(10, 300))
     assert account.money() == (1000, 0, 310)
     assert account.client.keys("hr:limit:*") == []
+
+
+async def test_a_lease_that_valkey_lost_with_its_last_second_is_put_back(
+    account: Account, meter: GatewayMeter
+) -> None:
+    lease = await meter.admit(call(account, streamed=True))
+    account.client.delete(f"hr:lease:{lease.id}", "hr:leases")
+    account.client.hset(account.wallet, "held", 0)
+    await eventually(lambda: account.money()[1] == 30)
+    assert not lease.revoked.is_set()
+    await lease.settle(Ending.COMPLETED, usage=usage(1, 1))
+    assert account.money() == (1_000_000, 0, 2)
+
+
+async def test_a_reaped_lease_ends_its_stream_and_still_journals_what_it_used(
+    account: Account, meter: GatewayMeter
+) -> None:
+    lease = await meter.admit(call(account, streamed=True))
+    lease.relayed(usage(5, 5), output_tokens=5)
+    let_lapse(account.client, lease.id)
+    assert await meter.limiter.reap() == [lease.id]
+    await asyncio.wait_for(lease.revoked.wait(), 10)
+    assert not await lease.extend(output_tokens=5000)
+    await lease.settle(Ending.TIMED_OUT)
+    estimate, final = account.events()
+    assert (estimate.grade, final.grade, final.tokens.total) == (Grade.ESTIMATED, Grade.FINAL, 10)
+    assert account.money()[1] == 0
 
 
 async def test_without_valkey_trust_ends(account: Account, settings: MeterSettings) -> None:

@@ -17,9 +17,5 @@ SCRIPT_KEYS = (
 """What every script gets as KEYS, in the order that scripts/prelude.lua names them."""
 
 
-def lease(request_id: str) -> str:
-    return f"hr:lease:{request_id}"
-
-
 def counter(kind: LimitKind, scope: str, scope_id: str) -> str:
     return f"hr:limit:{kind.value}:{scope}:{scope_id}"

@@ -41,7 +41,6 @@ log = structlog.get_logger()
 class Admitted:
     id: str
     time_us: int
-    epoch: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +61,11 @@ class Short:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """A heartbeat's reply. `epoch` is empty while Valkey is cold."""
+    """A heartbeat's reply."""
 
-    epoch: bytes
-    gone: list[str]
+    warm: bool
+    reaped: list[str]
+    lost: list[str]
     acknowledged: list[int]
 
 
@@ -173,23 +173,22 @@ class Limiter:
             for lease in renewals
         ]
         order = pack((self._gateway, self._ttl_ms, leases, journals))
-        epoch, gone, acknowledged = await self._heartbeat.run(self.valkey, order)
+        epoch, reaped, lost, acknowledged = await self._heartbeat.run(self.valkey, order)
         return Pulse(
-            epoch=epoch,
-            gone=[request_id.decode() for request_id in gone],
+            warm=bool(epoch),
+            reaped=[request_id.decode() for request_id in reaped],
+            lost=[request_id.decode() for request_id in lost],
             acknowledged=[int(sequence) for sequence in acknowledged],
         )
 
     async def register(
         self, renewal: Renewal, limits: Sequence[CheckedLimit], *, hold: int, fragment: bytes
-    ) -> bytes:
-        """The epoch in which the lease stands again; empty while Valkey is cold. Raises `ValkeyError`."""
+    ) -> bool:
+        """Whether the lease stands again; not while Valkey is cold. Raises `ValkeyError`."""
         order = pack((self._gateway, self._ttl_ms, hold, renewal.cost, renewal.tokens))
-        reply = await self._register.run(
-            self.valkey, renewal.id, order, pack(limits), fragment, renewal.counts
+        return bool(
+            await self._register.run(self.valkey, renewal.id, order, pack(limits), fragment, renewal.counts)
         )
-        epoch: bytes = reply[0]
-        return epoch
 
     async def reap(self) -> list[str]:
         """Takes the leases nobody renewed. Raises `ValkeyError`."""
@@ -237,7 +236,7 @@ def _hand_over(asked: asyncio.Future[Any], *, orphaned: Callable[[Admitted], Non
 
 
 def _admitted(reply: list[Any]) -> Admitted:
-    return Admitted(id=reply[1].decode(), time_us=int(reply[2]), epoch=reply[3])
+    return Admitted(id=reply[1].decode(), time_us=int(reply[2]))
 
 
 def _random_suffix() -> str:

@@ -1,8 +1,7 @@
 """What every gateway does once a second: renew its leases, hear what billing has, and reap the dead.
 
-A lease that Valkey no longer has was either reaped, or lost with Valkey's memory. The epoch tells: under
-the epoch in which the lease stood, it was reaped, and its stream must end; under another, it is registered
-again and its stream never notices.
+A lease that was reaped ends its stream: it is settled already, to what the last heartbeat said. One that
+was lost with Valkey's memory is registered again, and its stream never notices.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ import structlog
 from headrace_gateway.limits import plan
 from headrace_gateway.limits.limiter import Pulse
 from headrace_gateway.metering.admission import GatewayMeter
-from headrace_gateway.metering.lease import RunningLease
 from headrace_gateway.metering.resend import Unacknowledged
 from headrace_gateway.valkey.errors import ValkeyError
 
@@ -41,28 +39,27 @@ async def beat(meter: GatewayMeter, dead: Sequence[Unacknowledged]) -> None:
             )
             for journal, sequence in zip(asked, pulse.acknowledged, strict=True):
                 journal.acknowledge(sequence)
-            await _hear(meter, chunk, pulse)
+            await _hear(meter, pulse)
     except ValkeyError:
         meter.not_ready = "limits_unavailable"
         raise
-    meter.not_ready = None if pulse.epoch else "limits_rebuilding"
+    meter.not_ready = None if pulse.warm else "limits_rebuilding"
 
 
-async def _hear(meter: GatewayMeter, leases: Sequence[RunningLease], pulse: Pulse) -> None:
-    gone = set(pulse.gone)
-    for lease in leases:
-        if lease.id not in meter.running:
-            continue  # settled while the heartbeat was under way
-        if not pulse.epoch:
-            lease.epoch = b""
-        elif lease.id not in gone:
-            lease.epoch = pulse.epoch
-        elif lease.epoch == pulse.epoch:
-            if not lease.revoked.is_set():
-                log.warning("lease_reaped", request=lease.id)
+async def _hear(meter: GatewayMeter, pulse: Pulse) -> None:
+    # What was settled while the heartbeat was under way is no longer running, and no concern.
+    for request_id in pulse.reaped:
+        lease = meter.running.get(request_id)
+        if lease is not None and not lease.revoked.is_set():
+            log.warning("lease_reaped", request=request_id)
             lease.revoked.set()
-        else:
-            lease.epoch = await meter.limiter.register(
+    if not pulse.warm:
+        return
+    for request_id in pulse.lost:
+        lease = meter.running.get(request_id)
+        if lease is not None:
+            log.warning("lease_registered_again", request=request_id)
+            await meter.limiter.register(
                 lease.renewal(),
                 plan.to_register(lease.limits),
                 hold=lease.hold(),

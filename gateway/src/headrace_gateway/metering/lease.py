@@ -70,8 +70,6 @@ class RunningLease:
         self.output_tokens_max = terms.output_tokens_max
         self.output_tokens_granted = output_tokens_granted
         self.revoked = asyncio.Event()
-        self.epoch = admitted.epoch
-        """Of Valkey's, in which the lease stands; empty when it has to be registered again."""
         self.identity = identity_fragment(admitted.id, admitted.time_us, fixed)
         self.limits = terms.limits
         self.slot = slot

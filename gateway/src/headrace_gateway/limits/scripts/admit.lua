@@ -1,13 +1,12 @@
 -- Checks everything, then applies everything or nothing.
 -- ARGV: msgpack of {gateway, ttl ms, id suffix, stream bound, versions, hold}, limits as msgpack, event fragment.
--- Replies {'admitted', id, time µs, epoch} or why not:
+-- Replies {'admitted', id, time µs} or why not:
 -- {'cold'} {'overloaded'} {'stale', index} {'refused', limit index, used, ceiling, retry ms or -1}
 -- {'short', limit index, used, ceiling, room}: the tightest money limit has less room than the hold.
 local gateway, ttl_ms, suffix, entries_max, versions, hold = unpack(cmsgpack.unpack(ARGV[1]))
 local limits = cmsgpack.unpack(ARGV[2])
 
-local epoch = redis.call('GET', EPOCH)
-if not epoch then return {'cold'} end
+if redis.call('EXISTS', EPOCH) == 0 then return {'cold'} end
 if redis.call('XLEN', USAGE) >= entries_max then return {'overloaded'} end
 
 local changed = stale(versions)
@@ -29,4 +28,4 @@ local id = string.format('%08x-%04x-', high, now_ms - high * 65536) .. suffix
 take(limits, hold)
 write_lease(id, gateway, ARGV[2], hold,
   '"id":"' .. id .. '","received_at_us":' .. whole(now_us) .. ',' .. ARGV[3], '"attempts":0,"tokens":{}', 0, 0, ttl_ms)
-return {'admitted', id, whole(now_us), epoch}
+return {'admitted', id, whole(now_us)}

@@ -1,13 +1,14 @@
 -- Renews a gateway's leases with their newest counts and tells what became of its journals.
 -- ARGV: msgpack of {gateway, ttl ms, leases as {id, counts fragment, cost, tokens, hold or -1}, journals}.
 -- A hold here may only shrink: a raise needs `extend`, which checks the money.
--- Replies {epoch or '', ids that have no lease, acknowledged sequence by journal ('0' where unknown)}.
+-- A lease that is not there was reaped, or lost with Valkey's memory (all of it, or the last second).
+-- Replies {epoch or '', ids reaped, ids lost, acknowledged sequence by journal ('0' where unknown)}.
 local GATEWAY_FORGOTTEN_MS = 3600000
 local gateway, ttl_ms, leases, journals = unpack(cmsgpack.unpack(ARGV[1]))
 
 redis.call('ZADD', GATEWAYS, whole(now_ms), gateway)
 redis.call('ZREMRANGEBYSCORE', GATEWAYS, '-inf', whole(now_ms - GATEWAY_FORGOTTEN_MS))
-local gone = {}
+local reaped, lost = {}, {}
 for _, entry in ipairs(leases) do
   local id, counts, cost, tokens, hold = unpack(entry)
   local lease = redis.call('HMGET', lease_key(id), 'l', 'h')
@@ -16,12 +17,14 @@ for _, entry in ipairs(leases) do
     if hold >= 0 and hold < held then change_hold(cmsgpack.unpack(lease[1]), hold - held) else hold = held end
     redis.call('HSET', lease_key(id), 'c', counts, 'k', whole(cost), 't', whole(tokens), 'h', whole(hold))
     redis.call('ZADD', LEASES, whole(now_ms + ttl_ms), id)
+  elseif redis.call('EXISTS', reaped_key(id)) == 1 then
+    reaped[#reaped + 1] = id
   else
-    gone[#gone + 1] = id
+    lost[#lost + 1] = id
   end
 end
 local acknowledged = {}
 for i, journal in ipairs(journals) do
   acknowledged[i] = redis.call('HGET', ACKNOWLEDGED, journal) or '0'
 end
-return {redis.call('GET', EPOCH) or '', gone, acknowledged}
+return {redis.call('GET', EPOCH) or '', reaped, lost, acknowledged}

@@ -13,6 +13,7 @@ local now_ms = math.floor(now_us / 1000)
 local function whole(n) return string.format('%.0f', n + 0) end
 local function number(s) return tonumber(s or '0') or 0 end
 local function lease_key(id) return 'hr:lease:' .. id end
+local function reaped_key(id) return 'hr:reaped:' .. id end
 
 -- A bucket's level is kept in 1/60000 of its unit, so that a ceiling per minute refills by whole numbers
 -- each millisecond. An absent bucket is a full one.

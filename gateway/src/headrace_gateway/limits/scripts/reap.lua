@@ -10,6 +10,9 @@ if now_ms - number(reaper[1]) > tonumber(ARGV[2]) then from = now_ms + tonumber(
 redis.call('HSET', REAPER, 'at', whole(now_ms), 'from', whole(from))
 if now_ms < from then return {} end
 
+-- Told to a gateway that comes back late; one silent for longer than this is not waited for.
+local REMEMBERED_MS = 600000
+
 local taken = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now_ms), 'LIMIT', 0, ARGV[1])) do
   local lease = redis.call('HMGET', lease_key(id), 's', 'c', 'k', 't')
@@ -17,6 +20,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now_ms), '
     redis.call('XADD', USAGE, '*', 'e', '{"grade":0,"producer":"reaper","boot":"","sequence":0,' .. lease[1] .. ','
       .. lease[2] .. ',"finished_at_us":' .. whole(now_us) .. ',"ending":"gateway_lost"}')
     end_lease(id, tonumber(lease[3]), number(lease[4]))
+    redis.call('SET', reaped_key(id), '1', 'PX', REMEMBERED_MS)
     taken[#taken + 1] = id
   else
     redis.call('ZREM', LEASES, id)
