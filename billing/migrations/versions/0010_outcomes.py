@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0010"
-down_revision = "0002"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -97,14 +97,14 @@ STATEMENTS = (
     """
     CREATE FUNCTION outcome_must_move_legally() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-      IF NEW.status <> OLD.status AND NOT CASE OLD.status
+      IF NEW.status <> OLD.status AND NOT (CASE OLD.status
         WHEN 'reported' THEN NEW.status IN ('verifying', 'rejected', 'expired', 'withdrawn')
         WHEN 'verifying' THEN NEW.status IN ('verified', 'rejected', 'expired', 'withdrawn')
         WHEN 'verified' THEN NEW.status IN ('accepted', 'rejected', 'expired', 'withdrawn')
         WHEN 'accepted' THEN NEW.status IN ('invoiced', 'reversed')
         WHEN 'invoiced' THEN NEW.status IN ('settled', 'reversed')
         WHEN 'settled' THEN NEW.status = 'reversed'
-        ELSE false END THEN
+        ELSE false END) THEN
         RAISE EXCEPTION 'outcome % can not go from % to %', OLD.id, OLD.status, NEW.status
           USING ERRCODE = 'check_violation';
       END IF;

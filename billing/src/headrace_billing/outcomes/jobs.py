@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace_billing.database import Database
 from headrace_billing.outcomes import lifecycle, store, task_store
 from headrace_billing.outcomes.announcing import tell
-from headrace_billing.outcomes.opening import close_unbilled
+from headrace_billing.outcomes.opening import close_unbilled, lock_task
 from headrace_billing.outcomes.outcome import UNDECIDED
 from headrace_billing.outcomes.task import OutcomeAlreadyBilled
 from headrace_contracts.access import TaskStatus
@@ -66,7 +66,7 @@ async def _outcome_turn(session: AsyncSession, outcome_id: str, at: datetime) ->
 
 
 async def _task_turn(session: AsyncSession, task_id: str, at: datetime) -> tuple[str | None, str]:
-    task = await task_store.lock(session, task_id)
+    task = await lock_task(session, task_id)
     undecided = any(outcome.status in UNDECIDED for outcome in await store.of_task(session, task_id))
     if task.status is not TaskStatus.OPEN or undecided:
         return None, task.wallet

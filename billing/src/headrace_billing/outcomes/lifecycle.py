@@ -14,7 +14,7 @@ from headrace_billing.errors import BillingError
 from headrace_billing.ids import new_id
 from headrace_billing.ledger import store as ledger
 from headrace_billing.outcomes import evidence, postings, store, task_store
-from headrace_billing.outcomes.opening import close_unbilled
+from headrace_billing.outcomes.opening import close_unbilled, lock_task
 from headrace_billing.outcomes.outcome import (
     AcceptedAs,
     Due,
@@ -47,7 +47,7 @@ class OutcomeWindowClosed(BillingError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An outcome with all that decides about it; task and outcome are locked."""
+    """An outcome with all that decides about it; wallet, task and outcome are locked."""
 
     outcome: Outcome
     task: Task
@@ -67,7 +67,7 @@ class Case:
 async def lock_case(session: AsyncSession, outcome_id: str) -> Case:
     """Raises `NotFound`."""
     unlocked = await store.read(session, outcome_id)
-    task = await task_store.lock(session, unlocked.task)
+    task = await lock_task(session, unlocked.task)
     outcome = await store.lock(session, outcome_id)
     return Case(outcome, task, await task_store.type_of(session, outcome.outcome_type))
 

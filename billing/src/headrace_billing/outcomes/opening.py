@@ -1,7 +1,7 @@
 """Opening and closing a task: the price is reserved with the one, and earned or given back before the other.
 
 Everything here runs in the caller's transaction: either the task is open, paid for and announced, or nothing is left.
-Whoever changes a task or its outcome locks the task first, then the outcome, then the wallet.
+Whoever changes a task or its outcome locks the wallet first, then the task, then the outcome.
 """
 
 from dataclasses import dataclass
@@ -56,6 +56,9 @@ async def open_task(session: AsyncSession, order: Order, *, at: datetime) -> tup
         opened_at=at,
         evidence_due_at=at + kind.windows.evidence,
     )
+    if task.reserved:
+        # Before the task refers to it: two that hold the reference and want the lock would wait for each other.
+        await wallets.lock(session, [task.wallet])
     key = await task_store.add(session, task)
     if await store.billed(session, org=task.org, outcome_name=kind.name, dedupe_key=order.dedupe_key):
         raise OutcomeAlreadyBilled(order.dedupe_key)
@@ -75,11 +78,18 @@ async def open_task(session: AsyncSession, order: Order, *, at: datetime) -> tup
     return task, key
 
 
+async def lock_task(session: AsyncSession, task_id: str) -> Task:
+    """The task, locked after its wallet. Raises `NotFound`."""
+    unlocked = await task_store.read(session, task_id)
+    if unlocked.reserved:
+        await wallets.lock(session, [unlocked.wallet])
+    return await task_store.lock(session, task_id)
+
+
 async def close_unbilled(session: AsyncSession, task: Task, *, at: datetime) -> str:
-    """Closes the locked task and gives its reservation back; the Valkey key of its record."""
+    """Closes the task and gives its reservation back; the Valkey key of its record. Wallet and task are locked."""
     if task.reserved:
         reservation = await ledger.transaction_by_key(session, postings.reservation_key(task.id))
         assert reservation is not None, f"{task.id} is reserved, but nothing was posted"
-        await wallets.lock(session, [task.wallet])
         await ledger.post(session, postings.release(reservation, task=task.id, at=at))
     return await task_store.close(session, task, at=at)

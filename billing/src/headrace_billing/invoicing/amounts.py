@@ -1,0 +1,44 @@
+"""Rounding to what can be paid: once, at the invoice line, half away from zero, and in integers only."""
+
+from babel.numbers import get_currency_precision
+
+from headrace_billing.money import NANOS_PER_MAJOR
+from headrace_billing.rating.price import ATTOS_PER_NANO
+
+ATTOS_PER_MAJOR = NANOS_PER_MAJOR * ATTOS_PER_NANO
+
+
+def minor_digits(currency: str) -> int:
+    """Decimal places of the currency's minor unit: 2 for USD, 0 for JPY, 3 for KWD."""
+    return int(get_currency_precision(currency))
+
+
+def nanos_per_minor(currency: str) -> int:
+    digits = minor_digits(currency)
+    return NANOS_PER_MAJOR // int(10**digits)
+
+
+def divided_half_away(numerator: int, denominator: int) -> int:
+    """The nearest integer; of two equally near ones the one that is further from zero."""
+    assert denominator > 0, denominator
+    magnitude, rest = divmod(abs(numerator), denominator)
+    magnitude += 2 * rest >= denominator
+    return -magnitude if numerator < 0 else magnitude
+
+
+def minor_of_nanos(nanos: int, currency: str) -> int:
+    return divided_half_away(nanos, nanos_per_minor(currency))
+
+
+def minor_of_tokens(tokens: int, price: int, currency: str) -> int:
+    """The charge in minor units, rounded from the exact product; `price` as `rating.price` scales it."""
+    digits = minor_digits(currency)
+    return divided_half_away(tokens * price, ATTOS_PER_MAJOR // int(10**digits))
+
+
+def plain(minor: int, currency: str) -> str:
+    """`-1234` → `"-12.34"`, for programs; people get Babel's form."""
+    digits = minor_digits(currency)
+    sign = "-" if minor < 0 else ""
+    whole, fraction = divmod(abs(minor), int(10**digits))
+    return f"{sign}{whole}.{fraction:0{digits}d}" if digits else f"{sign}{whole}"

@@ -1,0 +1,187 @@
+"""Closing a period: one invoice, its postings and its outcomes in one transaction, or nothing at all.
+
+The close holds the books' lock, and reads usage from a snapshot of its own: what ingest commits meanwhile is not on
+this invoice, and is found by the next.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.accounts import store as accounts
+from headrace_billing.accounts.key import Organization
+from headrace_billing.database import Database
+from headrace_billing.errors import BillingError
+from headrace_billing.ids import new_id
+from headrace_billing.invoicing import store, usage_store
+from headrace_billing.invoicing.document import document_of
+from headrace_billing.invoicing.invoice import Invoice, must_bill, next_period, number
+from headrace_billing.invoicing.lines import outcome_lines, token_lines
+from headrace_billing.invoicing.postings import post
+from headrace_billing.invoicing.usage import Portion, Span, portions
+from headrace_billing.invoicing.usage_store import Books, Bundled
+from headrace_billing.ledger import store as ledger
+from headrace_billing.rating.price import PriceBook
+from headrace_billing.rating.store import price_books
+from headrace_billing.reconciliation.reconciling import reconcile
+from headrace_billing.reconciliation.report import Report, Scope
+from headrace_billing.reconciliation.request import Graces, Status
+
+DEFAULT_SELLER = "default"
+CULPRITS_SHOWN_MAX = 20
+
+
+class CurrencyAmbiguous(BillingError):
+    """The organisation has books in several currencies, or in none."""
+
+    code = "currency_ambiguous"
+
+    def __init__(self, currencies: list[str]) -> None:
+        super().__init__(
+            f"Name the currency: the organization has projects in {', '.join(currencies) or 'none'}."
+        )
+
+
+class NotReconciled(BillingError):
+    """Requests or books of the organisation do not add up; the members name the culprits."""
+
+    code = "reconciliation_red"
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(
+            "The period is not invoiced until it is reconciled: see `unreconciled` and GET /v1/reconciliation."
+        )
+        document = report.document()
+        self.members: dict[str, Any] = {
+            "reasons": document["reasons"],
+            "unreconciled": document["unreconciled"][:CULPRITS_SHOWN_MAX],
+        }
+
+
+class NotReconciledYet(NotReconciled):
+    """Nothing is wrong, but records of some requests are still on their way."""
+
+    code = "reconciliation_pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    organization: str
+    currency: str | None
+    start: datetime | None
+    end: datetime | None
+    seller: str = DEFAULT_SELLER
+
+
+async def close_period(
+    session: AsyncSession, database: Database, order: Order, *, now: datetime, graces: Graces
+) -> dict[str, Any]:
+    """The invoice's document.
+
+    Raises `NotFound`, `CurrencyAmbiguous`, `PeriodInvalid`, `NothingToInvoice`, `NotReconciled`, `NotReconciledYet`.
+    """
+    organization = await accounts.organization(session, order.organization)
+    currency = await _currency(session, order)
+    await store.lock_books(session, organization=organization.id, currency=currency)
+    period = next_period(
+        start=order.start,
+        end=order.end or now,
+        last_end=await store.last_period_end(session, organization=organization.id, currency=currency),
+        since=await _since(session, organization),
+        now=now,
+    )
+    used = await _used(database, Books(organization.id, currency), period, now=now, graces=graces)
+    outcomes = await store.lock_accepted(
+        session, organization=organization.id, currency=currency, before=period.end
+    )
+    lines = (
+        *token_lines(used.portions, period=period, currency=currency, books=used.price_books),
+        *outcome_lines(outcomes, currency=currency),
+    )
+    must_bill(lines, organization=organization.id, currency=currency)
+
+    # Last of all, because everybody who invoices waits for this row.
+    seller, sequence = await store.next_number(session, order.seller)
+    invoice = Invoice(
+        id=new_id("inv", now),
+        number=number(seller, sequence),
+        seller=seller,
+        organization=organization.id,
+        customer_name=organization.name,
+        currency=currency,
+        period=period,
+        issued_at=now,
+        lines=lines,
+    )
+    document = document_of(invoice, project_names=used.project_names, bundled=used.bundled)
+    await store.add(session, invoice, sequence=sequence, portions=used.portions, document=document)
+    await store.put_on_invoice(session, outcomes, invoice.id, settled=invoice.due_minor == 0, at=now)
+    await ledger.post_all(session, post(invoice))
+    return document
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    portions: list[Portion]
+    price_books: dict[str, PriceBook]
+    project_names: dict[str, str]
+    bundled: Bundled
+
+
+async def _used(database: Database, books: Books, period: Span, *, now: datetime, graces: Graces) -> Used:
+    """Usage of one moment, reconciled at that same moment."""
+    async with database.snapshot() as session:
+        months = await usage_store.open_months(session, books)
+        # Late usage goes onto this invoice, too, so it is reconciled with the rest.
+        start = min([period.start, *(datetime.combine(month, time(), UTC) for month in months)])
+        scope = Scope(books.organization, start, period.end)
+        report = await reconcile(session, scope, now=now, graces=graces)
+        match report.status:
+            case Status.RED:
+                raise NotReconciled(report)
+            case Status.PENDING:
+                raise NotReconciledYet(report)
+            case Status.GREEN:
+                pass
+        counted = await usage_store.counted(session, books, months=months, period=period)
+        invoiced = await usage_store.invoiced(session, books, months=months)
+        priced = await price_books(
+            session,
+            {count.group.price_book for count in counted} | {p.group.price_book for p in invoiced},
+        )
+        return Used(
+            portions=portions(counted, invoiced, priced),
+            price_books=priced,
+            project_names=await _project_names(session, books.organization),
+            bundled=await usage_store.bundled(session, books, period=period),
+        )
+
+
+async def _currency(session: AsyncSession, order: Order) -> str:
+    if order.currency is not None:
+        return order.currency
+    currencies = await store.currencies_of(session, order.organization)
+    if len(currencies) != 1:
+        raise CurrencyAmbiguous(currencies)
+    return currencies[0]
+
+
+async def _since(session: AsyncSession, organization: Organization) -> datetime:
+    """Where the first period begins: nothing of an organisation can be older than itself, but clocks differ."""
+    first: datetime | None = (
+        await session.execute(SELECT_FIRST_USAGE, {"org": organization.id})
+    ).scalar_one()
+    return min(organization.created_at, first or organization.created_at)
+
+
+async def _project_names(session: AsyncSession, organization: str) -> dict[str, str]:
+    rows = await session.execute(SELECT_PROJECT_NAMES, {"org": organization})
+    return {row.id: row.name for row in rows}
+
+
+SELECT_FIRST_USAGE = text("SELECT min(received_at) FROM usage_events WHERE org = :org")
+
+SELECT_PROJECT_NAMES = text("SELECT id, name FROM projects WHERE org = :org")

@@ -1,0 +1,122 @@
+"""An invoice as everybody sees it. It is kept as it was issued, so that it reads the same in ten years."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from headrace_billing.invoicing.amounts import plain
+from headrace_billing.invoicing.invoice import Invoice
+from headrace_billing.invoicing.lines import Line, LineKind
+from headrace_billing.invoicing.usage_store import Bundled
+from headrace_billing.money import major
+from headrace_billing.outcomes.outcome import AcceptedAs
+from headrace_billing.rating.price import TokenClass
+
+Document = dict[str, Any]
+
+CLASS_NAMES = {
+    TokenClass.INPUT_UNCACHED: "input tokens",
+    TokenClass.CACHE_READ: "input tokens read from cache",
+    TokenClass.CACHE_WRITE: "input tokens written to cache",
+    TokenClass.OUTPUT: "output tokens",
+}
+
+
+def document_of(invoice: Invoice, *, project_names: Mapping[str, str], bundled: Bundled) -> Document:
+    seller = invoice.seller
+    return {
+        "id": invoice.id,
+        "number": invoice.number,
+        "status": "final",
+        "organization": invoice.organization,
+        "customer": {"id": invoice.organization, "name": invoice.customer_name},
+        "seller": {
+            "id": seller.id,
+            "name": seller.name,
+            "address": seller.address,
+            "tax_id": seller.tax_id,
+            "email": seller.email,
+        },
+        "currency": invoice.currency,
+        "period": {"start": invoice.period.start.isoformat(), "end": invoice.period.end.isoformat()},
+        "issued_at": invoice.issued_at.isoformat(),
+        "lines": [
+            {"position": position, **_line(line, invoice.currency, project_names)}
+            for position, line in enumerate(invoice.lines, 1)
+        ],
+        "total": plain(invoice.total_minor, invoice.currency),
+        "credit_applied": plain(invoice.applied_minor, invoice.currency),
+        "amount_due": plain(invoice.due_minor, invoice.currency),
+        "exact": {"total": major(invoice.exact_nanos), "credit_applied": major(invoice.applied_nanos)},
+        "notes": list(_notes(invoice, bundled)),
+    }
+
+
+def _line(line: Line, currency: str, project_names: Mapping[str, str]) -> Document:
+    shown: Document = {
+        "kind": line.kind,
+        "description": _description(line),
+        "quantity": line.quantity,
+        "amount": plain(line.amount_minor, currency),
+        "exact_amount": major(line.exact_nanos),
+        "prepaid": line.prepaid,
+    }
+    if line.kind is LineKind.OUTCOME:
+        assert line.unit_price_nanos is not None
+        assert line.accepted_as is not None
+        return {
+            **shown,
+            "unit": "outcome",
+            "unit_price": major(line.unit_price_nanos),
+            "per": 1,
+            "outcome_type": line.outcome_label,
+            "accepted_as": line.accepted_as,
+        }
+    assert line.project is not None
+    return {
+        **shown,
+        "unit": "token",
+        "unit_price": line.price_per_million,
+        "per": 1_000_000,
+        "project": {"id": line.project, "name": project_names[line.project]},
+        "model": line.model,
+        "price_book": line.price_book,
+        "token_class": line.token_class,
+        "period": None
+        if line.span is None
+        else {"start": line.span.start.isoformat(), "end": line.span.end.isoformat()},
+    }
+
+
+def _description(line: Line) -> str:
+    if line.kind is LineKind.OUTCOME:
+        return f"{line.outcome_label}, {line.accepted_as}"
+    assert line.token_class is not None
+    described = f"{line.model}, {CLASS_NAMES[line.token_class]}"
+    if line.span is None:
+        return described
+    return (
+        f"{described}; adjustment for {line.span.start:%Y-%m-%d %H:%M} to {line.span.end:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _notes(invoice: Invoice, bundled: Bundled) -> Iterable[str]:
+    counts = dict.fromkeys(AcceptedAs, 0)
+    for line in invoice.lines:
+        if line.accepted_as is not None:
+            counts[line.accepted_as] += line.quantity
+    if any(counts.values()):
+        yield (
+            f"Outcomes: {counts[AcceptedAs.CONFIRMED]} confirmed by the customer or an independent system, "
+            f"{counts[AcceptedAs.DEEMED]} deemed accepted after a passed verification and its window. "
+            "Evidence and verdicts of each can be had through the API."
+        )
+    if bundled.requests:
+        yield (
+            f"{bundled.requests} requests with {bundled.tokens} tokens were made inside tasks "
+            "and are not charged by the token."
+        )
+    if any(line.kind is LineKind.ADJUSTMENT for line in invoice.lines):
+        yield "Adjustments are for usage that became known after its period was closed."
+    if invoice.applied_minor:
+        yield "Credit paid for its part at the time of use; no further payment is taken for it."
+    yield "Each line is its summed quantity times its price, rounded once; the total is the sum of the lines."

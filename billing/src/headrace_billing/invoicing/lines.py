@@ -1,0 +1,148 @@
+"""Invoice lines. Each amount is rounded once, from the exact product of its quantity and price."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headrace_billing.invoicing.amounts import minor_of_nanos, minor_of_tokens
+from headrace_billing.invoicing.usage import Portion, Span
+from headrace_billing.outcomes.outcome import AcceptedAs
+from headrace_billing.rating.price import PriceBook, TokenClass, price_text
+from headrace_contracts.usage import Disposition
+
+
+class LineKind(StrEnum):
+    TOKENS = "tokens"
+    ADJUSTMENT = "adjustment"  # tokens of a period that was closed before they were known
+    OUTCOME = "outcome"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    kind: LineKind
+    quantity: int
+    amount_minor: int
+    exact_nanos: int
+    """What the ledger has in `unbilled` for it; the difference to the amount is rounding."""
+    prepaid: bool
+    """Credit paid for it when it was used."""
+    project: str | None = None
+    model: str | None = None
+    price_book: str | None = None
+    token_class: TokenClass | None = None
+    price_per_million: str | None = None
+    span: Span | None = None
+    """The period that an adjustment is for."""
+    outcome_type: str | None = None
+    outcome_label: str | None = None
+    accepted_as: AcceptedAs | None = None
+    unit_price_nanos: int | None = None
+
+
+def token_lines(
+    portions: Iterable[Portion], *, period: Span, currency: str, books: Mapping[str, PriceBook]
+) -> list[Line]:
+    """One line a project, model, price book, token class and payer; what belongs to earlier periods stands apart."""
+    groups: dict[Place, list[Portion]] = {}
+    for portion in portions:
+        groups.setdefault(_place(portion, period), []).append(portion)
+    lines = []
+    for place in sorted(groups, key=_order):
+        quantity = sum(portion.tokens for portion in groups[place])
+        exact = sum(portion.nanos for portion in groups[place])
+        if quantity == 0 and exact == 0:
+            continue
+        price = books[place.price_book].models[place.model].by_class[place.token_class]
+        lines.append(
+            Line(
+                kind=LineKind.TOKENS if place.late is None else LineKind.ADJUSTMENT,
+                quantity=quantity,
+                amount_minor=minor_of_tokens(quantity, price, currency),
+                exact_nanos=exact,
+                prepaid=place.prepaid,
+                project=place.project,
+                model=place.model,
+                price_book=place.price_book,
+                token_class=place.token_class,
+                price_per_million=price_text(price),
+                span=place.late,
+            )
+        )
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What has a line of its own."""
+
+    late: Span | None
+    project: str
+    model: str
+    price_book: str
+    prepaid: bool
+    token_class: TokenClass
+
+
+def _place(portion: Portion, period: Span) -> Place:
+    group = portion.group
+    return Place(
+        late=None if portion.span == period else portion.span,
+        project=group.payer.project,
+        model=group.model,
+        price_book=group.price_book,
+        prepaid=group.payer.disposition is Disposition.PREPAID,
+        token_class=group.token_class,
+    )
+
+
+def _order(place: Place) -> tuple[object, ...]:
+    """This period's usage first, then earlier ones by time; classes as a price list has them."""
+    return (
+        place.late is not None,
+        "" if place.late is None else place.late.start.isoformat(),
+        place.project,
+        place.model,
+        place.price_book,
+        place.prepaid,
+        list(TokenClass).index(place.token_class),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedOutcome:
+    """An accepted outcome that no invoice shows yet."""
+
+    id: str
+    outcome_type: str
+    label: str
+    price_nanos: int
+    accepted_as: AcceptedAs
+    prepaid: bool
+
+
+def outcome_lines(outcomes: Iterable[AcceptedOutcome], *, currency: str) -> list[Line]:
+    """One line a version of an outcome type and payer, with the confirmed apart from the deemed."""
+    groups: dict[tuple[str, str, int, AcceptedAs, bool], int] = {}
+    for outcome in outcomes:
+        place = (
+            outcome.label,
+            outcome.outcome_type,
+            outcome.price_nanos,
+            outcome.accepted_as,
+            outcome.prepaid,
+        )
+        groups[place] = groups.get(place, 0) + 1
+    return [
+        Line(
+            kind=LineKind.OUTCOME,
+            quantity=count,
+            amount_minor=minor_of_nanos(count * price_nanos, currency),
+            exact_nanos=count * price_nanos,
+            prepaid=prepaid,
+            outcome_type=outcome_type,
+            outcome_label=label,
+            accepted_as=accepted_as,
+            unit_price_nanos=price_nanos,
+        )
+        for (label, outcome_type, price_nanos, accepted_as, prepaid), count in sorted(groups.items())
+    ]

@@ -1,0 +1,160 @@
+"""Reading the books for their checks, in one snapshot: events, rollups, ratings, ledger, invoices."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.rating.price import PriceBook, TokenClass, charge_nanos
+from headrace_billing.rating.store import price_books
+from headrace_billing.reconciliation.books import Counts, Money
+from headrace_billing.reconciliation.report import Scope
+
+
+async def counts(session: AsyncSession, scope: Scope) -> tuple[Counts, Counts]:
+    """(events, rollups) of the whole hours that the scope touches."""
+    row = (await session.execute(SELECT_COUNTS, _parameters(scope))).one()
+    return (
+        Counts(int(row.event_requests), int(row.event_tokens)),
+        Counts(int(row.rollup_requests), int(row.rollup_tokens)),
+    )
+
+
+async def money(session: AsyncSession, scope: Scope) -> list[Money]:
+    """One a currency. Usage is compared by the whole months that the scope touches, the rest as it stands."""
+    sums: dict[str, dict[str, int]] = {}
+    for row in await session.execute(SELECT_SUMS, _parameters(scope)):
+        sums.setdefault(row.currency, dict.fromkeys(SUMS, 0))[row.name] = int(row.nanos)
+    events = await _charges(session, scope)
+    for currency in events:
+        sums.setdefault(currency, dict.fromkeys(SUMS, 0))
+    return [
+        Money(currency=currency, events=events.get(currency, 0), **found)
+        for currency, found in sorted(sums.items())
+    ]
+
+
+async def _charges(session: AsyncSession, scope: Scope) -> dict[str, int]:
+    """Events rated anew: summed as ingest sums them, each sum charged once."""
+    rows = (await session.execute(SELECT_GROUPS, _parameters(scope))).all()
+    books: Mapping[str, PriceBook] = await price_books(session, {row.price_book for row in rows})
+    charged: dict[str, int] = {}
+    for row in rows:
+        prices = books[row.price_book].models[row.model].by_class
+        nanos = sum(charge_nanos(int(getattr(row, kind)), prices[kind]) for kind in TokenClass)
+        charged[row.currency] = charged.get(row.currency, 0) + nanos
+    return charged
+
+
+def _parameters(scope: Scope) -> dict[str, Any]:
+    """Half-open again, widened to what rollups and ratings can tell apart."""
+    return {
+        "org": scope.organization,
+        "first_hour": scope.start.replace(minute=0, second=0, microsecond=0),
+        "last_hour": scope.end,
+        "first_month": scope.start.date().replace(day=1),
+        "end_month": _month_after(scope.end),
+    }
+
+
+def _month_after(end: datetime) -> date:
+    """The first month that nothing before `end` belongs to."""
+    first = end.date().replace(day=1)
+    if (end.day, end.time()) == (1, datetime.min.time()):
+        return first
+    return date(first.year + first.month // 12, first.month % 12 + 1, 1)
+
+
+SUMS = (
+    "rated",
+    "posted",
+    "unbilled",
+    "applied",
+    "rated_ever",
+    "rated_prepaid_ever",
+    "outcomes_ever",
+    "outcomes_prepaid_ever",
+    "invoiced",
+    "invoiced_applied",
+    "posted_invoices",
+)
+
+SELECT_COUNTS = text("""
+    WITH hours AS (
+      SELECT CAST(:first_hour AS timestamptz) AS first,
+             date_trunc('hour', CAST(:last_hour AS timestamptz) - interval '1 microsecond') + interval '1 hour' AS last
+    )
+    SELECT e.requests AS event_requests, e.tokens AS event_tokens,
+           r.requests AS rollup_requests, r.tokens AS rollup_tokens
+    FROM (
+      SELECT count(*) AS requests,
+             coalesce(sum(tokens_input_uncached + tokens_cache_read + tokens_cache_write
+                          + tokens_output_visible + tokens_reasoning), 0) AS tokens
+      FROM usage_effective, hours
+      WHERE (CAST(:org AS text) IS NULL OR org = :org) AND received_at >= hours.first AND received_at < hours.last
+    ) AS e, (
+      SELECT coalesce(sum(requests), 0) AS requests,
+             coalesce(sum(tokens_input_uncached + tokens_cache_read + tokens_cache_write
+                          + tokens_output_visible + tokens_reasoning), 0) AS tokens
+      FROM usage_rollups, hours
+      WHERE (CAST(:org AS text) IS NULL OR org = :org) AND hour >= hours.first AND hour < hours.last
+    ) AS r
+""")
+
+SELECT_GROUPS = text("""
+    SELECT currency, price_book, model_served AS model,
+           sum(tokens_input_uncached) AS input_uncached, sum(tokens_cache_read) AS cache_read,
+           sum(tokens_cache_write) AS cache_write, sum(tokens_output_visible + tokens_reasoning) AS output
+    FROM usage_effective
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition IN ('prepaid', 'payg')
+      AND received_at >= CAST(:first_month AS date) AND received_at < CAST(:end_month AS date)
+    GROUP BY org, project, wallet, currency, price_book, model_served, disposition, date_trunc('month', received_at)
+""")
+
+SELECT_SUMS = text("""
+    SELECT currency, 'rated' AS name, sum(charge_nanos) AS nanos FROM rated_usage
+    WHERE (CAST(:org AS text) IS NULL OR org = :org)
+      AND period >= CAST(:first_month AS date) AND period < CAST(:end_month AS date)
+    GROUP BY currency
+    UNION ALL
+    SELECT currency, 'rated_ever', sum(charge_nanos) FROM rated_usage
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) GROUP BY currency
+    UNION ALL
+    SELECT currency, 'rated_prepaid_ever', sum(charge_nanos) FROM rated_usage
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = 'prepaid' GROUP BY currency
+    UNION ALL
+    SELECT p.currency, 'posted', sum(p.amount_nanos)
+    FROM ledger_postings p JOIN ledger_transactions t ON t.id = p.transaction_id
+    WHERE t.kind = 'usage' AND p.kind = 'unbilled' AND (CAST(:org AS text) IS NULL OR p.owner = :org)
+      AND to_date(t.memo ->> 'period', 'YYYY-MM') >= CAST(:first_month AS date)
+      AND to_date(t.memo ->> 'period', 'YYYY-MM') < CAST(:end_month AS date)
+    GROUP BY p.currency
+    UNION ALL
+    SELECT p.currency, 'posted_invoices', -sum(p.amount_nanos)
+    FROM ledger_postings p JOIN ledger_transactions t ON t.id = p.transaction_id
+    WHERE t.kind = 'invoice' AND p.kind = 'unbilled' AND (CAST(:org AS text) IS NULL OR p.owner = :org)
+    GROUP BY p.currency
+    UNION ALL
+    SELECT currency, CASE kind WHEN 'unbilled' THEN 'unbilled' ELSE 'applied' END, sum(amount_nanos)
+    FROM ledger_balances
+    WHERE kind IN ('unbilled', 'wallet_applied') AND (CAST(:org AS text) IS NULL OR owner = :org)
+    GROUP BY currency, kind
+    UNION ALL
+    SELECT y.currency, 'outcomes_ever', sum(y.price_nanos)
+    FROM outcomes o JOIN outcome_types y ON y.id = o.outcome_type
+    WHERE o.accepted_at IS NOT NULL AND (CAST(:org AS text) IS NULL OR o.org = :org)
+    GROUP BY y.currency
+    UNION ALL
+    SELECT y.currency, 'outcomes_prepaid_ever', sum(y.price_nanos)
+    FROM outcomes o JOIN outcome_types y ON y.id = o.outcome_type JOIN tasks t ON t.id = o.task
+    WHERE o.accepted_at IS NOT NULL AND t.reserved AND (CAST(:org AS text) IS NULL OR o.org = :org)
+    GROUP BY y.currency
+    UNION ALL
+    SELECT currency, 'invoiced', sum(exact_nanos) FROM invoices
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) GROUP BY currency
+    UNION ALL
+    SELECT currency, 'invoiced_applied', sum(applied_nanos) FROM invoices
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) GROUP BY currency
+""")

@@ -1,0 +1,105 @@
+"""The seller's routes for reconciliation: the report, and the declaration of what can't be found any more."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, StringConstraints
+
+from headrace_billing.bodies import PAGE_MAX, Body, Id, Name
+from headrace_billing.callers import AdminOnly, IdempotencyKey
+from headrace_billing.errors import InvalidRequest
+from headrace_billing.idempotency import recall, remember
+from headrace_billing.parts import PartsOf
+from headrace_billing.reconciliation import losses, store
+from headrace_billing.reconciliation.losses import Loss
+from headrace_billing.reconciliation.reconciling import reconcile
+from headrace_billing.reconciliation.report import Scope
+from headrace_billing.reconciliation.request import Graces, Tokens, compare
+from headrace_billing.reconciliation.store import Request
+
+router = APIRouter(tags=["reconciliation"], dependencies=[AdminOnly])
+
+BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
+"""Before the first event that ingest takes."""
+# The clocks of a gateway and of billing need not agree to the second.
+CLOCK_SKEW = timedelta(minutes=5)
+GRACES = Graces()
+
+AttemptId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,200}$")]
+
+
+class NewLoss(Body):
+    attempt: AttemptId
+    reason: Name
+    declared_by: Name
+    confirmed_by: Name
+
+
+@router.get("/v1/reconciliation")
+async def show_reconciliation(
+    parts: PartsOf,
+    *,
+    organization: Id | None = None,
+    start: AwareDatetime | None = None,
+    end: AwareDatetime | None = None,
+    before: UUID | None = None,
+    limit: Annotated[int, Query(ge=0, le=PAGE_MAX)] = PAGE_MAX,
+) -> dict[str, Any]:
+    """Everything until now, unless told otherwise. `requests` is a page, newest first; `next` goes into `before`."""
+    now = parts.now()
+    scope = Scope(
+        organization, (start or BEGINNING).astimezone(UTC), (end or now + CLOCK_SKEW).astimezone(UTC)
+    )
+    if scope.start >= scope.end:
+        raise InvalidRequest("start: must be before end.")
+    async with parts.database.snapshot() as session:
+        report = await reconcile(session, scope, now=now, graces=GRACES)
+        page = await store.page(session, scope, before=before, limit=limit)
+    return {
+        **report.document(),
+        "requests": [_row(request, now=now) for request in page],
+        "next": page[-1].billed.request_id if page and len(page) == limit else None,
+    }
+
+
+@router.post("/v1/reconciliation/losses", status_code=201)
+async def declare_loss(body: NewLoss, parts: PartsOf, idempotency_key: IdempotencyKey) -> dict[str, Any]:
+    """Uncharged and reported: an invoice can be closed again, and the tokens stay on record as `declared_lost`."""
+    at = parts.now()
+    once = {"scope": "losses", "key": idempotency_key}
+    async with parts.database.begin() as session:
+        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        if known is not None:
+            return known
+        loss = Loss(body.attempt, body.reason, body.declared_by, body.confirmed_by, at)
+        records = await losses.declare(session, loss)
+        answer = {**body.model_dump(mode="json"), "declared_at": at.isoformat(), "engine_records": records}
+        await remember(session, **once, answer=answer)
+    return answer
+
+
+def _row(request: Request, *, now: datetime) -> dict[str, Any]:
+    comparison = compare(request.billed, request.records, now=now, graces=GRACES)
+    billed = request.billed
+    return {
+        "request_id": billed.request_id,
+        "organization": request.organization,
+        "received_at": request.received_at.isoformat(),
+        "disposition": request.disposition,
+        "grade": billed.grade.name.lower(),
+        "ending": billed.ending,
+        "attempts": billed.attempts,
+        "billed_input": billed.tokens.input,
+        "billed_output": billed.tokens.output,
+        "engine_input": comparison.yielded.input,
+        "engine_output": comparison.yielded.output,
+        "differences": {name: _sides(tokens) for name, tokens in comparison.differences.items()},
+        "status": comparison.status,
+        "reason": comparison.reason,
+    }
+
+
+def _sides(tokens: Tokens) -> dict[str, int]:
+    return {"input": tokens.input, "output": tokens.output}

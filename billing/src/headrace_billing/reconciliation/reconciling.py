@@ -1,0 +1,62 @@
+"""Making a report from one snapshot of the books."""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.reconciliation import books_store, store
+from headrace_billing.reconciliation.books import Check, count_checks, money_checks
+from headrace_billing.reconciliation.report import Culprit, Report, Scope, Tally
+from headrace_billing.reconciliation.request import Difference, Graces, Reason, Status, compare
+from headrace_billing.reconciliation.store import Orphan
+from headrace_contracts.engine import EngineEnding
+
+
+async def reconcile(session: AsyncSession, scope: Scope, *, now: datetime, graces: Graces) -> Report:
+    """`session` must see one moment: what came in meanwhile would look like a difference."""
+    tally = Tally()
+    tally.add_matched(*await store.matched(session, scope))
+    async for request in store.unmatched(session, scope):
+        tally.add(compare(request.billed, request.records, now=now, graces=graces))
+    async for orphan in store.orphans(session, scope):
+        if now >= presumed_lost_at(orphan, graces):
+            ended = f"{orphan.ending} on {orphan.replica}, deployment {orphan.deployment}; no event came"
+            culprit = Culprit(orphan.attempt, Reason.LOST, Status.RED, ended)
+            tally.add_lost(culprit, orphan.tokens)
+    if scope.organization is None:
+        probes, lost = await store.unbilled(session, scope)
+        tally.add_unbilled(Difference.PROBE, probes)
+        tally.add_unbilled(Difference.DECLARED_LOST, lost)
+    await _blame_the_odd(session, scope, tally)
+
+    events, rollups = await books_store.counts(session, scope)
+    money = await books_store.money(session, scope)
+    checks: list[Check] = [*count_checks(events, rollups), *(c for m in money for c in money_checks(m))]
+    tally.check(checks)
+    return Report(
+        scope=scope,
+        as_of=now,
+        tally=tally,
+        events=events,
+        rollups=rollups,
+        checks=checks,
+        ledger_nanos={m.currency: m.posted for m in money},
+        invoice_nanos={m.currency: m.invoiced for m in money},
+    )
+
+
+def presumed_lost_at(orphan: Orphan, graces: Graces) -> datetime:
+    """Until then its event may be on its way, or the request still be running."""
+    if orphan.ending is EngineEnding.STARTED:
+        return orphan.started_at + graces.running
+    return (orphan.finished_at or orphan.started_at) + graces.event
+
+
+async def _blame_the_odd(session: AsyncSession, scope: Scope, tally: Tally) -> None:
+    for request in await store.doubled(session, scope):
+        tally.blame(Culprit(request, Reason.DOUBLED, Status.RED, "counts more than once"))
+    for request in await store.conflicts(session, scope):
+        told = "its event came twice with different content; the first one counts"
+        tally.blame(Culprit(request, Reason.CONFLICT, Status.RED, told))
+    for one in await store.quarantined(session, scope):
+        tally.blame(Culprit(one.id, Reason.QUARANTINED, Status.RED, one.reason))
