@@ -4,7 +4,6 @@ A nano-unit is 10⁻⁹ of the currency's major unit (dollar, yen), whatever the
 """
 
 import re
-from decimal import Decimal
 
 from babel.numbers import list_currencies
 
@@ -20,7 +19,7 @@ AMOUNT_MAX_MAJOR = 1_000_000_000
 MICROS_MAX = 2**53
 """Valkey's scripts count in doubles, which are exact for integers below this."""
 
-PLAIN_DECIMAL = re.compile(r"\d{1,12}(\.\d{1,20})?")
+PLAIN_DECIMAL = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,20}))?")
 
 
 class AmountInvalid(BillingError):
@@ -47,14 +46,16 @@ def currency_of(code: str) -> str:
 
 def nanos_of(amount: str) -> int:
     """`"5.00"` → 5 000 000 000. Raises `AmountInvalid` rather than rounding."""
-    if not PLAIN_DECIMAL.fullmatch(amount):
+    parts = PLAIN_DECIMAL.fullmatch(amount)
+    if parts is None:
         raise AmountInvalid(f"{amount!r} is no plain decimal number such as 12.50.")
-    nanos = Decimal(amount) * NANOS_PER_MAJOR
-    if nanos != int(nanos):
+    whole, places = parts[1], (parts[2] or "").rstrip("0")
+    if len(places) > PLACES_MAX:
         raise AmountInvalid(f"{amount!r} has more than {PLACES_MAX} decimal places.")
+    nanos = int(whole) * NANOS_PER_MAJOR + int(places.ljust(PLACES_MAX, "0"))
     if not 0 < nanos <= AMOUNT_MAX_MAJOR * NANOS_PER_MAJOR:
         raise AmountInvalid(f"{amount!r} must be positive and at most {AMOUNT_MAX_MAJOR}.")
-    return int(nanos)
+    return nanos
 
 
 def major(nanos: int) -> str:

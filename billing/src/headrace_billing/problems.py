@@ -31,12 +31,31 @@ STATUSES: dict[str, int] = {
     "currency_mismatch": 422,
     "price_invalid": 422,
     "expiry_in_the_past": 422,
+    "acceptance_rule_invalid": 422,
+    "evidence_invalid": 422,
+    "fallback_unsupported": 422,
+    "verifier_unknown": 422,
+    "observer_insufficient": 403,
+    "outcome_already_billed": 409,
+    "outcome_already_reported": 409,
+    "outcome_transition_illegal": 409,
+    "outcome_window_closed": 409,
+    "task_already_open": 409,
+    "task_closed": 409,
+    "currency_ambiguous": 422,
+    "nothing_to_invoice": 409,
+    "number_prefix_taken": 409,
+    "period_invalid": 422,
+    "reconciliation_pending": 409,
+    "reconciliation_red": 409,
+    "loss_needs_two": 422,
+    "not_lost": 409,
     "push_pending": 503,
     "unavailable": 503,
 }
 
 # Both name a moment, not a mistake: the same request may be sent again.
-RETRY_AFTER_SECONDS = {"push_pending": "1", "unavailable": "2"}
+RETRY_AFTER_SECONDS = {"push_pending": "1", "unavailable": "2", "reconciliation_pending": "5"}
 
 # What the framework itself refuses.
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}

@@ -16,7 +16,7 @@ from headrace_billing.accounts import outbox
 from headrace_billing.accounts.jobs import load_if_cold
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
-from headrace_billing.ingest.jobs import sweep_pending, take_from_stream
+from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
 from headrace_billing.ledger import spendable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.settings import WorkerSettings
@@ -60,6 +60,8 @@ async def run(settings: WorkerSettings) -> None:
         Loop("journals", lambda: journal_store.publish_waiting(database, valkey), 0.5),
         # Waits in Valkey for the next entry, so it needs no pause of its own.
         Loop("stream", lambda: take_from_stream(database, valkey), 0.01),
+        # After each batch anyway; this one is for whoever died between its commit and that.
+        Loop("stream_trim", lambda: _at_rest(trim(database, valkey)), 5),
         Loop("pending_sweep", lambda: _at_rest(sweep_pending(database, valkey)), 5),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
     )

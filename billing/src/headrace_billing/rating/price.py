@@ -18,7 +18,7 @@ PLACES_MAX = 12
 SCALE = 10**PLACES_MAX
 ATTOS_PER_NANO = 10**9
 
-PRICE_PATTERN = re.compile(r"\d{1,9}(\.\d{1,12})?")
+PRICE_PATTERN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
 """At most 12 places, as the price book stores, and less than a thousand major units a token."""
 
 
