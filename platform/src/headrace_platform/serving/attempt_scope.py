@@ -1,0 +1,40 @@
+"""ASGI around the engine's server app: every HTTP request is one attempt, known to whatever runs inside it."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from headrace_platform.serving import attempts
+from headrace_platform.serving.attempts import Recorder
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+REQUEST_ID = b"x-request-id"
+
+
+class AttemptScope:
+    def __init__(self, app: Application, recorder: Recorder) -> None:
+        self._app = app
+        self._recorder = recorder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        attempt = self._recorder.attempt(request_id(scope))
+        token = attempts.current.set(attempt)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            attempts.current.reset(token)
+            attempt.close()
+
+
+def request_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if bytes(name).lower() == REQUEST_ID:
+            return bytes(value).decode("latin-1")
+    return None

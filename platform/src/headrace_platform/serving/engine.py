@@ -1,0 +1,92 @@
+"""vLLM, started from the catalogue's record, with vLLM's own server app in front: no protocol code of ours.
+
+What is ours is the account of what the engine yields, kept where it is handed to the server app.
+"""
+
+import asyncio
+from argparse import Namespace
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from headrace_contracts.engine import EngineEnding
+from headrace_platform.serving import attempts
+from headrace_platform.serving.attempt_scope import AttemptScope
+from headrace_platform.serving.attempts import Recorder
+
+TASKS = ("generate",)
+
+# A model on one device needs no workers apart from the engine's process, and no third import of vLLM.
+ONE_DEVICE = ("--distributed-executor-backend", "uni")
+
+# How the engine says that it gave a choice up itself, rather than that the model ended it.
+ENDINGS = {"abort": EngineEnding.ABORTED, "error": EngineEnding.FAILED}
+
+
+class RecordedEngine(AsyncLLM):  # type: ignore[misc]
+    """The engine's client, which notes what leaves it."""
+
+    recorder: Recorder
+
+    async def generate(
+        self, prompt: Any, sampling_params: SamplingParams, request_id: str, **more: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        # Without an HTTP request around it this is the server's own warm-up: nobody's, and not worth a record.
+        attempt = attempts.current.get() or self.recorder.attempt(None)
+        part = attempt.part(request_id, prompt_tokens=_length(prompt))
+        cumulative = sampling_params.output_kind != RequestOutputKind.DELTA
+        ending = EngineEnding.FINISHED
+        try:
+            # Closed in any case: what is left to the garbage collector goes on generating meanwhile.
+            async with aclosing(super().generate(prompt, sampling_params, request_id, **more)) as outputs:
+                async for output in outputs:
+                    part.read(prompt=len(output.prompt_token_ids or ()), cached=output.num_cached_tokens or 0)
+                    for choice in output.outputs:
+                        part.yielded(choice.index, len(choice.token_ids), cumulative=cumulative)
+                        ending = ENDINGS.get(choice.finish_reason, ending)
+                    yield output
+        except (asyncio.CancelledError, GeneratorExit):
+            ending = EngineEnding.ABORTED
+            raise
+        except Exception:
+            ending = EngineEnding.FAILED
+            raise
+        finally:
+            part.end(ending)
+
+
+def parse(arguments: list[str]) -> Namespace:
+    """`vllm serve`'s own reading of its arguments."""
+    parsed: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args([*arguments, *ONE_DEVICE])
+    validate_parsed_serve_args(parsed)
+    return parsed
+
+
+def start_engine(arguments: Namespace, recorder: Recorder) -> RecordedEngine:
+    """Returns when the engine's process has loaded the model; to be called in the loop that will serve."""
+    engine: RecordedEngine = RecordedEngine.from_engine_args(AsyncEngineArgs.from_cli_args(arguments))
+    engine.recorder = recorder
+    return engine
+
+
+async def server_app(engine: RecordedEngine, arguments: Namespace) -> AttemptScope:
+    app = build_app(arguments, TASKS, engine.model_config)
+    await init_app_state(engine, app.state, arguments, TASKS)
+    # vLLM sets a flag on its HTTP server when the engine is dead; ours is Serve, and the replica watches itself.
+    app.state.server = SimpleNamespace(should_exit=False)
+    return AttemptScope(app, engine.recorder)
+
+
+def _length(prompt: Any) -> int:
+    ids = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else None
+    return len(ids) if ids is not None else 0
