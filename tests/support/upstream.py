@@ -89,10 +89,15 @@ class FakeEngine:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         line = Line(reader, writer)
-        with contextlib.suppress(Aborted, ConnectionError, asyncio.IncompleteReadError):
-            while await self._one(line):
-                pass
-        line.close()
+        try:
+            with contextlib.suppress(Aborted, ConnectionError, asyncio.IncompleteReadError):
+                while await self._one(line):
+                    pass
+        except asyncio.CancelledError:
+            line.break_off()
+            raise
+        finally:
+            line.close()
 
     async def _one(self, line: "Line") -> bool:
         attempt = await line.request()

@@ -247,7 +247,7 @@ async def test_a_reply_that_broke_off_after_it_began_is_not_asked_for_again(stac
 async def test_a_stream_ends_cleanly_when_the_money_does(stack: Stack) -> None:
     # Each token is a micro-unit. The prompt's bound is the body's bytes, trued up at the first chunk.
     stack.account.fund(stack_hold := 120)
-    stack.engine.behave(Behaviour(tokens=400))
+    stack.engine.behave(Behaviour(tokens=400, before_each_seconds=0.001))
 
     *chunks, usage, done = await stack.events_of(stream_options={"include_usage": True})
 
