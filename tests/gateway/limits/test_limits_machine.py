@@ -82,7 +82,7 @@ class Limits(RuleBasedStateMachine):
     @rule(lease=leases, used=st.floats(0, 1))
     def settle(self, lease: str, used: float) -> None:
         hold = self.standing.pop(lease, None)
-        cost = int((hold or 100) * used)
+        cost = int((100 if hold is None else hold) * used)
         stood = self.run(settle(self.limiter, lease, cost=cost))
         assert stood == (hold is not None)
         self.spent += cost if stood else 0
@@ -91,7 +91,7 @@ class Limits(RuleBasedStateMachine):
     @rule(lease=leases, used=st.floats(0, 1), hold=st.none() | st.integers(0, 2000))
     def beat_then_reap(self, lease: str, used: float, hold: int | None) -> None:
         standing = self.standing.pop(lease, None)
-        cost = int(min(standing or 100, hold if hold is not None else 2000) * used)
+        cost = int(min(100 if standing is None else standing, 2000 if hold is None else hold) * used)
         renewal = Renewal(id=lease, counts=COUNTS, cost=cost, tokens=1, hold=hold)
         pulse = self.run(self.limiter.heartbeat([renewal], []))
         assert (pulse.reaped + pulse.lost) == ([] if standing is not None else [lease])

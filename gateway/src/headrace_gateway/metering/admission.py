@@ -54,7 +54,9 @@ class GatewayMeter:
         settler: Settler,
         table: InflightTable,
         journal: Journal,
+        left_behind: Callable[[], Sequence[object]],
     ) -> None:
+        """`left_behind`: the journals of dead processes that billing does not have in full yet."""
         self.settings = settings
         self.limiter = limiter
         self.settler = settler
@@ -65,6 +67,7 @@ class GatewayMeter:
         """The code of what stands in the way of admission as of the last heartbeat; null when nothing does."""
         self.closing = False
         self._directory = directory
+        self._left_behind = left_behind
         self._background: set[asyncio.Task[None]] = set()
 
     async def models(self, secret: str) -> list[str] | None:
@@ -121,7 +124,7 @@ class GatewayMeter:
             await asyncio.wait(waiting, timeout=self.settings.settle_wait_seconds)
 
     async def close(self, deadline_seconds: float) -> bool:
-        """Waits until every lease is settled and billing has every event; False when the deadline came first.
+        """Waits until every lease is settled and billing has every event, dead processes' too; False when the deadline came first.
 
         Within `open_meter`, whose loops do the work.
         """
@@ -130,7 +133,7 @@ class GatewayMeter:
         while True:
             if not self.running and not self.settler.outstanding:
                 self.journal.mark()
-                if self.journal.acknowledged >= self.journal.last_sequence:
+                if self.journal.acknowledged >= self.journal.last_sequence and not self._left_behind():
                     return True
             if time.monotonic() >= deadline:
                 log.warning(

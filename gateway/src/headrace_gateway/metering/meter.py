@@ -53,6 +53,8 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
 
         limiter = Limiter(valkey, gateway=claim.producer, lease_ttl_seconds=settings.lease_ttl_seconds)
         settler = Settler(limiter)
+        recovery = Recovery(claim, settings.state_dir, journal=journal, settler=settler)
+        stack.callback(recovery.release, everything=True)
         meter = GatewayMeter(
             settings,
             directory=Directory(valkey),
@@ -60,9 +62,8 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
             settler=settler,
             table=table,
             journal=journal,
+            left_behind=lambda: recovery.dead,
         )
-        recovery = Recovery(claim, settings.state_dir, journal=journal, settler=settler)
-        stack.callback(recovery.release, everything=True)
         resender = Resender(
             billing_url=settings.billing_url,
             ingest_token=settings.ingest_token,
