@@ -95,6 +95,21 @@ def test_an_initialisation_that_was_cut_short_begins_anew(server: Postgres, tmp_
         end(process, STOP_SIGNAL)
 
 
+def test_a_killed_server_that_nobody_reaped_is_not_taken_for_alive(server: Postgres, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("ab") as log:
+        first = server.start(log, dies_with_parent=True)
+        server.wait_until_ready(first)
+        first.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)  # dead, and left unreaped
+
+        second = server.start(log, dies_with_parent=True)
+        try:
+            server.wait_until_ready(second)
+        finally:
+            end(second, STOP_SIGNAL)
+            first.wait()
+
+
 def test_a_server_that_can_not_start_is_told_at_once(server: Postgres, tmp_path: Path) -> None:
     server.initialise()
     (server.data / "postgresql.conf").write_text("no_such_setting = 1\n")

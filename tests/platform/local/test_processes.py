@@ -88,9 +88,9 @@ def test_children_in_sessions_of_their_own_end_with_their_program(
 
     process.send_signal(ending)
     process.wait()
-    assert psutil.pid_exists(stray)
+    assert processes.identity(stray)
     processes.stop(state, "engine", stop_signal=signal.SIGTERM, grace_seconds=10)
-    assert not psutil.pid_exists(stray)
+    assert processes.identity(stray) is None
 
 
 def test_processes_of_another_stack_are_not_ours(state: State, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from headrace_platform.local import processes
@@ -97,7 +96,7 @@ def test_a_program_that_dies_is_named_with_its_last_words_and_the_rest_is_stoppe
         start(state, healthy, tiny(state, "billing", DYING, ready_file="never", after=("postgres",)))
 
     assert "the disk of the moon is full" in died.value.log_tail
-    assert not psutil.pid_exists(pids(healthy)[0])
+    assert processes.identity(pids(healthy)[0]) is None
     assert processes.family(state) == []
 
 
@@ -158,7 +157,7 @@ def test_what_a_killed_program_left_behind_is_gone_before_its_next_start(state: 
     os.waitid(os.P_PID, pids(engine)[0], os.WEXITED | os.WNOWAIT)
 
     start(state, engine)
-    assert not psutil.pid_exists(stray)
+    assert processes.identity(stray) is None
 
 
 def stray_pid(note: Path) -> int:

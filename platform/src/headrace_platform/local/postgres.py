@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, LiteralString
 
+import psutil
 import psycopg
 from psycopg import sql
 
 from headrace_platform.local.problems import DependencyMissing, StackProblem
+from headrace_platform.local.processes import identity
 from headrace_platform.local.unprivileged import NOBODY, Nobody, die_with_parent, in_child, nobody_for
 
 USER = "headrace"
@@ -81,6 +83,7 @@ class Postgres:
     def start(self, log: IO[bytes], *, dies_with_parent: bool = False) -> subprocess.Popen[bytes]:
         """Starts the server, in a process group of its own; call from the main thread. Not yet ready."""
         self.initialise()
+        self._forget_the_unreaped()
         binary = self.binaries / "postgres"
         nobody = nobody_for(binary)
         options = ["timezone=UTC", "log_timezone=UTC", f"max_connections={CONNECTIONS_MAX}"]
@@ -103,6 +106,19 @@ class Postgres:
                     *([lambda: die_with_parent(STOP_SIGNAL)] if dies_with_parent else []),
                 ),
             )
+
+    def _forget_the_unreaped(self) -> None:
+        """Removes the lock of a server that is dead, but that nobody has reaped.
+
+        Postgres takes it for alive, because its pid still answers, and would not start. In a container whose
+        first process reaps no one that is for ever.
+        """
+        lock = self.data / "postmaster.pid"
+        if not lock.exists():
+            return
+        pid = lock.read_text().partition("\n")[0]
+        if pid.isdecimal() and psutil.pid_exists(int(pid)) and identity(int(pid)) is None:
+            lock.unlink()
 
     def initialise(self) -> None:
         """Makes the cluster unless there is one. Killed half-way, it begins anew the next time."""

@@ -129,7 +129,7 @@ def stop(
     graceful = True
     if record is not None and record.alive() and not at_once:
         os.kill(record.pid, stop_signal)
-        graceful = _gone(record, grace_seconds)
+        graceful = _gone([record], grace_seconds)
     kill(_with_group(record, family(state, program)))
     forget(state, program)
     return graceful
@@ -142,11 +142,15 @@ def kill_program(state: State, program: str) -> None:
 
 def kill(processes: Iterable[psutil.Process]) -> None:
     """Kills them all at once, so that none sees another die and acts on it."""
-    victims = list(processes)
+    victims = [
+        ProcessRecord(pid=process.pid, identity=known, started_at=0)
+        for process in processes
+        if (known := identity(process.pid))
+    ]
     for victim in victims:
-        with suppress(psutil.NoSuchProcess):
-            victim.kill()
-    psutil.wait_procs(victims, timeout=KILL_TIMEOUT_SECONDS)
+        with suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGKILL)
+    _gone(victims, KILL_TIMEOUT_SECONDS)
 
 
 def _with_group(record: ProcessRecord | None, marked: list[psutil.Process]) -> list[psutil.Process]:
@@ -163,16 +167,18 @@ def _with_group(record: ProcessRecord | None, marked: list[psutil.Process]) -> l
     known = {process.pid for process in marked}
     for process in psutil.process_iter():
         try:
-            if process.pid not in known and os.getpgid(process.pid) == record.pid:
-                marked.append(process)
-        except (psutil.Error, OSError):
-            continue
+            in_group = os.getpgid(process.pid) == record.pid
+        except OSError:
+            continue  # gone meanwhile
+        if in_group and process.pid not in known:
+            marked.append(process)
     return marked
 
 
-def _gone(record: ProcessRecord, timeout_seconds: float) -> bool:
+def _gone(records: list[ProcessRecord], timeout_seconds: float) -> bool:
+    """Waits until all have ended. Not until they are reaped, for which their parent may take its time."""
     until = time.monotonic() + timeout_seconds
-    while record.alive():
+    while any(record.alive() for record in records):
         if time.monotonic() > until:
             return False
         time.sleep(0.05)

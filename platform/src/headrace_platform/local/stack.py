@@ -51,11 +51,7 @@ class Stack:
         state.create()
         with state.lock():
             before = state.layout()
-            alive = {
-                program.name
-                for program in (self._programs(before) if before else [])
-                if processes.running(state, program.name)
-            }
+            alive = self._alive(before) if before else set()
             layout = decide(before, wishes or Wishes(), alive=alive)
             blueprint = self._blueprint(layout)
             state.keep_layout(layout)
@@ -65,6 +61,16 @@ class Stack:
             with progress or Silent() as shown:
                 Starting(state, blueprint.programs(), shown).run()
         return self.endpoints()
+
+    def _alive(self, layout: Layout) -> set[str]:
+        """The programs that run. Children that others of them left behind, and that hold their ports, are ended."""
+        alive = set()
+        for program in self._programs(layout):
+            if processes.running(self._state, program.name):
+                alive.add(program.name)
+            elif processes.recorded(self._state, program.name):
+                processes.kill_program(self._state, program.name)
+        return alive
 
     def stop(self, *, tell: Callable[[str, bool], None] = lambda _name, _graceful: None) -> None:
         """Ends everything, in the reverse order of starting, and leaves no process behind.

@@ -84,6 +84,10 @@ class Starting:
                     self._start(launch)
             case Phase.STARTING:
                 launch.seconds = time.monotonic() - launch.began
+                if launch.process is None and not processes.running(self.state, program.name):
+                    # It ran when we came, and was dying: then it is one more that is missing.
+                    launch.phase = Phase.WAITING
+                    return
                 self._expect_alive(launch)
                 if self._is_ready(launch):
                     if program.prepare:
@@ -121,18 +125,17 @@ class Starting:
         processes.keep(self.state, program.name, launch.process)
 
     def _expect_alive(self, launch: Launch) -> None:
-        program = launch.program
-        if launch.process is not None:
-            code = launch.process.poll()
-            if code is None or (program.once and code == 0):
-                return
-            status = f"status {code}" if code >= 0 else f"signal {-code}"
-        elif processes.running(self.state, program.name):
+        """Raises `ProgramDied` for a program of this start; of another's nobody knows how it ended."""
+        program, process = launch.program, launch.process
+        code = process.poll() if process else None
+        if code is None or (program.once and code == 0):
             return
-        else:
-            status = "while it was being waited for"
         launch.phase = Phase.FAILED
-        raise ProgramDied(program=program.name, status=status, log_tail=self._log_tail(program))
+        raise ProgramDied(
+            program=program.name,
+            status=f"status {code}" if code >= 0 else f"signal {-code}",
+            log_tail=self._log_tail(program),
+        )
 
     def _is_ready(self, launch: Launch) -> bool:
         if launch.program.once:
