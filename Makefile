@@ -58,6 +58,22 @@ format: $(VENV)/.complete ## Format and mend what the linter can
 test: setup lint ## Lint, then every test, on the real parts
 	$(BIN)/pytest
 
+.PHONY: bench-gateway
+bench-gateway: $(VENV)/.complete ## CPU time of a request through the gateway, beside a bare relay's in the same run
+	$(BIN)/python benchmarks/gateway.py
+
+TINY_CPU_SECONDS ?= 2400
+TINY_OUT ?= build/glm-tiny
+
+.PHONY: train-tiny
+train-tiny: setup ## Train glm-tiny anew from its seed into build/glm-tiny (about 40 CPU-minutes)
+	OMP_NUM_THREADS=1 $(ENGINE_VENV)/bin/python -m headrace_platform.catalog.tiny.train \
+	  --out $(TINY_OUT) --seed 0 --cpu-seconds $(TINY_CPU_SECONDS)
+
+.PHONY: evaluate-tiny
+evaluate-tiny: setup ## Measure glm-tiny's answers on held-out questions, through a running stack's engine (URL=…)
+	$(BIN)/python -m headrace_platform.catalog.tiny.evaluate --url $(or $(URL),http://127.0.0.1:8000)
+
 .PHONY: lock
 lock: $(VENV)/.complete ## Recompute requirements/*.lock from pyproject.toml and requirements/engine.in
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
