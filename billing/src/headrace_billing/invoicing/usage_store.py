@@ -7,6 +7,7 @@ from datetime import date
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.ingest.arrival import CHARGED
 from headrace_billing.invoicing.usage import Counted, Portion, Span
 from headrace_billing.rating.cumulative import Group, Payer
 from headrace_billing.rating.price import TokenClass
@@ -32,7 +33,10 @@ class Books:
 
 async def open_months(session: AsyncSession, books: Books) -> list[date]:
     """Months of which something is rated that no invoice has taken, or the other way round."""
-    rows = await session.execute(SELECT_OPEN_MONTHS, {"org": books.organization, "currency": books.currency})
+    rows = await session.execute(
+        SELECT_OPEN_MONTHS,
+        {"org": books.organization, "currency": books.currency, "charged": sorted(CHARGED)},
+    )
     return list(rows.scalars())
 
 
@@ -45,6 +49,7 @@ async def counted(
         {
             "org": books.organization,
             "currency": books.currency,
+            "charged": sorted(CHARGED),
             "months": list(months),
             "start": period.start,
             "end": period.end,
@@ -101,7 +106,7 @@ SELECT_OPEN_MONTHS = text("""
     SELECT DISTINCT month FROM (
       SELECT month FROM (
         SELECT period AS month, project, wallet, price_book, model, disposition, token_class, quantity AS tokens
-        FROM rated_usage WHERE org = :org AND currency = :currency
+        FROM rated_usage WHERE org = :org AND currency = :currency AND disposition = ANY(:charged)
         UNION ALL
         SELECT month, project, wallet, price_book, model, disposition, token_class, -tokens
         FROM invoice_portions WHERE org = :org AND currency = :currency
@@ -125,7 +130,7 @@ SELECT_COUNTED = text("""
     LEFT JOIN invoices i
       ON i.org = e.org AND i.currency = e.currency
          AND e.received_at >= i.period_start AND e.received_at < i.period_end
-    WHERE e.org = :org AND e.currency = :currency AND e.disposition IN ('prepaid', 'payg')
+    WHERE e.org = :org AND e.currency = :currency AND e.disposition = ANY(:charged)
       AND e.received_at < :end
     GROUP BY m.month, e.project, e.wallet, e.price_book, e.model_served, e.disposition, span_start, span_end
 """)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.ingest.arrival import CHARGED
 from headrace_billing.rating.price import PriceBook, TokenClass, charge_nanos
 from headrace_billing.rating.store import price_books
 from headrace_billing.reconciliation.books import Counts, Money
@@ -52,6 +53,7 @@ def _parameters(scope: Scope) -> dict[str, Any]:
     """Half-open again, widened to what rollups and ratings can tell apart."""
     return {
         "org": scope.organization,
+        "charged": sorted(CHARGED),
         "first_hour": scope.start.replace(minute=0, second=0, microsecond=0),
         "last_hour": scope.end,
         "first_month": scope.start.date().replace(day=1),
@@ -108,19 +110,19 @@ SELECT_GROUPS = text("""
            sum(tokens_input_uncached) AS input_uncached, sum(tokens_cache_read) AS cache_read,
            sum(tokens_cache_write) AS cache_write, sum(tokens_output_visible + tokens_reasoning) AS output
     FROM usage_effective
-    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition IN ('prepaid', 'payg')
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged)
       AND received_at >= CAST(:first_month AS date) AND received_at < CAST(:end_month AS date)
     GROUP BY org, project, wallet, currency, price_book, model_served, disposition, date_trunc('month', received_at)
 """)
 
 SELECT_SUMS = text("""
     SELECT currency, 'rated' AS name, sum(charge_nanos) AS nanos FROM rated_usage
-    WHERE (CAST(:org AS text) IS NULL OR org = :org)
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged)
       AND period >= CAST(:first_month AS date) AND period < CAST(:end_month AS date)
     GROUP BY currency
     UNION ALL
     SELECT currency, 'rated_ever', sum(charge_nanos) FROM rated_usage
-    WHERE (CAST(:org AS text) IS NULL OR org = :org) GROUP BY currency
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged) GROUP BY currency
     UNION ALL
     SELECT currency, 'rated_prepaid_ever', sum(charge_nanos) FROM rated_usage
     WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = 'prepaid' GROUP BY currency
