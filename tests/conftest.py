@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from headrace_platform.local.valkey import Valkey
+from tests.support.engine import Engine, running_engine
 from tests.support.ports import forbid_the_outside_world, unused_ports
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.valkey import running_valkey
@@ -40,3 +41,10 @@ def valkey_url(valkey_server: Valkey) -> str:
 @pytest.fixture(scope="session")
 def unused_port() -> Callable[[], int]:
     return partial(next, unused_ports())
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """One engine for every test that is marked `engine`; it takes half a minute to come up."""
+    with running_engine(tmp_path_factory.mktemp("engine")) as running:
+        yield running

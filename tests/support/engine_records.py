@@ -24,6 +24,7 @@ class EngineRecords:
     refused: set[str] = field(default_factory=set)
     """Attempts that it takes for wrong, with the whole batch that holds one."""
     batches: list[int] = field(default_factory=list)
+    turned_away: int = 0
     _records: dict[tuple[str, str], EngineRecord] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -42,6 +43,7 @@ class EngineRecords:
 
     def take(self, path: str, authorization: str | None, body: bytes) -> HTTPStatus:
         if self.away is not None:
+            self.turned_away += 1
             return self.away
         if path != PATH:
             return HTTPStatus.NOT_FOUND

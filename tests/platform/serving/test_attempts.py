@@ -1,5 +1,6 @@
 """What is counted for one attempt, and when its records are written."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from headrace_contracts.engine import EngineEnding
 from headrace_platform.serving import attempts
 from headrace_platform.serving.attempt_scope import AttemptScope, Message, Receive, Scope, Send
-from headrace_platform.serving.attempts import PROBE_NAME_CHARACTERS_MAX, gateway_attempt
+from headrace_platform.serving.attempts import PROBE_NAME_CHARACTERS_MAX, Attempt, gateway_attempt
 from tests.platform.serving.records import ATTEMPT, Kept
 
 FINISHED, ABORTED, FAILED, STARTED = (
@@ -167,6 +168,34 @@ async def test_an_attempt_is_closed_when_the_app_fails() -> None:
     with pytest.raises(ConnectionResetError):
         await call(AttemptScope(failing_app, kept.recorder()), [])
     assert kept.endings == [STARTED, FAILED]
+
+
+async def test_what_runs_for_a_client_that_hung_up_is_stopped() -> None:
+    kept = Kept()
+    running = asyncio.Event()
+
+    async def generate(attempt: Attempt) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        part = attempt.part("chatcmpl-1", prompt_tokens=3, stop=task.cancel)
+        running.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            part.end(ABORTED)
+
+    async def app_that_leaves_it_to_a_task(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        attempt = attempts.current.get()
+        assert attempt is not None
+        await asyncio.wait([asyncio.create_task(generate(attempt))])
+
+    request = asyncio.create_task(call(AttemptScope(app_that_leaves_it_to_a_task, kept.recorder()), []))
+    await running.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    await asyncio.sleep(0)
+    assert kept.endings == [STARTED, ABORTED]
 
 
 async def call(app: AttemptScope, headers: list[tuple[bytes, bytes]]) -> None:

@@ -113,6 +113,7 @@ def test_shipping_goes_on_by_itself_when_billing_is_back(billing: EngineRecords,
     shipper.start()
     append(spool, "a")
     shipper.notice()
+    wait_until(lambda: billing.turned_away)
     billing.away = None
     wait_until(lambda: "a" in billing.records())
     shipper.stop()

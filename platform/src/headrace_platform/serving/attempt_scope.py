@@ -1,5 +1,6 @@
 """ASGI around the engine's server app: every HTTP request is one attempt, known to whatever runs inside it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -28,6 +29,11 @@ class AttemptScope:
         token = attempts.current.set(attempt)
         try:
             await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            # Serve cancels the request of a client that hung up. vLLM answers unstreamed ones in a task of its
+            # own, which does not hear of that and would generate to the end.
+            attempt.abandon()
+            raise
         finally:
             attempts.current.reset(token)
             attempt.close()

@@ -44,18 +44,27 @@ class Attempt:
         """Who may still add to the counts: the HTTP request itself, and each part."""
         self._started_at_us: int | None = None
 
-    def part(self, engine_id: str, *, prompt_tokens: int) -> "Part":
-        """The engine is asked for something. `prompt_tokens` is what it is given to read."""
+    def part(self, engine_id: str, *, prompt_tokens: int, stop: Callable[[], object] | None = None) -> "Part":
+        """The engine is asked for something. `prompt_tokens` is what it is given to read.
+
+        `stop` makes it end early.
+        """
         if self._name is None:
             # The engine's id comes from a header that a stranger may send twice.
             self._name = f"{engine_id[:PROBE_NAME_CHARACTERS_MAX]}-{secrets.token_hex(4)}"
-        part = Part(self)
+        part = Part(self, stop)
         self._parts.append(part)
         self._open += 1
         if self._started_at_us is None:
             self._started_at_us = self._recorder.clock()
             self._record(EngineEnding.STARTED, prompt=prompt_tokens)
         return part
+
+    def abandon(self) -> None:
+        """Nobody waits for the reply any more: what still runs for it is stopped."""
+        for part in self._parts:
+            if part.ending is EngineEnding.STARTED and part.stop is not None:
+                part.stop()
 
     def close(self) -> None:
         """The HTTP request ended, or one part of it."""
@@ -102,8 +111,9 @@ class Attempt:
 class Part:
     """One thing asked of the engine."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, stop: Callable[[], object] | None) -> None:
         self._attempt = attempt
+        self.stop = stop
         self.prompt = 0
         """Stays 0 until something is yielded: a request that was turned away, or hung up before, got nothing."""
         self.cached = 0

@@ -43,7 +43,9 @@ class RecordedEngine(AsyncLLM):  # type: ignore[misc]
     ) -> AsyncGenerator[RequestOutput, None]:
         # Without an HTTP request around it this is the server's own warm-up: nobody's, and not worth a record.
         attempt = attempts.current.get() or self.recorder.attempt(None)
-        part = attempt.part(request_id, prompt_tokens=_length(prompt))
+        task = asyncio.current_task()
+        assert task is not None
+        part = attempt.part(request_id, prompt_tokens=_length(prompt), stop=task.cancel)
         cumulative = sampling_params.output_kind != RequestOutputKind.DELTA
         ending = EngineEnding.FINISHED
         try:
