@@ -205,7 +205,6 @@ class Attempt:
         """Gives the client the rest."""
         exchange, problem = self.exchange, served.problem
         if served.ending is Ending.CLIENT_GONE:
-            exchange.end()
             return
         if problem is None and not exchange.answered:
             exchange.answer(200, self.headers(), served.rest)
@@ -217,4 +216,3 @@ class Attempt:
             await exchange.send(served.rest if problem is None else event(body_of(problem)))
         except ClientGone:
             log.debug("client_gone_at_the_end", request=self.lease.id)
-        exchange.end()

@@ -55,6 +55,8 @@ class Gateway:
             log.exception("request_failed", path=exchange.path)
             if not exchange.answered:
                 _refuse(exchange, InternalError())
+        finally:
+            exchange.end()
 
     @property
     def running(self) -> int:
