@@ -17,7 +17,7 @@ from headrace_platform.demo.seller import Billing, Document, wait_until_settled
 
 CURRENCY = "USD"
 # A price list on which even a tiny model's tokens reach cents, so that the invoice has something to show.
-PRICES = {"input_uncached": "30", "cache_read": "6", "cache_write": "30", "output": "90"}
+PRICES = {"input_uncached": "300", "cache_read": "60", "cache_write": "300", "output": "900"}
 CREDIT = "5.00"
 OUTCOME_PRICE = "0.25"
 
