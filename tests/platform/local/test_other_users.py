@@ -23,7 +23,7 @@ SOMEBODY = pwd.getpwnam("daemon").pw_uid
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_binaries() -> Iterator[Path]:
     """The binaries in a folder whose permissions a test may choose."""
     with tempfile.TemporaryDirectory(prefix="headrace-test-") as folder:

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -29,10 +30,13 @@ def closed_folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def server(closed_folder: Path, unused_port: Callable[[], int]) -> Postgres:
-    return Postgres(folder=closed_folder / "postgres", port=unused_port(), password="correct-horse")
+    return Postgres(
+        folder=closed_folder / "postgres", port=unused_port(), password="correct-horse", durable=False
+    )
 
 
 def test_confirmed_rows_survive_a_kill_of_the_server(server: Postgres, tmp_path: Path) -> None:
+    server = replace(server, durable=True)
     with (tmp_path / "log").open("ab") as log:
         first = server.start(log, dies_with_parent=True)
         try:

@@ -197,7 +197,7 @@ def engine_that_never_gets_ready(tmp_path: Path) -> Path:
 def waiting_for_its_engine(
     engine_that_never_gets_ready: Path, tmp_path: Path, unused_port: Callable[[], int]
 ) -> Iterator[tuple[subprocess.Popen[str], Stack]]:
-    """`headrace up` in a process of its own, with everything started and the engine not ready."""
+    """`headrace up` in a process of its own, with some of it started and the engine not ready."""
     stack = Stack(tmp_path / "state")
     command = [
         "up",
@@ -217,7 +217,7 @@ def waiting_for_its_engine(
     ) as up:
         assert up.stdout
         for line in up.stdout:
-            if line.startswith("gateway") and "ready" in line:
+            if line.startswith("postgres") and "ready" in line:
                 break
         try:
             yield up, stack

@@ -15,7 +15,7 @@ class Phase(StrEnum):
     WAITING = "waiting"
     STARTING = "starting"
     READY = "ready"
-    RUNNING = "was running"  # before this start, and is left as it is
+    RUNNING = "as it was"  # ready before this start, and left alone
     FAILED = "failed"
 
 

@@ -47,7 +47,9 @@ class Stack:
         Raises a `StackProblem`; what this call had started is ended then.
         """
         state = self._state
-        disk.expect_room(state.root, self.free_bytes)
+        if not self._anything_runs():
+            # Bringing back a part of a stack that runs needs no room that it has not taken already.
+            disk.expect_room(state.root, self.free_bytes)
         state.create()
         with state.lock():
             before = state.layout()
@@ -61,6 +63,12 @@ class Stack:
             with progress or Silent() as shown:
                 Starting(state, blueprint.programs(), shown).run()
         return self.endpoints()
+
+    def _anything_runs(self) -> bool:
+        layout = self._state.layout()
+        return layout is not None and any(
+            processes.running(self._state, program.name) for program in self._programs(layout)
+        )
 
     def _alive(self, layout: Layout) -> set[str]:
         """The programs that run. Children that others of them left behind, and that hold their ports, are ended."""
