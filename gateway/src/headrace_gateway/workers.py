@@ -19,6 +19,9 @@ log = structlog.get_logger()
 RESTART_PAUSE_SECONDS = 1.0
 """A worker that can't start must not spin."""
 
+# One that was still starting has no handler for the signal yet, and nothing to finish.
+CLEAN = {0, -signal.SIGTERM}
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -32,7 +35,7 @@ def end_with_parent() -> None:
 
 
 def run_workers(command: Sequence[str], count: int) -> int:
-    """Runs until SIGTERM or SIGINT; returns the first exit status that is not zero, if any."""
+    """Runs until SIGTERM or SIGINT; the exit status, 1 when a worker did not end as it should."""
     workers = {process.pid: process for process in (_start(command) for _ in range(count))}
     stopping = threading.Event()
 
@@ -60,7 +63,7 @@ def run_workers(command: Sequence[str], count: int) -> int:
             workers[replacement.pid] = replacement
         if stopping.is_set():
             stop(signal.SIGTERM, None)
-    return next((status for status in statuses if status != 0), 0)
+    return 0 if CLEAN.issuperset(statuses) else 1
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
