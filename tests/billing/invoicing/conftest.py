@@ -27,7 +27,7 @@ def parts(parts: Parts, clock: Clock) -> Parts:
 async def shop(seller: Seller, database: Database, parts: Parts, clock: Clock) -> Shop:
     price_book = await seller.publish_prices()
     await seller.post("/v1/outcome-types", OUTCOME_TYPE)
-    customer = await seller.customer(credit="50.00")
+    customer = await seller.customer(credit="500.00")
     return Shop(
         seller=seller,
         customer=customer,

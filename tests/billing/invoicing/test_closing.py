@@ -49,7 +49,7 @@ async def test_what_was_prepaid_is_invoiced_and_leaves_nothing_due(shop: Shop) -
         assert await shop.nanos(kind) == 0
     assert await shop.balance() == balance
     assert any("2 confirmed" in note and "0 deemed" in note for note in invoice["notes"])
-    assert any("2 requests with 340000 tokens were made inside tasks" in note for note in invoice["notes"])
+    assert any("2 requests with 340,000 tokens were made inside tasks" in note for note in invoice["notes"])
 
 
 async def test_usage_paid_afterwards_is_due(shop: Shop) -> None:
@@ -264,20 +264,16 @@ async def test_its_outcomes_are_settled_where_credit_paid_and_invoiced_where_mon
     assert (await shop.outcome(owed))["status"] == "invoiced"
 
 
-@pytest.mark.parametrize("table", ["invoices", "invoice_lines", "invoice_portions"])
-@pytest.mark.parametrize(
-    "statement", ["DELETE FROM {}", "TRUNCATE {} CASCADE", "UPDATE {} SET exact_nanos = 0"]
-)
-async def test_an_issued_invoice_can_not_be_changed(shop: Shop, table: str, statement: str) -> None:
+async def test_an_issued_invoice_can_not_be_changed(shop: Shop) -> None:
     await shop.sell()
     shop.clock.passes(hours=1)
     await shop.close()
-    sql = statement.format(table).replace(
-        "exact_nanos", "tokens" if table == "invoice_portions" else "exact_nanos"
-    )
-    async with shop.database.engine.connect() as connection:
-        with pytest.raises(DBAPIError, match="append-only"):
-            await connection.execute(text(sql))
+    columns = {"invoices": "exact_nanos", "invoice_lines": "exact_nanos", "invoice_portions": "tokens"}
+    for table, column in columns.items():
+        for change in ("UPDATE {} SET {} = 0", "DELETE FROM {}", "TRUNCATE {} CASCADE"):
+            async with shop.database.engine.connect() as connection:
+                with pytest.raises(DBAPIError, match="append-only"):
+                    await connection.execute(text(change.format(table, column)))
 
 
 async def test_a_line_added_to_an_issued_invoice_is_refused(shop: Shop) -> None:

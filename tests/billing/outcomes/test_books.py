@@ -14,13 +14,13 @@ from headrace_billing.outcomes.store import evidence_of
 from tests.billing.outcomes.market import Market
 
 
-@pytest.mark.parametrize("table", ["evidence", "verifications", "outcome_history", "outcome_types"])
-@pytest.mark.parametrize("statement", ["UPDATE {} SET id = DEFAULT", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
-async def test_what_was_proven_can_not_be_changed(market: Market, table: str, statement: str) -> None:
+async def test_what_was_proven_can_not_be_changed(market: Market) -> None:
     await market.solve()
-    async with market.database.engine.connect() as connection:
-        with pytest.raises(DBAPIError, match="append-only"):
-            await connection.execute(text(statement.format(table)))
+    for table in ("evidence", "verifications", "outcome_history", "outcome_types"):
+        for change in ("UPDATE {} SET id = DEFAULT", "DELETE FROM {}", "TRUNCATE {} CASCADE"):
+            async with market.database.engine.connect() as connection:
+                with pytest.raises(DBAPIError, match="append-only"):
+                    await connection.execute(text(change.format(table)))
 
 
 async def test_evidence_whose_hash_is_another_contents_is_refused(market: Market) -> None:

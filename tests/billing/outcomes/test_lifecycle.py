@@ -302,25 +302,24 @@ async def test_a_project_that_pays_afterwards_reserves_nothing_and_owes_on_accep
     assert await market.account(APPLIED) == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"verifier": "arithmetic@9"}, "verifier_unknown"),
-        ({"price": "0"}, "amount_invalid"),
-        ({"price": "0.0000000001"}, "amount_invalid"),
-        ({"currency": "XXY"}, "currency_unknown"),
-        ({"fallback": "tokens_share"}, "fallback_unsupported"),
-        ({"acceptance": {"confirming": ["D"]}}, "acceptance_rule_invalid"),
-        ({"acceptance": {"confirming": ["C"]}}, "acceptance_rule_invalid"),
-        ({"windows": {"evidence_seconds": 0}}, "invalid_request"),
-        ({"surprise": 1}, "invalid_request"),
-    ],
-)
-async def test_an_outcome_type_that_can_not_be_sold_is_refused(
-    market: Market, change: dict[str, Any], code: str
-) -> None:
-    _, refused = await market.seller.refused("/v1/outcome-types", {**OUTCOME_TYPE, **change})
-    assert refused == code
+UNSALEABLE: list[tuple[dict[str, Any], str]] = [
+    ({"verifier": "arithmetic@9"}, "verifier_unknown"),
+    ({"price": "0"}, "amount_invalid"),
+    ({"price": "0.0000000001"}, "amount_invalid"),
+    ({"currency": "XXY"}, "currency_unknown"),
+    ({"fallback": "tokens_share"}, "fallback_unsupported"),
+    ({"acceptance": {"confirming": ["D"]}}, "acceptance_rule_invalid"),
+    ({"acceptance": {"confirming": ["C"]}}, "acceptance_rule_invalid"),
+    ({"windows": {"evidence_seconds": 0}}, "invalid_request"),
+    ({"surprise": 1}, "invalid_request"),
+]
+
+
+async def test_an_outcome_type_that_can_not_be_sold_is_refused_and_takes_no_version(market: Market) -> None:
+    for change, code in UNSALEABLE:
+        _, refused = await market.seller.refused("/v1/outcome-types", {**OUTCOME_TYPE, **change})
+        assert refused == code
+    assert (await market.seller.post("/v1/outcome-types", OUTCOME_TYPE))["version"] == 2
 
 
 async def test_a_task_keeps_the_version_that_it_opened_with(market: Market) -> None:
@@ -336,18 +335,22 @@ async def test_a_task_keeps_the_version_that_it_opened_with(market: Market) -> N
     assert pinned["price"] == "0.25"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"observer": "customer", "evidence": {}},
-        {"observer": "agent"},
-        {"observer": "agent", "evidence": []},
-        {"observer": "agent", "evidence": {"question": "1+1", "answer": "2", "request_id": "x"}},
-        {"observer": "agent", "evidence": {"question": "1+1", "answer": "2"}},
-    ],
-)
-async def test_a_report_that_is_none_leaves_nothing(market: Market, body: object) -> None:
+NO_REPORTS: list[dict[str, Any]] = [
+    {"observer": "customer", "evidence": {}},
+    {"observer": "agent"},
+    {"observer": "agent", "evidence": []},
+    {"observer": "agent", "evidence": {"question": "1+1", "answer": "2", "request_id": "x"}},
+    {"observer": "agent", "evidence": {"question": "1+1", "answer": "2"}},
+    {
+        "observer": "agent",
+        "evidence": {"question": "1+1", "answer": "2", "request_id": str(uuid4()), "x": "\0"},
+    },
+]
+
+
+async def test_a_report_that_is_none_leaves_nothing(market: Market) -> None:
     task = await market.open_task()
-    status, _ = await market.buyer.refused(f"/v1/tasks/{task['id']}/outcomes", body)
-    assert status in (400, 422)
+    for body in NO_REPORTS:
+        status, _ = await market.buyer.refused(f"/v1/tasks/{task['id']}/outcomes", body)
+        assert status in (400, 422)
     assert (await market.buyer.get(f"/v1/tasks/{task['id']}"))["outcomes"] == []

@@ -112,7 +112,7 @@ def _notes(invoice: Invoice, bundled: Bundled) -> Iterable[str]:
         )
     if bundled.requests:
         yield (
-            f"{bundled.requests} requests with {bundled.tokens} tokens were made inside tasks "
+            f"{bundled.requests:,} requests with {bundled.tokens:,} tokens were made inside tasks "
             "and are not charged by the token."
         )
     if any(line.kind is LineKind.ADJUSTMENT for line in invoice.lines):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import typst
-from babel.dates import format_datetime
+from babel.dates import format_date, format_datetime
 from babel.numbers import format_currency, format_decimal
 
 TEMPLATE = Path(__file__).with_name("template.typ")
@@ -41,7 +41,7 @@ def _printable(document: Mapping[str, Any]) -> dict[str, Any]:
         },
         "customer": document["customer"],
         "currency": currency,
-        "issued": _moment(document["issued_at"]),
+        "issued": format_date(datetime.fromisoformat(document["issued_at"]), "d MMMM yyyy", locale=LOCALE),
         "period_start": _moment(document["period"]["start"]),
         "period_end": _moment(document["period"]["end"]),
         "sections": _sections(document["lines"], currency),

@@ -1,5 +1,6 @@
 """What happens to outcomes unasked: verification that waits for usage, and windows that end."""
 
+import traceback
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -39,6 +40,8 @@ async def pass_time(database: Database, valkey: Redis, *, now: Callable[[], date
     return closed
 
 
+TRACEBACK_FRAMES_MAX = 12
+
 Turn = Callable[[AsyncSession, str, datetime], Awaitable[tuple[str | None, str]]]
 """→ the Valkey key of a record that changed, and the wallet."""
 
@@ -51,8 +54,11 @@ async def _in_turn(database: Database, valkey: Redis, key: str, turn: Turn, at: 
     except OutcomeAlreadyBilled:
         log.warning("outcome_already_billed", outcome=key)
         return 0
-    except Exception:
-        log.exception("outcome_turn_failed", key=key)
+    except Exception:  # noqa: BLE001 - whatever it is, the next one has its turn
+        # As text: a structured traceback would hold the values of local variables.
+        log.error(  # noqa: TRY400
+            "outcome_turn_failed", key=key, traceback=traceback.format_exc(limit=-TRACEBACK_FRAMES_MAX)
+        )
         return 0
     if record is None:
         return 0
