@@ -232,6 +232,32 @@ async def test_a_quarantined_event_is_red_for_the_one_that_it_names(
     assert (await report(seller, other, **query))["status"] == "green"
 
 
+async def test_a_quarantined_event_that_comes_again_and_can_be_stored_is_forgiven(
+    seller: Seller, gateway: Gateway, database: Database, clock: Clock
+) -> None:
+    good = gateway.event(received_at=clock.now)
+    await take(database, msgspec.structs.replace(good, price_book="pb_nobody"))
+    await tell(database, yielded(good))
+    clock.passes(minutes=5)
+    assert codes(await report(seller, gateway)) == {"quarantined": 1}
+    await take(database, good)
+    assert (await report(seller, gateway))["status"] == "green"
+
+
+async def test_a_quarantined_event_whose_request_is_declared_lost_is_forgiven(
+    seller: Seller, gateway: Gateway, database: Database, clock: Clock
+) -> None:
+    known, bad = gateway.event(), gateway.event(price_book="pb_nobody", received_at=clock.now)
+    await take(database, known, bad)
+    await tell(database, yielded(known), yielded(bad))
+    clock.passes(minutes=5)
+    assert codes(await report(seller, gateway)) == {"lost": 1, "quarantined": 1}
+    people = {"declared_by": "Ada", "confirmed_by": "Grace"}
+    loss = {"attempt": f"{bad.id}.1", "reason": "price book withdrawn", **people}
+    await seller.post("/v1/reconciliation/losses", loss)
+    assert (await report(seller, gateway))["status"] == "green"
+
+
 BROKEN_BOOKS = {
     "rollup": "UPDATE usage_rollups SET requests = requests + 1",
     "tokens of a rollup": "UPDATE usage_rollups SET tokens_reasoning = tokens_reasoning + 1",

@@ -110,14 +110,19 @@ class Quarantined:
 
 
 async def quarantined(session: AsyncSession, scope: Scope) -> list[Quarantined]:
-    """Events that could not be stored and that name the organisation; without one also those that name nobody."""
+    """Events that could not be stored and that name the organisation; without one also those that name nobody.
+
+    One that came again and could be stored is no trouble any more, nor one whose engine request was declared lost.
+    """
     found = []
     rows = await session.execute(SELECT_QUARANTINE, {"start": scope.start, "limit": QUARANTINE_ROWS_MAX})
     for row in rows:
         remains = _remains(bytes(row.raw))
         if scope.organization in (None, remains.get("org")):
             found.append(Quarantined(str(remains.get("id", row.digest)), row.reason))
-    return found
+    resolved = await session.execute(SELECT_RESOLVED, {"ids": [one.id for one in found]})
+    settled = {str(request) for request in resolved.scalars()}
+    return [one for one in found if one.id not in settled]
 
 
 def _remains(raw: bytes) -> dict[str, Any]:
@@ -240,4 +245,12 @@ SELECT_CONFLICTS = text("""
 SELECT_QUARANTINE = text("""
     SELECT encode(sha256, 'hex') AS digest, raw, reason FROM usage_quarantine
     WHERE stored_at >= :start ORDER BY stored_at LIMIT :limit
+""")
+
+SELECT_RESOLVED = text("""
+    SELECT e.id::text FROM usage_events e
+    WHERE e.id = ANY(SELECT q::uuid FROM unnest(CAST(:ids AS text[])) AS q WHERE pg_input_is_valid(q, 'uuid'))
+    UNION
+    SELECT r.request_id::text FROM declared_losses d JOIN engine_records r USING (replica, attempt)
+    WHERE r.request_id::text = ANY(CAST(:ids AS text[]))
 """)
