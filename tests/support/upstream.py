@@ -23,6 +23,8 @@ class Behaviour:
     tokens: int = 5
     prompt_tokens: int = 7
     cached_tokens: int = 3
+    cached_header: bool = False
+    """Says in a header how much was cached; its running usage does not."""
     text: str = "word"
     continuous_usage: bool = True
     before_first_seconds: float = 0.0
@@ -145,7 +147,10 @@ class FakeEngine:
 
     async def _stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
         reply = Words(attempt, behaviour)
-        await line.begin(b"text/event-stream; charset=utf-8")
+        headers = (
+            b"x-headrace-cached-tokens: %d\r\n" % behaviour.cached_tokens if behaviour.cached_header else b""
+        )
+        await line.begin(b"text/event-stream; charset=utf-8", headers)
         attempt.prompt = behaviour.prompt_tokens
         for index in range(reply.choices):
             await line.event(reply.chunk(index, "", 0))
@@ -290,10 +295,9 @@ class Line:
         head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         await self.write(head % (status, reason, len(body)) + body)
 
-    async def begin(self, content_type: bytes) -> None:
-        await self.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % content_type
-        )
+    async def begin(self, content_type: bytes, headers: bytes = b"") -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n%b\r\n"
+        await self.write(head % (content_type, headers))
 
     async def event(self, fields: dict[str, Any]) -> None:
         await self._chunk(b"data: %b\n\n" % json.dumps(fields, separators=(",", ":")).encode())

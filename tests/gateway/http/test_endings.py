@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2 as httpx
@@ -52,6 +53,15 @@ async def test_a_client_that_goes_mid_stream_pays_what_was_relayed_and_the_engin
     await eventually(lambda: stack.engine.last.ending == "aborted")
     # What was under way when the client went is at most what came within the time of noticing.
     assert 3 <= event.tokens.output <= stack.engine.last.yielded < 60
+
+
+async def test_a_client_that_goes_mid_stream_pays_the_cached_prompt_as_cached(stack: Stack) -> None:
+    stack.engine.behave(replace(SLOW, cached_header=True))
+    async with stack.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as reply:
+        await first_events(reply, 4)
+
+    [event] = await stack.settled()
+    assert (event.tokens.input_uncached, event.tokens.cache_read) == (4, 3)
 
 
 async def test_a_client_that_goes_before_the_first_byte_of_a_stream(stack: Stack) -> None:

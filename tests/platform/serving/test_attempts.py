@@ -207,3 +207,42 @@ async def call(app: AttemptScope, headers: list[tuple[bytes, bytes]]) -> None:
 
     scope: dict[str, Any] = {"type": "http", "headers": headers}
     await app(scope, receive, send)
+
+
+async def reply_with(*messages: Message, cached: int | None) -> list[Message]:
+    """What comes out of the scope when the app sends `messages`, having read a prompt before the last of them."""
+    kept, sent = Kept(), []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        attempt = attempts.current.get()
+        assert attempt is not None
+        part = attempt.part("chatcmpl-1", prompt_tokens=15)
+        for message in messages[:-1]:
+            await send(message)
+        if cached is not None:
+            part.read(prompt=15, cached=cached)
+        await send(messages[-1])
+        part.end(FINISHED)
+
+    async def collect(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    await AttemptScope(app, kept.recorder())({"type": "http", "headers": []}, receive, collect)
+    return sent
+
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]}
+
+
+async def test_a_reply_s_headers_wait_for_its_first_bytes_and_tell_what_was_cached() -> None:
+    body: Message = {"type": "http.response.body", "body": b"data: {}", "more_body": True}
+    sent = await reply_with(dict(START), body, cached=8)
+    assert sent == [{**START, "headers": [(b"a", b"b"), (b"x-headrace-cached-tokens", b"8")]}, body]
+
+
+async def test_a_reply_that_yielded_nothing_tells_nothing_of_the_cache() -> None:
+    empty: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+    assert await reply_with(dict(START), empty, cached=None) == [START, empty]

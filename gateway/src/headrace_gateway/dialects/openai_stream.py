@@ -25,6 +25,7 @@ class BadChunk(Exception):
 class Usage(msgspec.Struct):
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
+    prompt_tokens_details: dict[str, object] | None = None
 
 
 class Choice(msgspec.Struct):
@@ -60,11 +61,14 @@ class Chunks:
         choices_per_prompt: int,
         include_usage: bool,
         continuous_usage: bool,
+        cached_tokens: int | None = None,
     ) -> None:
         self._dialect = dialect
         self._model = msgspec.Raw(_encode(model))
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
+        self._cached_tokens = cached_tokens
+        """What the engine's headers said, for running usage that does not tell."""
         self._tally = Tally(choices_per_prompt) if choices > 1 else None
         self._unfinished = set(range(choices))
         self._envelope: dict[str, msgspec.Raw] = {}
@@ -128,6 +132,8 @@ class Chunks:
         usage = _usage(usage_bytes)
         if self._tally is not None and not final:
             usage_bytes, usage = self._tally.add(usage, choices)
+        if self._cached_tokens is not None and usage.prompt_tokens_details is None:
+            usage_bytes = with_cached(usage_bytes, min(self._cached_tokens, usage.prompt_tokens or 0))
         self._output_tokens = max(self._output_tokens, usage.completion_tokens or 0)
         return usage_bytes
 
@@ -136,6 +142,11 @@ class Chunks:
         if usage is not None:
             fields["usage"] = msgspec.Raw(usage)
         return event(_encode(fields))
+
+
+def with_cached(usage: bytes, cached_tokens: int) -> bytes:
+    fields: dict[str, object] = dict(_fields(usage))
+    return _encode({**fields, "prompt_tokens_details": {"cached_tokens": cached_tokens}})
 
 
 class Tally:

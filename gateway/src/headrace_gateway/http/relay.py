@@ -45,6 +45,7 @@ class StreamRelay:
             choices_per_prompt=request.choices_per_prompt,
             include_usage=request.include_usage,
             continuous_usage=request.continuous_usage,
+            cached_tokens=reply.cached_tokens,
         )
         self._waiting: list[Chunk] = []
         self._usage: bytes | None = None

@@ -4,6 +4,13 @@ from enum import StrEnum
 
 import msgspec
 
+CACHED_TOKENS_HEADER = "x-headrace-cached-tokens"
+"""Of an engine's reply: prompt tokens that were found in the prefix cache.
+
+The running usage of a vLLM stream counts the prompt whole and tells only at the end how much of it was cached,
+so a caller who hangs up would pay the full price for it.
+"""
+
 
 class EngineEnding(StrEnum):
     FINISHED = "finished"  # the engine reached a stop or the length asked for

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from headrace_contracts.engine import CACHED_TOKENS_HEADER
 from headrace_platform.serving import attempts
-from headrace_platform.serving.attempts import Recorder
+from headrace_platform.serving.attempts import Attempt, Recorder
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,7 +29,7 @@ class AttemptScope:
         attempt = self._recorder.attempt(request_id(scope))
         token = attempts.current.set(attempt)
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, tell_cached(send, attempt))
         except asyncio.CancelledError:
             # Serve cancels the request of a client that hung up. vLLM answers unstreamed ones in a task of its
             # own, which does not hear of that and would generate to the end.
@@ -37,6 +38,30 @@ class AttemptScope:
         finally:
             attempts.current.reset(token)
             attempt.close()
+
+
+def tell_cached(send: Send, attempt: Attempt) -> Send:
+    """Adds the cached tokens to the reply's headers.
+
+    They are known with the first token, so the headers wait for the first bytes of the body.
+    """
+    held: Message | None = None
+
+    async def hold(message: Message) -> None:
+        nonlocal held
+        if message["type"] == "http.response.start":
+            held = message
+            return
+        if held is not None and (message.get("body") or not message.get("more_body", False)):
+            start, held = held, None
+            if attempt.cached is not None:
+                header = (CACHED_TOKENS_HEADER.encode(), str(attempt.cached).encode())
+                start["headers"] = [*start.get("headers", ()), header]
+            await send(start)
+        if held is None:
+            await send(message)
+
+    return hold
 
 
 def request_id(scope: Scope) -> str | None:

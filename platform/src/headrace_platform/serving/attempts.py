@@ -60,6 +60,12 @@ class Attempt:
             self._record(EngineEnding.STARTED, prompt=prompt_tokens)
         return part
 
+    @property
+    def cached(self) -> int | None:
+        """Cached prompt tokens so far; None while nothing was yielded, or where several prompts are read."""
+        read = [part for part in self._parts if part.prompt]
+        return read[0].cached if len(read) == len(self._parts) == 1 else None
+
     def abandon(self) -> None:
         """Nobody waits for the reply any more: what still runs for it is stopped."""
         for part in self._parts:

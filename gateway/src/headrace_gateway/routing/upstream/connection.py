@@ -6,12 +6,17 @@ where HTTP says it ends.
 """
 
 import asyncio
+import re
 from typing import Protocol, cast
 
 import httptools
 
+from headrace_contracts.engine import CACHED_TOKENS_HEADER
 from headrace_gateway.routing.upstream.errors import ReplyBroken, StaleConnection
 from headrace_gateway.routing.upstream.reply import Reply
+
+CACHED_TOKENS = CACHED_TOKENS_HEADER.encode()
+CACHED_TOKENS_VALUE = re.compile(rb"[0-9]{1,12}")
 
 READ_AHEAD_BYTES_MAX = 256 * 1024
 """A client that reads slower than the engine writes makes the engine wait instead of filling our memory."""
@@ -138,6 +143,8 @@ class Connection(asyncio.Protocol):
         name = name.lower()
         if name == b"content-type":
             self._reply.content_type = value.decode("latin-1")
+        elif name == CACHED_TOKENS:
+            self._reply.cached_tokens = int(value) if CACHED_TOKENS_VALUE.fullmatch(value) else None
         elif name in (b"content-length", b"transfer-encoding"):
             self._framed = True
 

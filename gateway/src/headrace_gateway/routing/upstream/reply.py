@@ -29,6 +29,7 @@ class Reply:
         "_waited_since",
         "_waiter",
         "buffered_bytes",
+        "cached_tokens",
         "complete",
         "content_type",
         "left",
@@ -48,6 +49,8 @@ class Reply:
         self.left = False
         self.status = 0
         self.content_type = ""
+        self.cached_tokens: int | None = None
+        """What the engine's headers say of the prefix cache."""
         self.complete = False
         self.buffered_bytes = 0
         self.wait_seconds = 0.0
