@@ -11,6 +11,9 @@ from headrace_platform.local.ports import unused_port
 from headrace_platform.local.postgres import STOP_SIGNAL, Postgres
 from tests.support.processes import end
 
+# A copied database is some hundred files: milliseconds in memory, up to a second on a busy disk.
+MEMORY = Path("/dev/shm")  # noqa: S108
+
 
 class PostgresServer:
     """One running server. Databases are cheap (some 30 ms) and need not be dropped: the server goes with them."""
@@ -32,7 +35,9 @@ class PostgresServer:
 @contextmanager
 def running_postgres() -> Iterator[PostgresServer]:
     # A folder that a killed test run leaves behind is the system's to clean up, like any in /tmp.
-    with tempfile.TemporaryDirectory(prefix="headrace-test-") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="headrace-test-", dir=MEMORY if MEMORY.is_dir() else None
+    ) as folder:
         server = Postgres(
             folder=Path(folder), port=unused_port(), password=secrets.token_hex(16), durable=False
         )

@@ -5,6 +5,7 @@ import re
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, WrappedLogger
 
 # An API key, a bearer header or the password inside a URL. A log line that holds one is our bug, so this is
@@ -13,11 +14,20 @@ SECRET = re.compile(r"hr-[A-Za-z0-9_-]{16,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]*:
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replaces what looks like a secret in any text field by `[redacted]`."""
-    return {
-        name: SECRET.sub("[redacted]", value) if isinstance(value, str) else value
-        for name, value in event.items()
-    }
+    """Replaces what looks like a secret in any text, however deep, by `[redacted]`."""
+    return {name: _redacted(value) for name, value in event.items()}
+
+
+def _redacted(value: object) -> object:
+    match value:
+        case str():
+            return SECRET.sub("[redacted]", value)
+        case dict():
+            return {key: _redacted(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_redacted(inner) for inner in value]
+        case _:
+            return value
 
 
 def configure_logs(service: str, *, level: int = logging.INFO) -> None:
@@ -27,7 +37,8 @@ def configure_logs(service: str, *, level: int = logging.INFO) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            # Without the values of locals, which may be a prompt or a token.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             redact,
             structlog.processors.JSONRenderer(),
         ],
