@@ -16,6 +16,9 @@ else
 TORCH := --torch-backend cpu
 endif
 
+# The system's certificates, as pip uses them: a company's proxy has its own.
+export UV_SYSTEM_CERTS := 1
+
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
