@@ -29,6 +29,8 @@ RAY = {
     "RAY_AUTH_MODE": "token",
     # Whatever the name says: no other machine joins, so Ray's processes listen on loopback alone.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # The log is a file, not a terminal.
+    "RAY_COLOR_PREFIX": "0",
     # Nobody collects them here, and fixed ports would be in another stack's way.
     "RAY_enable_metrics_collection": "0",
     "AUTOSCALER_METRIC_PORT": "0",
