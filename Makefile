@@ -28,22 +28,22 @@ setup: $(VENV)/.complete $(ENGINE_VENV)/.complete ## Make .venv (services, tools
 
 $(VENV)/.complete: requirements/dev.lock requirements/uv.lock requirements/build.lock pyproject.toml
 	@echo "[setup 1/2] $(VENV): the services and the tools"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
-	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements/dev.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --build-constraints requirements/build.lock --editable .
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements/dev.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --build-constraints requirements/build.lock --editable .
 	@touch $@
 
 $(ENGINE_VENV)/.complete: requirements/engine.lock requirements/build.lock pyproject.toml | $(VENV)/.complete
 	@echo "[setup 2/2] $(ENGINE_VENV): Ray and vLLM, about 2.3 GB on disk"
-	test -x $(ENGINE_VENV)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(ENGINE_VENV)
-	$(BIN)/uv pip sync --python $(ENGINE_VENV)/bin/python --require-hashes --compile-bytecode $(TORCH) requirements/engine.lock
-	$(BIN)/uv pip install --quiet --python $(ENGINE_VENV)/bin/python --no-deps --build-constraints requirements/build.lock --editable .
+	@test -x $(ENGINE_VENV)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(ENGINE_VENV)
+	@$(BIN)/uv pip sync --python $(ENGINE_VENV)/bin/python --require-hashes --compile-bytecode $(TORCH) requirements/engine.lock
+	@$(BIN)/uv pip install --quiet --python $(ENGINE_VENV)/bin/python --no-deps --build-constraints requirements/build.lock --editable .
 	@touch $@
 
 .PHONY: demo
 demo: setup ## From an API key to a reconciled invoice on real parts (KEEP=1 leaves the stack up)
-	$(BIN)/headrace demo $(if $(KEEP),--keep)
+	@$(BIN)/headrace demo $(if $(KEEP),--keep)
 
 .PHONY: lint
 lint: $(VENV)/.complete ## Format check, lint, types, import rules
