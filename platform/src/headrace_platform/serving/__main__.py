@@ -44,6 +44,7 @@ def serve_until_told(settings: EngineSettings, folder: Path, began: float) -> No
     def note(event: str) -> None:
         log.info(event, seconds=round(time.monotonic() - began, 1))
 
+    leave_cleanly_on_signals()
     try:
         ray.init(
             address="local",
@@ -54,9 +55,8 @@ def serve_until_told(settings: EngineSettings, folder: Path, began: float) -> No
             _node_ip_address="127.0.0.1",
             _temp_dir=str(folder),
         )
-        # After Ray, which has just set its own.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, leave)
+        # Again, for Ray has just set its own.
+        leave_cleanly_on_signals()
         note("ray_started")
         serve.start(http_options={"host": settings.host, "port": settings.port, "location": "HeadOnly"})
         note("serve_started")
@@ -81,6 +81,11 @@ def announce(settings: EngineSettings) -> None:
     }
     sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
+
+
+def leave_cleanly_on_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
 
 
 def leave(*_: Any) -> NoReturn:

@@ -41,11 +41,14 @@ class RecordedEngine(AsyncLLM):  # type: ignore[misc]
     async def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **more: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        # Without an HTTP request around it this is the server's own warm-up: nobody's, and not worth a record.
-        attempt = attempts.current.get() or self.recorder.attempt(None)
+        of_request = attempts.current.get()
+        attempt = of_request or self.recorder.attempt(None)
         task = asyncio.current_task()
         assert task is not None
         part = attempt.part(request_id, prompt_tokens=_length(prompt), stop=task.cancel)
+        if of_request is None:
+            # The server app's own doing: this one part is all there is.
+            attempt.close()
         cumulative = sampling_params.output_kind != RequestOutputKind.DELTA
         ending = EngineEnding.FINISHED
         try:
