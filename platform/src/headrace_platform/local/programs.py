@@ -103,7 +103,7 @@ class Blueprint:
         return DeploymentTable(
             deployments=[
                 Deployment(
-                    id=f"{record.id}-{GATEWAY_NAME}",
+                    id=self._deployment_id,
                     model=record.id,
                     url=upstream.url if upstream else self._url("engine"),
                     engine_model=upstream.model if upstream else record.id,
@@ -195,6 +195,11 @@ class Blueprint:
             ),
         )
 
+    @property
+    def _deployment_id(self) -> str:
+        """One name in the gateway's events and the engine's records."""
+        return f"{self.layout.model}-{GATEWAY_NAME}"
+
     def _engine(self, python: Path) -> Program:
         port = self.layout.ports["engine"]
         settings = {
@@ -202,6 +207,7 @@ class Blueprint:
             "HOST": HOST,
             "PORT": str(port),
             "STATE_DIR": str(self.state.root / "engine"),
+            "DEPLOYMENT": self._deployment_id,
             "RECORDS_URL": f"{self._url('billing-api')}/internal/v1/engine-records",
             "INGEST_TOKEN": self.secrets.ingest_token,
         }
