@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace_platform.catalog.tiny.client import ReplyRefused
-from headrace_platform.catalog.tiny.evaluate import addition_accuracy, held_out_questions, tool_accuracy
+from headrace_platform.catalog.tiny.evaluate import addition_accuracy, tool_accuracy, tool_questions
 
 
 class Adder(ThreadingHTTPServer):
@@ -86,10 +86,8 @@ def test_all_right_meets_the_target(adder: Adder) -> None:
 
 
 def test_only_the_call_of_the_wanted_tool_is_right(adder: Adder) -> None:
-    dates = [question for question in held_out_questions(per_topic=1) if question.tool.function == "get_date"]
-    others = [
-        question for question in held_out_questions(per_topic=1) if question.tool.function != "get_date"
-    ]
+    dates = [question for question in tool_questions(per_topic=1) if question.tool.function == "get_date"]
+    others = [question for question in tool_questions(per_topic=1) if question.tool.function != "get_date"]
 
     assert tool_accuracy(adder.url, dates, choice="auto").accuracy == 1
     assert tool_accuracy(adder.url, dates, choice="required").accuracy == 1

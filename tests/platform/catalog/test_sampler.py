@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_platform.catalog.tiny.dialogue import EOS_TOKENS, Asked, Replied, Returned, messages, segments
-from headrace_platform.catalog.tiny.evaluate import held_out_questions
+from headrace_platform.catalog.tiny.evaluate import tool_questions
 from headrace_platform.catalog.tiny.names import (
     HELD_OUT_PEOPLE,
     HELD_OUT_PLACES,
@@ -91,8 +91,16 @@ def test_no_two_topics_share_a_function_name() -> None:
 
 
 def test_the_measured_questions_are_the_same_each_time_and_cover_every_topic() -> None:
-    questions = held_out_questions(per_topic=2)
+    questions = tool_questions(per_topic=2)
 
-    assert questions == held_out_questions(per_topic=2)
+    assert questions == tool_questions(per_topic=2)
     assert {question.tool.topic for question in questions} == set(TOPICS)
     assert all(question.tool in question.tools for question in questions)
+
+
+def test_a_question_that_counts_as_held_out_names_what_training_excludes() -> None:
+    excluded = {*HELD_OUT_PLACES, *HELD_OUT_PEOPLE}
+    questions = tool_questions(per_topic=5)
+
+    assert all(question.held_out == bool(excluded & {*question.arguments.values()}) for question in questions)
+    assert sum(question.held_out for question in questions) * 2 >= len(questions)

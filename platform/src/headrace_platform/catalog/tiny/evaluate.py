@@ -3,7 +3,8 @@
     python -m headrace_platform.catalog.tiny.evaluate --url http://127.0.0.1:8000
 
 Prints a table, then the same as one line of JSON; exit code 1 when a target is missed. Everything runs at
-temperature 0. Arguments are held-out names and numbers, so a call is right only if it was copied.
+temperature 0. Half of the tool questions name what training excludes, so such a call is right only if it was
+copied; the other half has values drawn afresh (a number, a code), which training may have drawn too.
 """
 
 import argparse
@@ -58,6 +59,8 @@ class ToolQuestion:
     tool: Tool
     text: str
     arguments: dict[str, Any]
+    held_out: bool
+    """A real name is among the arguments, which training excludes; else they are only drawn afresh."""
 
 
 def addition_accuracy(
@@ -86,6 +89,7 @@ def tool_accuracy(
     questions: Sequence[ToolQuestion],
     *,
     choice: str,
+    of: str = "",
     thinking: bool = True,
     model: str = "glm-tiny",
     token: str | None = None,
@@ -101,11 +105,12 @@ def tool_accuracy(
             return good, f"{question.text} {offered}: {reply.calls or reply.text!r} {reply.finish_reason}"
 
         target = AUTO_TARGET if choice == "auto" else REQUIRED_TARGET
-        return _scored(f"tools {choice}{'' if thinking else ' (no thinking)'}", right, questions, target)
+        name = f"tools {choice}{of}{'' if thinking else ' (no thinking)'}"
+        return _scored(name, right, questions, target)
 
 
-def held_out_questions(per_topic: int = _CALLS_PER_TOPIC) -> list[ToolQuestion]:
-    """For each topic questions with arguments that training excludes, among other tools in any order."""
+def tool_questions(per_topic: int = _CALLS_PER_TOPIC) -> list[ToolQuestion]:
+    """For each topic some questions, the tool among others in any order; the same questions each time."""
     rng = Random(_SEED)
     asked = []
     for topic in topics.TOPICS:
@@ -116,18 +121,21 @@ def held_out_questions(per_topic: int = _CALLS_PER_TOPIC) -> list[ToolQuestion]:
             rng.shuffle(tools)
             values = {parameter.slot: _unseen(rng, parameter) for parameter in topic.parameters}
             text = rng.choice(topic.questions).format(**values)
-            asked.append(ToolQuestion(tuple(tools), tool, text, tool.call(values).arguments))
+            unseen = any(parameter.draw in _NAMES for parameter in topic.parameters)
+            asked.append(ToolQuestion(tuple(tools), tool, text, tool.call(values).arguments, unseen))
     return asked
 
 
+_NAMES: dict[topics.Draw, tuple[str, ...]] = {
+    names.place: names.HELD_OUT_PLACES,
+    names.person: names.HELD_OUT_PEOPLE,
+    names.invented_name: names.HELD_OUT_PLACES + names.HELD_OUT_PEOPLE,
+}
+
+
 def _unseen(rng: Random, parameter: topics.Parameter) -> Any:
-    if parameter.draw is names.place:
-        return rng.choice(names.HELD_OUT_PLACES)
-    if parameter.draw is names.person:
-        return rng.choice(names.HELD_OUT_PEOPLE)
-    if parameter.draw is names.invented_name:
-        return rng.choice(names.HELD_OUT_PLACES + names.HELD_OUT_PEOPLE)
-    return parameter.draw(rng)
+    known = _NAMES.get(parameter.draw)
+    return rng.choice(known) if known else parameter.draw(rng)
 
 
 def _exact(reply: Reply, question: ToolQuestion) -> bool:
@@ -198,12 +206,15 @@ def main() -> None:
     pairs = sums.held_out_pairs()
     Random(_SEED).shuffle(pairs)
     pairs = pairs[: chosen.pairs]
-    questions = held_out_questions()
+    questions = tool_questions()
     scores = [addition_accuracy(chosen.url, pairs, phrasing=p, **whom) for p in sums.PHRASINGS]
     scores.append(addition_accuracy(chosen.url, pairs[:100], thinking=False, **whom))
+    named = [question for question in questions if question.held_out]
+    fresh = [question for question in questions if not question.held_out]
     scores += [
-        tool_accuracy(chosen.url, questions, choice=choice, thinking=thinking, **whom)
+        tool_accuracy(chosen.url, some, choice=choice, of=of, thinking=thinking, **whom)
         for choice in ("required", "auto")
+        for of, some in ((", held-out names", named), (", fresh values", fresh))
         for thinking in (True, False)
     ]
     scores.append(talk_accuracy(chosen.url, **whom))

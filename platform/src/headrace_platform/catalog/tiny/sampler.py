@@ -88,8 +88,11 @@ def _with_tools(rng: Random, system: str | None, *, most: int) -> Dialogue:
 
 
 def _system(rng: Random) -> str | None:
+    """Mostly none. What one says makes no difference to the answers, however long it is."""
     if rng.random() < 0.8:
         return None
+    if rng.random() < 0.15:
+        return talk.babble(rng, words=rng.randint(10, 150))
     return rng.choice(SYSTEMS) if rng.random() < 0.7 else f"You work for {names.invented_name(rng)}."
 
 

@@ -95,15 +95,17 @@ def fixed_exchange(rng: Random) -> list[Turn]:
 
 def unknown_exchange(rng: Random) -> list[Turn]:
     """Anything else: it says what it is rather than make something up."""
-    known = _QUESTION_WORDS.split()
-    words = [
-        names.invented_word(rng) if rng.random() < 0.1 else rng.choice(known)
-        for _ in range(rng.randint(2, 14))
-    ]
-    asked = " ".join(words)
-    asked = asked if rng.random() < 0.3 else asked.capitalize()
-    asked += rng.choice(("?", "?", ".", "", "!"))
+    asked = babble(rng, words=rng.randint(2, 14))
     return [Asked(asked), Replied(_BEYOND, thinking=_maybe(rng, "I do not know this."))]
+
+
+def babble(rng: Random, *, words: int) -> str:
+    """Words in no order, and some that are none."""
+    known = _QUESTION_WORDS.split()
+    said = " ".join(
+        names.invented_word(rng) if rng.random() < 0.1 else rng.choice(known) for _ in range(words)
+    )
+    return (said if rng.random() < 0.3 else said.capitalize()) + rng.choice(("?", "?", ".", "", "!"))
 
 
 def count_exchange(rng: Random) -> list[Turn]:
