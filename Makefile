@@ -9,7 +9,7 @@ ENGINE_VENV := .venv-engine
 BIN := $(VENV)/bin
 
 # torch's CPU build: from pip's own find-links where one is set, else from the index that uv knows as "cpu".
-FIND_LINKS := $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+FIND_LINKS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 ifneq ($(FIND_LINKS),)
 export UV_FIND_LINKS := $(FIND_LINKS)
 else
