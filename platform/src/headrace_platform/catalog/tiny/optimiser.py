@@ -1,7 +1,7 @@
 """Muon for the matrices inside the layers, AdamW for everything else.
 
-On a model this small and on one core, orthogonalised steps reach the same loss in well under half of the
-time that AdamW needs alone. torch's own Muon takes no stacked experts, so the few lines are here.
+Orthogonalised steps make much of few batches, which is what one core gives. torch's own Muon takes no
+stacked experts, so the few lines are here.
 """
 
 from collections.abc import Sequence
