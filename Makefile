@@ -21,7 +21,7 @@ export UV_SYSTEM_CERTS := 1
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(VENV)/.complete $(ENGINE_VENV)/.complete ## Make .venv (services, tools) and .venv-engine (Ray, vLLM)
@@ -63,7 +63,7 @@ test: setup lint ## Lint, then every test, on the real parts
 
 .PHONY: bench-gateway
 bench-gateway: $(VENV)/.complete ## CPU time of a request through the gateway, beside a bare relay's in the same run
-	$(BIN)/python benchmarks/gateway.py
+	PYTHONPATH=. $(BIN)/python benchmarks/gateway.py
 
 .PHONY: train-tiny
 train-tiny: setup ## Train glm-tiny anew from its seed into build/glm-tiny (about 30 CPU-minutes)
