@@ -26,13 +26,12 @@ from typing import Any
 import psutil
 import redis
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
 from tests.gateway.account import MODEL, open_account
 
 from headrace_contracts import channels
 from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
-from headrace_gateway.http.exchange import Scope, ServerProtocol
+from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.server import Listener
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
 from headrace_platform.local.ports import unused_port
 from headrace_platform.local.valkey import Valkey
@@ -117,33 +116,28 @@ class BareRelay:
             UpstreamBounds(connections_max=1024, keep_idle_seconds=30),
         )
 
-    async def __rsgi__(self, scope: Scope, protocol: ServerProtocol) -> None:
-        body = await protocol()
-        reply = await self._upstream.post(self._url, scope.path, b"", body)
+    async def __call__(self, exchange: Exchange) -> None:
         try:
-            headers = [("content-type", reply.content_type)]
-            if not reply.content_type.startswith("text/event-stream"):
-                protocol.response_bytes(200, headers, await reply.read_all(bytes_max=2**20))
-                return
-            transport = protocol.response_stream(200, headers)
-            while piece := await reply.read():
-                await transport.send_bytes(piece)
+            body = await exchange.body(bytes_max=2**20, timeout_seconds=30)
+            reply = await self._upstream.post(self._url, exchange.path, b"", body)
+            try:
+                headers = [("content-type", reply.content_type)]
+                if not reply.content_type.startswith("text/event-stream"):
+                    exchange.answer(200, headers, await reply.read_all(bytes_max=2**20))
+                    return
+                exchange.begin(200, headers)
+                while piece := await reply.read():
+                    await exchange.send(piece)
+            finally:
+                reply.close()
         finally:
-            reply.close()
+            exchange.end()
 
 
 async def run_bare_relay(port: int, engine_url: str) -> None:
-    server = Server(
-        BareRelay(engine_url),
-        address=HOST,
-        port=port,
-        interface=Interfaces.RSGI,
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=1024,
-        log_enabled=False,
-    )
-    await server.serve()
+    listener = Listener(BareRelay(engine_url), connections_max=1024, head_timeout_seconds=30)
+    await listener.listen(HOST, port, shared=False)
+    await asyncio.Event().wait()
 
 
 # The load --------------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """`python -m headrace_gateway`: one worker in this process, or as many as told in processes of their own."""
 
-import logging
-import os
 import sys
 
 import structlog
@@ -46,8 +44,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    logging.shutdown()
-    sys.stderr.flush()
-    # A connection that outlived its grace still has a thread of the server's, which must not hold us up.
-    os._exit(status)
+    sys.exit(main(sys.argv[1:]))

@@ -83,4 +83,5 @@ def _listening(settings: GatewaySettings) -> Listening:
         connections_max=settings.connections_max,
         head_timeout_seconds=settings.head_timeout_seconds,
         grace_seconds=settings.grace_seconds,
+        port_shared=settings.workers > 1,
     )

@@ -40,7 +40,7 @@ class GatewaySettings(BaseSettings):
     body_timeout_seconds: float = Field(default=30.0, gt=0)
     # Between connecting or the last answer and a request's last header line.
     head_timeout_seconds: float = Field(default=30.0, ge=1)
-    # Requests at once per worker: the in-flight table's slots. Others wait to be accepted.
+    # Requests at once per worker: the in-flight table's slots. Others are told to come back.
     connections_max: int = Field(default=1024, ge=1)
 
     # The engines are next door: no answer to a connection by then is none.

@@ -1,4 +1,4 @@
-"""A whole gateway in this process: granian, the real meter on a real Valkey, an engine that does as it is told."""
+"""A whole gateway in this process: its server, the real meter on a real Valkey, an engine that does as it is told."""
 
 import asyncio
 import contextlib

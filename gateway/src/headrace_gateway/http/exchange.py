@@ -1,133 +1,190 @@
-"""One HTTP exchange with a client; the only file that knows the server's interface (granian's RSGI).
+"""One HTTP exchange with a client: its request as it arrives, its answer as it leaves.
 
-What must stay true: a body is never held beyond its bound; an answer is begun once; bytes count as handed to the
-client when the server has taken them, and sending to a client that has gone raises `ClientGone`.
+What must stay true: a body is never held beyond its bound; an answer is begun once; `send` returns when the
+connection has room again, so what it returned for was taken by a client that reads; sending to a client that has
+gone raises `ClientGone`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol
 
-from granian.rsgi import ProtocolClosed, ProtocolError
-
 from headrace_gateway.errors import BodyTooLarge, InvalidRequest
+from headrace_gateway.http.heads import Headers, answer_head
 
-Headers = list[tuple[str, str]]
+__all__ = ["ClientGone", "Exchange", "Headers"]
 
-DRAIN_SECONDS = 2.0
-"""For a client that still sends a body we refused: most read the answer only after that."""
-
-DRAIN_BYTES_MAX = 64 * 1024 * 1024
+READ_AHEAD_BYTES_MAX = 64 * 1024
+"""Of a body that nobody has asked for yet: who has no key may send as much as one read brings, and no more."""
 
 
 class ClientGone(Exception):
     """The client closed the connection."""
 
 
-class RequestHeaders(Protocol):
-    def get(self, name: str, default: str | None = None) -> str | None: ...
-    def __contains__(self, name: str) -> bool: ...
+class Line(Protocol):
+    """What an exchange needs of its connection."""
 
-
-class Scope(Protocol):
     @property
-    def method(self) -> str: ...
+    def gone(self) -> bool: ...
     @property
-    def path(self) -> str: ...
-    @property
-    def headers(self) -> RequestHeaders: ...
-
-
-class StreamTransport(Protocol):
-    def send_bytes(self, data: bytes) -> Awaitable[None]: ...
-
-
-class ServerProtocol(Protocol):
-    def __call__(self) -> Awaitable[bytes]: ...
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-    def client_disconnect(self) -> Awaitable[None]: ...
-    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
-    def response_stream(self, status: int, headers: Headers) -> StreamTransport: ...
+    def date_line(self) -> bytes: ...
+    def keeps_alive(self, exchange: "Exchange") -> bool: ...
+    def write(self, data: bytes) -> None: ...
+    async def room(self) -> None: ...
+    async def lost(self) -> None: ...
+    def want_body(self, exchange: "Exchange") -> None: ...
+    def finished(self, exchange: "Exchange") -> None: ...
+    def abort(self) -> None: ...
 
 
 class Exchange:
-    __slots__ = ("_protocol", "_scope", "_stream", "answered")
+    __slots__ = (
+        "_bytes_max",
+        "_fault",
+        "_head",
+        "_headers",
+        "_line",
+        "_pieces",
+        "_waiter",
+        "answered",
+        "body_bytes",
+        "chunked",
+        "complete",
+        "expects_continue",
+        "keep_alive",
+        "method",
+        "path",
+        "streaming",
+    )
 
-    def __init__(self, scope: Scope, protocol: ServerProtocol) -> None:
-        self._scope = scope
-        self._protocol = protocol
-        self._stream: StreamTransport | None = None
+    def __init__(
+        self,
+        line: Line,
+        method: str,
+        path: str,
+        headers: dict[bytes, bytes],
+        *,
+        keep_alive: bool,
+        chunked: bool,
+    ) -> None:
+        self._line = line
+        self.method = method
+        self.path = path
+        self._headers = headers
+        self.keep_alive = keep_alive
+        """Whether the connection may carry another exchange after this one; final once the answer began."""
+        self.chunked = chunked
+        """Whether a streamed answer is sent in chunks; HTTP/1.0 knows none, and reads until the end."""
+        self.expects_continue = b"expect" in headers
+        self.complete = False
+        """Whether the whole request has arrived."""
+        self.body_bytes = 0
         self.answered = False
-
-    @property
-    def method(self) -> str:
-        return self._scope.method
-
-    @property
-    def path(self) -> str:
-        return self._scope.path
+        self.streaming = False
+        self._pieces: list[bytes] = []
+        self._bytes_max = READ_AHEAD_BYTES_MAX
+        self._fault: str | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._head = b""
 
     def header(self, name: str) -> str | None:
         """Null where there is none. One that is not ASCII has no value of any use, but it is not absent."""
-        headers = self._scope.headers
-        value = headers.get(name)
-        return "\N{REPLACEMENT CHARACTER}" if value is None and name in headers else value
+        value = self._headers.get(name.encode())
+        if value is None:
+            return None
+        return value.decode() if value.isascii() else "\N{REPLACEMENT CHARACTER}"
 
     async def body(self, *, bytes_max: int, timeout_seconds: float) -> bytes:
         """Raises `TimeoutError` when it takes too long to come."""
-        length = self.header("content-length")
+        self._bytes_max = bytes_max
+        length = self._headers.get(b"content-length")
         if length is not None and int(length) > bytes_max:
             raise BodyTooLarge(limit_bytes=bytes_max)
-        async with asyncio.timeout(timeout_seconds):
-            if length is None:
-                return await self._unmeasured_body(bytes_max)
-            try:
-                return await self._protocol()
-            except (ProtocolClosed, ProtocolError):
-                raise InvalidRequest("The body ended before its length.") from None
-
-    async def drain(self) -> None:
-        """Takes what the client still sends and throws it away, for a while."""
-        size = 0
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                async for piece in self._protocol:
-                    size += len(piece)
-                    if not piece or size > DRAIN_BYTES_MAX:
-                        return
-        except (TimeoutError, ProtocolClosed, ProtocolError):
-            return
+        if not self.complete:
+            self._line.want_body(self)
+            async with asyncio.timeout(timeout_seconds):
+                while not self.complete and self._fault is None and self.body_bytes <= bytes_max:
+                    self._waiter = asyncio.get_running_loop().create_future()
+                    await self._waiter
+        if self.body_bytes > bytes_max:
+            raise BodyTooLarge(limit_bytes=bytes_max)
+        if self._fault is not None:
+            raise InvalidRequest(self._fault)
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def gone(self) -> None:
         """Returns when the client has gone; cancel it when the exchange is over."""
-        await self._protocol.client_disconnect()
+        await self._line.lost()
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        assert not self.answered, "an exchange is answered once"
         self.answered = True
-        self._protocol.response_bytes(status, headers, body)
+        head = self._head_of(status, headers, b"content-length: %d\r\n" % len(body))
+        self._line.write(head if self.method == "HEAD" else head + body)
 
     def begin(self, status: int, headers: Headers) -> None:
         """Begins an answer that `send` goes on with and `end` ends."""
-        self.answered = True
-        self._stream = self._protocol.response_stream(status, headers)
+        assert not self.answered, "an exchange is answered once"
+        self.answered = self.streaming = True
+        # It leaves together with the first piece.
+        self._head = self._head_of(
+            status, headers, b"transfer-encoding: chunked\r\n" if self.chunked else b""
+        )
 
     async def send(self, piece: bytes) -> None:
-        assert self._stream is not None, "an answer is begun before it goes on"
-        try:
-            await self._stream.send_bytes(piece)
-        except (ProtocolClosed, ProtocolError):
-            raise ClientGone from None
+        """Returns when the client may be given more."""
+        assert self.streaming, "an answer is begun before it goes on"
+        line = self._line
+        if line.gone:
+            raise ClientGone
+        # An empty chunk would be the last one.
+        if piece:
+            head, self._head = self._head, b""
+            line.write(head + (b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece))
+        await line.room()
 
     def end(self) -> None:
-        # The server ends the answer when nobody holds its transport any more.
-        self._stream = None
+        """The handler is done. What it has not answered, it never will."""
+        if not self.answered or (self.streaming and self._line.gone):
+            # Half a stream must not look like a whole one to whoever may still read it.
+            self._line.abort()
+        elif self.streaming:
+            self._line.write(self._head + (b"0\r\n\r\n" if self.chunked else b""))
+        self._line.finished(self)
 
-    async def _unmeasured_body(self, bytes_max: int) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        async for piece in self._protocol:
-            size += len(piece)
-            if size > bytes_max:
-                raise BodyTooLarge(limit_bytes=bytes_max)
-            pieces.append(piece)
-        return b"".join(pieces)
+    def break_off(self) -> None:
+        """Leaves an answer that was begun without its end, so that nobody takes it for a whole one."""
+        self._line.abort()
+
+    # for the connection
+
+    @property
+    def full(self) -> bool:
+        return self.body_bytes > self._bytes_max
+
+    def add(self, piece: bytes) -> None:
+        self.body_bytes += len(piece)
+        if self.answered:
+            return
+        self._pieces.append(piece)
+        if self.full:
+            self._wake()
+
+    def arrived(self) -> None:
+        self.complete = True
+        self._wake()
+
+    def fail(self, fault: str) -> None:
+        """The rest of the body will not come, or cannot be read."""
+        self._fault = fault
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _head_of(self, status: int, headers: Headers, framing: bytes) -> bytes:
+        line = self._line
+        self.keep_alive = line.keeps_alive(self)
+        return answer_head(status, headers, framing, line.date_line, keep_alive=self.keep_alive)

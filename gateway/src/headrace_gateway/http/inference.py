@@ -68,7 +68,6 @@ class Inference:
             await self._meter.models(secret)
             if isinstance(error, BodyTooLarge):
                 exchange.answer(status_of(error), headers_of(error), body_of(error))
-                await exchange.drain()
                 return
             raise
         lease = await self._meter.admit(call)

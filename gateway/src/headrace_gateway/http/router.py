@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from headrace_gateway.errors import GatewayError
-from headrace_gateway.http.exchange import ClientGone, Exchange, Scope, ServerProtocol
+from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.inference import Inference
 from headrace_gateway.http.interruption import Reason
 from headrace_gateway.http.models import JSON, Models
@@ -27,7 +27,7 @@ MODEL_PATH = "/v1/models/"
 
 
 class Gateway:
-    """An RSGI application."""
+    """What the server calls with every exchange."""
 
     def __init__(self, inference: Inference, models: Models, not_admitting: Callable[[], str | None]) -> None:
         self._inference = inference
@@ -43,8 +43,7 @@ class Gateway:
             "/readyz": ("GET", self._ready),
         }
 
-    async def __rsgi__(self, scope: Scope, protocol: ServerProtocol) -> None:
-        exchange = Exchange(scope, protocol)
+    async def __call__(self, exchange: Exchange) -> None:
         try:
             await self._route(exchange)
         except GatewayError as error:
@@ -53,7 +52,9 @@ class Gateway:
             pass  # nobody is left to answer, and whatever was admitted has been settled
         except Exception:
             log.exception("request_failed", path=exchange.path)
-            if not exchange.answered:
+            if exchange.answered:
+                exchange.break_off()
+            else:
                 _refuse(exchange, InternalError())
         finally:
             exchange.end()

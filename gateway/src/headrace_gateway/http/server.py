@@ -1,20 +1,19 @@
-"""Running the application in granian, inside our own event loop, from the first request to the last.
+"""The server: accepts connections, keeps their clock, and stops in order.
 
 What must stay true: after SIGTERM no connection is accepted, what runs may go on for the grace period, what
-then still runs ends with an error event and a settlement, and only then does `serve` return.
+then still runs ends with an error event and a settlement, and only then does `serve` return; there are never
+more connections than there are places.
 """
 
 import asyncio
 import signal
 import socket
 from dataclasses import dataclass
+from email.utils import formatdate
 
 import structlog
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.log import LogLevels
-from granian.server.embed import Server
 
+from headrace_gateway.http.connection import Application, ClientConnection
 from headrace_gateway.http.router import Gateway
 
 log = structlog.get_logger()
@@ -22,11 +21,14 @@ log = structlog.get_logger()
 BACKLOG = 1024
 """Connections that wait to be accepted during a burst."""
 
-HEAD_BYTES_MAX = 64 * 1024
-"""Also what granian reads ahead of a body; hyper wants 8 KiB at least."""
+TICK_SECONDS = 0.5
+"""One look at all connections is cheaper than a timer for each request; no deadline here needs to be finer."""
 
 LAST_WORDS_SECONDS = 5.0
 """After the grace: for settlements, error events and clients that read slowly."""
+
+ABORTED_SECONDS = 1.0
+"""For what was waiting for a client to learn that it is gone, and to settle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Listening:
     connections_max: int
     head_timeout_seconds: float
     grace_seconds: float
+    port_shared: bool = False
+    """Whether other workers listen at the same port and the kernel shares connections out."""
 
 
 class PortTaken(Exception):
@@ -43,7 +47,7 @@ class PortTaken(Exception):
 
 
 def check_port(host: str, port: int) -> None:
-    """Granian shares ports by design, so a second gateway would silently take half of the first one's requests."""
+    """Workers share a port by design, so a second gateway would silently take half of the first one's requests."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -53,39 +57,112 @@ def check_port(host: str, port: int) -> None:
             raise PortTaken(f"{host}:{port}: {error.strerror}") from error
 
 
+class Listener:
+    """All connections of this process."""
+
+    def __init__(
+        self, application: Application, *, connections_max: int, head_timeout_seconds: float
+    ) -> None:
+        self._application = application
+        self._connections_max = connections_max
+        self.head_timeout_seconds = head_timeout_seconds
+        self.draining = False
+        self.date_line = b""
+        self._loop = asyncio.get_running_loop()
+        self._connections: dict[ClientConnection, None] = {}
+        self._server: asyncio.Server | None = None
+        self._empty = asyncio.Event()
+        self._ticking: asyncio.TimerHandle | None = None
+
+    async def listen(self, host: str, port: int, *, shared: bool) -> None:
+        self._tick()
+        self._server = await self._loop.create_server(
+            lambda: ClientConnection(self._application, self, self._loop),
+            host,
+            port,
+            backlog=BACKLOG,
+            reuse_port=shared,
+        )
+
+    async def drain(self, seconds: float) -> bool:
+        """Accepts nothing more and waits for what runs; True when it all came to its end."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.draining = True
+        for connection in list(self._connections):
+            connection.close_if_idle()
+        if not self._connections:
+            return True
+        self._empty.clear()
+        try:
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def abort(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
+
+    def close(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self._server is not None:
+            self._server.close()
+        self.abort()
+
+    # for connections
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Gives it a place, if need be that of the connection that has rested longest."""
+        full = len(self._connections) >= self._connections_max
+        if full:
+            resting = next((each for each in self._connections if each.idle), None)
+            if resting is not None:
+                resting.abort()
+                del self._connections[resting]
+                full = False
+        self._connections[connection] = None
+        return not full
+
+    def forget(self, connection: ClientConnection) -> None:
+        self._connections.pop(connection, None)
+        if not self._connections:
+            self._empty.set()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        for connection in [each for each in self._connections if each.deadline < now]:
+            connection.abort()
+        self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
+
+
 async def serve(gateway: Gateway, listening: Listening, *, stop: asyncio.Event) -> bool:
     """Serves until `stop` is set; True when every request came to its end by then."""
-    server = Server(
+    listener = Listener(
         gateway,
-        address=listening.host,
-        port=listening.port,
-        interface=Interfaces.RSGI,
-        # One request at a time and connection, so that a connection that ends is a client that has gone.
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=int(listening.head_timeout_seconds * 1000), max_buffer_size=HEAD_BYTES_MAX
-        ),
-        websockets=False,
-        backlog=BACKLOG,
-        backpressure=listening.connections_max,
-        # Its lines say nothing that ours do not, but an error of its own must be seen.
-        log_level=LogLevels.error,
-        log_access=False,
+        connections_max=listening.connections_max,
+        head_timeout_seconds=listening.head_timeout_seconds,
     )
-    serving = asyncio.ensure_future(server.serve())
-    stopping = asyncio.ensure_future(stop.wait())
-    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        stopping.cancel()
-        await serving
-        raise AssertionError("granian stopped by itself")
-    gateway.draining = True
-    server.stop()
-    done, _ = await asyncio.wait((serving,), timeout=listening.grace_seconds)
-    if not done:
-        log.warning("grace_over", running=gateway.interrupt())
-        done, _ = await asyncio.wait((serving,), timeout=LAST_WORDS_SECONDS)
-    return bool(done)
+    try:
+        try:
+            await listener.listen(listening.host, listening.port, shared=listening.port_shared)
+        except OSError as error:
+            raise PortTaken(f"{listening.host}:{listening.port}: {error.strerror}") from error
+        await stop.wait()
+        gateway.draining = True
+        finished = await listener.drain(listening.grace_seconds)
+        if not finished:
+            log.warning("grace_over", running=gateway.interrupt())
+            finished = await listener.drain(LAST_WORDS_SECONDS)
+        if not finished:
+            listener.abort()
+            finished = await listener.drain(ABORTED_SECONDS)
+        return finished
+    finally:
+        listener.close()
 
 
 def stop_on_signals() -> asyncio.Event:

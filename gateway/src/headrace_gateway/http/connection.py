@@ -1,0 +1,394 @@
+"""One client's connection: requests parsed as their bytes arrive, served one after the other, in order.
+
+What must stay true: at most one exchange runs at a time, and the next begins when its answer has left; nothing
+that a client sends or leaves unread makes us hold more than the bounds below; a client that goes is known to be
+gone at once; after bytes that are no HTTP nothing more is read as a request.
+
+A client that ends its side of the connection counts as gone: one that closed looks exactly the same, and the
+GPU would go on generating for nobody.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, cast
+
+import httptools
+
+from headrace_gateway.http.exchange import ClientGone, Exchange
+from headrace_gateway.http.heads import ONCE_ONLY, Unacceptable, check_head, malformed, path_of
+
+HEAD_BYTES_MAX = 64 * 1024
+"""Request line and headers; with trailers and what frames chunks, the same again."""
+
+HEADERS_MAX = 128
+"""Clients and the proxies before us send a few dozen."""
+
+PIPELINED_MAX = 16
+"""Requests that wait behind the one that runs. Who sends more reads our answers to these and asks again."""
+
+WRITE_AHEAD_BYTES_MAX = 64 * 1024
+"""Beyond the kernel's own buffers: what a client leaves unread of a stream before the engine has to wait."""
+
+STALL_SECONDS = 60.0
+"""For a client to read what stands in our buffer; slower than a kilobyte a second is nobody reading."""
+
+KEEP_IDLE_SECONDS = 75.0
+"""Between exchanges. Longer than load balancers keep theirs, so that they close and never meet our closing."""
+
+LINGER_SECONDS = 2.0
+"""For a client that still sends a body we refused: most read the answer only after that."""
+
+LINGER_BYTES_MAX = 64 * 1024 * 1024
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_METHODS = {b"POST": "POST", b"GET": "GET"}
+
+Application = Callable[[Exchange], Awaitable[None]]
+
+
+class Owner(Protocol):
+    """Who keeps the connections and the clock."""
+
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def date_line(self) -> bytes: ...
+    @property
+    def head_timeout_seconds(self) -> float: ...
+    def admit(self, connection: "ClientConnection") -> bool: ...
+    def forget(self, connection: "ClientConnection") -> None: ...
+
+
+class ClientConnection(asyncio.Protocol):
+    __slots__ = (
+        "_application",
+        "_current",
+        "_drained",
+        "_ending",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_linger_bytes",
+        "_lingers",
+        "_loop",
+        "_lost",
+        "_owner",
+        "_parser",
+        "_parsing",
+        "_queue",
+        "_reading_paused",
+        "_target",
+        "_task",
+        "_transport",
+        "_unread",
+        "_unseen_bytes",
+        "_writing_paused",
+        "deadline",
+        "gone",
+    )
+
+    def __init__(self, application: Application, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self._application = application
+        self._owner = owner
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self.gone = False
+        """Whether the client has closed its side, or the connection is broken."""
+        self.deadline = math.inf
+        """When its owner closes it, unless something happens before."""
+
+        self._current: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._queue: deque[Exchange] = deque()
+
+        self._in_head = False
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0
+        self._unseen_bytes = 0
+        self._parsing: Exchange | None = None  # the one whose body arrives
+
+        self._unread = False  # from here on nothing is parsed
+        self._lingers = False
+        self._ending = False
+        self._linger_bytes = 0
+
+        self._reading_paused = False
+        self._writing_paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self._lost: asyncio.Future[None] | None = None
+
+    # for the owner
+
+    @property
+    def idle(self) -> bool:
+        return self._current is None and not self._in_head and self._parsing is None
+
+    def close_if_idle(self) -> None:
+        if self.idle and not self._ending:
+            self._close()
+
+    def abort(self) -> None:
+        """Breaks it off; what is buffered is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._has_gone()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES_MAX)
+        self._await_for(self._owner.head_timeout_seconds)
+        if not self._owner.admit(self):
+            self._unread = True
+            self._refuse(Unacceptable(503, "overloaded", "All connections are taken; try again in a moment."))
+
+    def data_received(self, data: bytes) -> None:
+        if self._unread:
+            self._linger_bytes += len(data)
+            if self._linger_bytes > LINGER_BYTES_MAX:
+                self.abort()
+            return
+        self._unseen_bytes += len(data)
+        was_in_head = self._in_head
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # Nobody has to follow an offer to change the protocol: the request is served, and is the last.
+            self._unread = True
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._give_up(cause if isinstance(cause, Unacceptable) else malformed(str(error)))
+            return
+        if self._unseen_bytes > HEAD_BYTES_MAX:
+            self._give_up(_head_too_large() if self._in_head else malformed("a chunk's line has no end"))
+            return
+        if self._in_head and not was_in_head and self._current is None:
+            self._await_for(self._owner.head_timeout_seconds)
+        if self._parsing is not None and self._parsing.full:
+            self._pause_reading()
+
+    def eof_received(self) -> bool:
+        if self._current is None:
+            return False
+        if self._parsing is not None:
+            self._parsing.fail("The body ended before its length.")
+        self._queue.clear()
+        self._unread = True
+        self._has_gone()
+        # What runs learns of it and ends; an answer that is leaving now still leaves.
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._transport = None
+        self._queue.clear()
+        self.deadline = math.inf
+        if self._parsing is not None:
+            self._parsing.fail("The body ended before its length.")
+        self._has_gone()
+        self._owner.forget(self)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        self._await_for(STALL_SECONDS)
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if self._ending:
+            return
+        if self._current is None:
+            self._go_on()
+        else:
+            self.deadline = math.inf
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if len(self._queue) >= PIPELINED_MAX:
+            # Served are those that came; the client reads that the connection closes.
+            raise malformed("too many requests at once")
+        self._in_head = True
+        self._head_bytes = 0
+        self._unseen_bytes = 0
+        self._target = b""
+        self._headers = {}
+
+    def on_url(self, piece: bytes) -> None:
+        self._target += piece
+        self._count(len(piece))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        if not self._in_head:
+            return  # trailers say nothing that we want to know
+        name = name.lower()
+        if name in self._headers:
+            if name in ONCE_ONLY:
+                raise malformed(f"a second {name.decode()}")
+            return
+        self._headers[name] = value
+        if len(self._headers) > HEADERS_MAX:
+            raise _head_too_large()
+
+    def on_headers_complete(self) -> None:
+        parser, headers = self._parser, self._headers
+        version = parser.get_http_version()
+        check_head(version, headers)
+        method = parser.get_method()
+        exchange = Exchange(
+            self,
+            _METHODS.get(method) or method.decode(),
+            path_of(self._target),
+            headers,
+            # The parser knows this only for the moment.
+            keep_alive=version == "1.1" and parser.should_keep_alive(),
+            chunked=version == "1.1",
+        )
+        self._in_head = False
+        self._parsing = exchange
+        if self._current is None and not self._writing_paused:
+            self._start(exchange)
+        else:
+            self._queue.append(exchange)
+
+    def on_body(self, piece: bytes) -> None:
+        assert self._parsing is not None, "a body belongs to a request"
+        self._unseen_bytes = 0
+        self._parsing.add(piece)
+
+    def on_message_complete(self) -> None:
+        assert self._parsing is not None, "an end belongs to a request"
+        exchange, self._parsing = self._parsing, None
+        self._unseen_bytes = 0
+        exchange.arrived()
+
+    # for exchanges
+
+    @property
+    def date_line(self) -> bytes:
+        return self._owner.date_line
+
+    def keeps_alive(self, exchange: Exchange) -> bool:
+        last = self._unread and not self._queue
+        return exchange.keep_alive and exchange.complete and not last and not self._owner.draining
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def room(self) -> None:
+        """Returns when the client has read so much that it may be given more."""
+        while self._writing_paused and not self.gone:
+            self._drained = self._loop.create_future()
+            await self._drained
+        if self.gone:
+            raise ClientGone
+
+    async def lost(self) -> None:
+        """Returns when the client has gone."""
+        if self.gone:
+            return
+        self._lost = self._loop.create_future()
+        await self._lost
+
+    def want_body(self, exchange: Exchange) -> None:
+        if exchange.expects_continue and exchange.body_bytes == 0:
+            self.write(CONTINUE)
+        self._resume_reading()
+
+    def finished(self, exchange: Exchange) -> None:
+        assert exchange is self._current, "the exchange that runs is the one that ends"
+        self._current = self._task = None
+        if self.gone:
+            self._close()
+        elif not exchange.keep_alive:
+            self._end(linger=self._lingers or not exchange.complete)
+        elif not self._writing_paused:
+            self._go_on()
+
+    # the order of things
+
+    def _start(self, exchange: Exchange) -> None:
+        self._current = exchange
+        self.deadline = math.inf
+        self._task = self._loop.create_task(self._application(exchange))  # type: ignore[arg-type]
+
+    def _go_on(self) -> None:
+        """The last answer has left: the next request, the end, or a rest."""
+        if self._queue:
+            self._start(self._queue.popleft())
+        elif self._unread or (self._owner.draining and not self._in_head):
+            self._end(linger=self._lingers)
+        else:
+            self._resume_reading()
+            self._await_for(self._owner.head_timeout_seconds if self._in_head else KEEP_IDLE_SECONDS)
+
+    def _give_up(self, refusal: Unacceptable) -> None:
+        """Nothing that follows can be told apart any more: what came before is served, then it ends."""
+        self._unread = self._lingers = True
+        if self._parsing is not None:
+            self._parsing.fail(str(refusal))
+            self._parsing = None
+            return
+        self._in_head = False
+        if self._current is None and not self._queue:
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Unacceptable) -> None:
+        self.write(refusal.answer(self.date_line))
+        self._end(linger=True)
+
+    def _end(self, *, linger: bool) -> None:
+        """Closes; who may still be sending reads the answer only if we take that in first."""
+        self._queue.clear()
+        if not linger or self._transport is None or self._transport.is_closing():
+            self._close()
+            return
+        self._ending = self._unread = True
+        self._resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._await_for(LINGER_SECONDS)
+
+    def _close(self) -> None:
+        """What is buffered still leaves, if the client reads it in time."""
+        self._ending = self._unread = True
+        self._await_for(STALL_SECONDS)
+        if self._transport is not None:
+            self._transport.close()
+
+    def _has_gone(self) -> None:
+        self.gone = True
+        for waiter in (self._drained, self._lost):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def _await_for(self, seconds: float) -> None:
+        self.deadline = self._loop.time() + seconds
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _count(self, size: int) -> None:
+        self._unseen_bytes = 0
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES_MAX:
+            raise _head_too_large()
+
+
+def _head_too_large() -> Unacceptable:
+    return Unacceptable(431, "head_too_large", "The request's headers are too large.")
