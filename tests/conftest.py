@@ -1,5 +1,6 @@
 """What every test may ask for: a real Postgres, a real Valkey, free ports. And nothing outside this machine."""
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -13,6 +14,9 @@ from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.valkey import running_valkey
 
 forbid_the_outside_world()
+
+# A shell's background job has interrupts ignored, and every program that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
