@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_contracts.usage import Dialect
-from headrace_gateway.dialects.openai_request import NOT_FOR_CLIENTS, OpenAIRequest, decode_request
+from headrace_gateway.dialects.fields import NOT_FOR_CLIENTS
+from headrace_gateway.dialects.openai_request import OpenAIRequest, decode_request
 from headrace_gateway.errors import InvalidRequest
 from tests.gateway.account import DEPLOYMENT, MODEL
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_contracts.usage import Dialect
-from headrace_gateway.dialects.openai_stream import USAGE_BYTES_MAX, BadChunk, Chunks
+from headrace_gateway.dialects.dialect import BadChunk
+from headrace_gateway.dialects.openai_stream import USAGE_BYTES_MAX, Chunks
 
 MODEL = "glm-test"
 

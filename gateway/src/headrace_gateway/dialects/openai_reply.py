@@ -2,6 +2,7 @@
 
 import msgspec
 
+from headrace_gateway.dialects.dialect import NoCompletion
 from headrace_gateway.errors import (
     ContextLengthExceeded,
     GatewayError,
@@ -16,10 +17,6 @@ _encode = msgspec.json.encode
 
 MESSAGE_CHARACTERS_MAX = 2000
 """An engine quotes the request in some errors; that much of it helps, the rest is noise."""
-
-
-class NoCompletion(Exception):
-    """The reply is not what a completion looks like."""
 
 
 class EngineError(msgspec.Struct):

@@ -5,42 +5,33 @@ every other field reaches the engine byte for byte. A field that stands twice ha
 us and for the engine alike.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.fields import (
+    NOT_FOR_CLIENTS,
+    OUTPUT_TOKENS_MAX,
+    TOOL_EXPANSION,
+    bounded,
+    flag_of,
+    model_of,
+    read_fields,
+    value_of,
+)
+from headrace_gateway.dialects.openai_stream import Chunks
 from headrace_gateway.errors import InvalidRequest
 
 CHOICES_MAX = 128
 """OpenAI's own bound on `n`; here on `n` times the number of prompts."""
 
-OUTPUT_TOKENS_MAX = 10_000_000
-"""Far above any context: keeps holds within the integers that scripts compute with."""
-
-MODEL_NAME_MAX = 256
-
 COMPLETION_OUTPUT_TOKENS = 16
 """What `/v1/completions` generates where nothing is asked for: OpenAI's default, and the engine's."""
 
-TOOL_EXPANSION = 2
-"""Templates spell out tools and their calls with marks of their own: at most a token a byte more."""
-
-NOT_FOR_CLIENTS = ("priority", "request_id", "kv_transfer_params", "ec_transfer_params", "mm_payload")
-"""Engine fields by which a client could jump the queue, take another's id or reach into another's cache."""
-
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_text = msgspec.json.Decoder(str).decode
-_integer = msgspec.json.Decoder(int).decode
-_flag = msgspec.json.Decoder(bool).decode
 _prompt = msgspec.json.Decoder(str | list[str | int | list[int]]).decode
 _encode = msgspec.json.encode
-
-
-Value = TypeVar("Value")
 
 
 class StreamOptions(msgspec.Struct):
@@ -87,38 +78,31 @@ class OpenAIRequest:
             fields["stream_options"] = _STREAM_OPTIONS_UPSTREAM
         return _encode(fields)
 
+    def reader(self, model: str, *, cached_tokens: int | None) -> Chunks:
+        return Chunks(
+            dialect=self.dialect,
+            model=model,
+            choices=self.choices,
+            choices_per_prompt=self.choices_per_prompt,
+            include_usage=self.include_usage,
+            continuous_usage=self.continuous_usage,
+            cached_tokens=cached_tokens,
+        )
+
 
 def decode_request(body: bytes, dialect: Dialect) -> OpenAIRequest:
     """Raises `InvalidRequest` for what can't be a request; the engine judges the rest."""
-    try:
-        # Fields that pass through are not decoded, so nothing else would look at their encoding.
-        if not body.isascii():
-            body.decode()
-        fields = _fields(body)
-    except UnicodeDecodeError:
-        raise InvalidRequest("The body is not valid UTF-8.") from None
-    except msgspec.ValidationError:
-        raise InvalidRequest("The body must be a JSON object.") from None
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}") from None
-    except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.") from None
-    present = {name: raw for name, raw in fields.items() if bytes(raw) != b"null"}
-    return _read(present, dialect)
+    return _read(read_fields(body), dialect)
 
 
 def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
-    model = _value(fields, "model", _text, "a string")
-    if model is None:
-        raise InvalidRequest("`model` is missing.", param="model")
-    if not 1 <= len(model) <= MODEL_NAME_MAX:
-        raise InvalidRequest(f"`model` must have 1 to {MODEL_NAME_MAX} characters.", param="model")
-    streamed = bool(_value(fields, "stream", _flag, "a boolean"))
-    options = _value(fields, "stream_options", _stream_options, "an object of booleans")
+    model = model_of(fields)
+    streamed = flag_of(fields, "stream")
+    options = value_of(fields, "stream_options", _stream_options, "an object of booleans")
     if options is not None and not streamed:
         raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
     include_usage = options is not None and bool(options.include_usage)
-    choices_per_prompt = _bounded(fields, "n", CHOICES_MAX) or 1
+    choices_per_prompt = bounded(fields, "n", CHOICES_MAX) or 1
     prompts = _prompts(fields, dialect)
     if choices_per_prompt * prompts > CHOICES_MAX:
         raise InvalidRequest(f"`n` times the number of prompts is more than {CHOICES_MAX}.", param="n")
@@ -148,7 +132,7 @@ def _prompts(fields: dict[str, msgspec.Raw], dialect: Dialect) -> int:
         if messages is None or not bytes(messages).startswith(b"["):
             raise InvalidRequest("`messages` must be a list.", param="messages")
         return 1
-    prompt = _value(fields, "prompt", _prompt, "a string, a list of strings, or tokens")
+    prompt = value_of(fields, "prompt", _prompt, "a string, a list of strings, or tokens")
     if prompt is None or prompt == []:
         if "prompt_embeds" in fields:
             return 1
@@ -167,10 +151,10 @@ def _prompt_bytes(fields: dict[str, msgspec.Raw]) -> int:
 
 def _output(fields: dict[str, msgspec.Raw], dialect: Dialect) -> tuple[str, int | None]:
     """The field that bounds the output for the engine, and its value."""
-    bound = _bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX)
+    bound = bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX)
     if dialect is Dialect.OPENAI_COMPLETIONS:
         return "max_tokens", bound or COMPLETION_OUTPUT_TOKENS
-    newer = _bounded(fields, "max_completion_tokens", OUTPUT_TOKENS_MAX)
+    newer = bounded(fields, "max_completion_tokens", OUTPUT_TOKENS_MAX)
     if newer is not None:
         # The engine prefers it too; one of them is enough.
         fields.pop("max_tokens", None)
@@ -180,27 +164,8 @@ def _output(fields: dict[str, msgspec.Raw], dialect: Dialect) -> tuple[str, int 
 
 def _refuse_hidden_generation(fields: dict[str, msgspec.Raw], choices: int) -> None:
     """What makes an engine generate more than it returns could be neither held nor stopped."""
-    if _value(fields, "use_beam_search", _flag, "a boolean"):
+    if flag_of(fields, "use_beam_search"):
         raise InvalidRequest("`use_beam_search` is not offered.", param="use_beam_search")
-    best_of = _bounded(fields, "best_of", CHOICES_MAX)
+    best_of = bounded(fields, "best_of", CHOICES_MAX)
     if best_of is not None and best_of > choices:
         raise InvalidRequest("`best_of` above `n` is not offered.", param="best_of")
-
-
-def _bounded(fields: dict[str, msgspec.Raw], name: str, most: int) -> int | None:
-    value = _value(fields, name, _integer, "an integer")
-    if value is not None and not 1 <= value <= most:
-        raise InvalidRequest(f"`{name}` must be from 1 to {most}.", param=name)
-    return value
-
-
-def _value(
-    fields: dict[str, msgspec.Raw], name: str, decode: Callable[[msgspec.Raw], Value], wanted: str
-) -> Value | None:
-    raw = fields.get(name)
-    if raw is None:
-        return None
-    try:
-        return decode(raw)
-    except msgspec.MsgspecError:
-        raise InvalidRequest(f"`{name}` must be {wanted}.", param=name) from None

@@ -4,22 +4,17 @@ The engine is told to put its running usage on every chunk. What must stay true:
 it asked for it, and a chunk with empty `choices` only then; everything else of a chunk passes byte for byte.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from headrace_contracts.usage import Dialect
-from headrace_gateway.dialects.sse import event
+from headrace_gateway.dialects.dialect import BadChunk, Chunk
+from headrace_gateway.dialects.sse import DONE, DONE_EVENT, event, payload_of
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
 
 USAGE_BYTES_MAX = 1024
 """A usage object has some two hundred bytes; more would not fit where running counts are kept."""
-
-
-class BadChunk(Exception):
-    """A chunk is not what a chunk looks like, or says that the engine failed."""
 
 
 class Usage(msgspec.Struct):
@@ -37,20 +32,10 @@ _usage = msgspec.json.Decoder(Usage).decode
 _choices = msgspec.json.Decoder(list[Choice]).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One event of the engine, read but not yet handed on."""
-
-    client_bytes: bytes
-    """What the client gets of it, maybe nothing."""
-    usage: bytes | None
-    """Counts of the whole request up to and with this chunk, as JSON."""
-    output_tokens: int
-    choices: list[Choice]
-
-
 class Chunks:
     """Reads the events of one stream in order."""
+
+    end = DONE_EVENT
 
     def __init__(
         self,
@@ -73,6 +58,12 @@ class Chunks:
         self._unfinished = set(range(choices))
         self._envelope: dict[str, msgspec.Raw] = {}
         self._output_tokens = 0
+
+    def take(self, block: bytes) -> Chunk | None:
+        payload = payload_of(block)
+        if payload == DONE:
+            return Chunk(DONE_EVENT, None, self._output_tokens, last=True)
+        return self.read(payload) if payload else None
 
     def read(self, payload: bytes) -> Chunk:
         try:
@@ -97,13 +88,13 @@ class Chunks:
             self._envelope = {
                 name: raw for name, raw in fields.items() if name in ("id", "object", "created", "model")
             }
-        return Chunk(self._for_client(fields, final=final), usage, self._output_tokens, choices)
+        finished = [choice.index for choice in choices if choice.finish_reason is not None]
+        client_bytes = self._for_client(fields, final=final)
+        return Chunk(client_bytes, usage, self._output_tokens, finished=finished)
 
     def handed_on(self, chunk: Chunk) -> None:
         """To be called for each chunk that the client was given."""
-        for choice in chunk.choices:
-            if choice.finish_reason is not None:
-                self._unfinished.discard(choice.index)
+        self._unfinished.difference_update(chunk.finished)
 
     def cut_short(self, usage: bytes | None) -> bytes:
         """Events that end the stream as if its length had been reached, but for the last one."""

@@ -15,6 +15,10 @@ def event(payload: bytes) -> bytes:
     return b"data: %b\n\n" % payload
 
 
+def named_event(name: bytes, payload: bytes) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name, payload)
+
+
 class Events:
     """Cuts a byte stream, however it is split, into the payloads of its events."""
 
@@ -25,6 +29,10 @@ class Events:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The payloads of the events that are whole now."""
+        return [payload for block in self.blocks(piece) if (payload := payload_of(block))]
+
+    def blocks(self, piece: bytes) -> list[bytes]:
+        """The events that are whole now, as they stood on the wire, without the blank line after each."""
         if b"\r" in piece:
             # JSON has no bare carriage return, so these are line ends, wherever the bytes were split.
             piece = piece.replace(b"\r", b"")
@@ -34,10 +42,10 @@ class Events:
         self._rest = blocks.pop()
         if len(self._rest) > EVENT_BYTES_MAX:
             raise EventTooLarge
-        return [payload for block in blocks if (payload := _payload(block))]
+        return blocks
 
 
-def _payload(block: bytes) -> bytes:
+def payload_of(block: bytes) -> bytes:
     """The joined `data:` lines of an event; comments and other fields mean nothing here."""
     if block.startswith(b"data: ") and b"\n" not in block:
         return block[6:]

@@ -24,6 +24,17 @@ def bearer_token(exchange: Exchange) -> str:
     return token
 
 
+def api_key(exchange: Exchange) -> str:
+    """As Anthropic's clients send it: in a header of its own, or as a bearer token."""
+    value = exchange.header("x-api-key")
+    if value is None:
+        return bearer_token(exchange)
+    key = value.strip()
+    if not key or len(key) > TOKEN_MAX:
+        raise Unauthenticated("This is no API key.")
+    return key
+
+
 def id_header(exchange: Exchange, name: str) -> str | None:
     value = exchange.header(name.lower())
     if value is None or value == "":

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions` and `/v1/completions`: authenticate, admit, relay, settle.
+"""One inference request, at whichever endpoint: authenticate, admit, relay, settle.
 
 What must stay true: whoever was admitted is settled exactly once, however the request ends; a plain answer's
 first byte and a stream's last one leave after that.
@@ -10,18 +10,21 @@ from dataclasses import dataclass
 import structlog
 
 from headrace_contracts.deployments import Deployment
-from headrace_contracts.usage import Dialect, Ending
+from headrace_contracts.usage import Ending
 from headrace_gateway.call import Call, Lease, Meter
-from headrace_gateway.dialects.openai_reply import NoCompletion, read_completion, read_refusal
-from headrace_gateway.dialects.openai_request import OpenAIRequest, decode_request
-from headrace_gateway.dialects.sse import event
-from headrace_gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, ModelNotFound, UpstreamFailed
-from headrace_gateway.http.authorization import bearer_token, id_header, trace_line
-from headrace_gateway.http.exchange import ClientGone, Exchange, Headers
+from headrace_gateway.dialects.dialect import InferenceRequest, NoCompletion
+from headrace_gateway.dialects.openai_reply import read_refusal
+from headrace_gateway.errors import GatewayError, ModelNotFound, UpstreamFailed
+from headrace_gateway.http.authorization import id_header, trace_line
+from headrace_gateway.http.bodies import read_body
+from headrace_gateway.http.exchange import ClientGone, Exchange
+from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.interruption import Interrupted, Interruption
-from headrace_gateway.http.problems import BodyTooSlow, body_of, headers_of, status_of
+from headrace_gateway.http.problems import headers_of
 from headrace_gateway.http.relay import StreamRelay
 from headrace_gateway.http.served import Served, broken, interrupted, refused, unforeseen
+from headrace_gateway.http.token_counts import TokenCounts
+from headrace_gateway.http.wire import CHAT, COMPLETIONS, MESSAGES, Wire
 from headrace_gateway.routing.attempts import begin_reply
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.upstream.client import Upstream
@@ -51,27 +54,28 @@ class Inference:
         self._upstream = upstream
         self._bounds = bounds
         self.running: set[Interruption] = set()
+        self.count_tokens = TokenCounts(meter, deployments, upstream, bounds).answer
 
     async def chat(self, exchange: Exchange) -> None:
-        await self._answer(exchange, Dialect.OPENAI_CHAT)
+        await self._answer(exchange, CHAT)
 
     async def completions(self, exchange: Exchange) -> None:
-        await self._answer(exchange, Dialect.OPENAI_COMPLETIONS)
+        await self._answer(exchange, COMPLETIONS)
 
-    async def _answer(self, exchange: Exchange, dialect: Dialect) -> None:
-        secret = bearer_token(exchange)
+    async def messages(self, exchange: Exchange) -> None:
+        await self._answer(exchange, MESSAGES)
+
+    async def _answer(self, exchange: Exchange, wire: Wire) -> None:
+        secret = wire.secret(exchange)
         try:
-            request = await self._decode(exchange, dialect)
+            request = wire.decode(await read_body(exchange, self._bounds))
             call = self._call(exchange, request, secret)
-        except GatewayError as error:
+        except GatewayError:
             # Who has no key learns nothing but that.
             await self._meter.models(secret)
-            if isinstance(error, BodyTooLarge):
-                exchange.answer(status_of(error), headers_of(error), body_of(error))
-                return
             raise
         lease = await self._meter.admit(call)
-        attempt = Attempt(exchange, request, call.deployment, lease)
+        attempt = Attempt(exchange, wire, request, call.deployment, lease)
         served = Served(Ending.GATEWAY_LOST)
         try:
             served = await self._serve(attempt)
@@ -81,19 +85,7 @@ class Inference:
             await asyncio.shield(settling)
         await attempt.finish(served)
 
-    async def _decode(self, exchange: Exchange, dialect: Dialect) -> OpenAIRequest:
-        media_type = (exchange.header("content-type") or "application/json").partition(";")[0]
-        if media_type.strip().lower() != "application/json":
-            raise InvalidRequest("The body must be sent as `Content-Type: application/json`.")
-        try:
-            body = await exchange.body(
-                bytes_max=self._bounds.body_bytes_max, timeout_seconds=self._bounds.body_timeout_seconds
-            )
-        except TimeoutError:
-            raise BodyTooSlow("The request's body did not arrive in time.") from None
-        return decode_request(body, dialect)
-
-    def _call(self, exchange: Exchange, request: OpenAIRequest, secret: str) -> Call:
+    def _call(self, exchange: Exchange, request: InferenceRequest, secret: str) -> Call:
         deployments = self._deployments.current.for_model(request.model)
         if not deployments:
             raise ModelNotFound(request.model)
@@ -141,7 +133,7 @@ class Inference:
             self._upstream,
             lease,
             deployment,
-            path="/v1/chat/completions" if request.dialect is Dialect.OPENAI_CHAT else "/v1/completions",
+            path=attempt.wire.path,
             headers=trace_line(attempt.exchange),
             body=request.upstream_body(deployment, output_tokens_max=lease.output_tokens_max),
         )
@@ -153,8 +145,7 @@ class Inference:
                     attempt.exchange,
                     reply,
                     lease,
-                    request,
-                    model=deployment.model,
+                    request.reader(deployment.model, cached_tokens=reply.cached_tokens),
                     headers=attempt.headers(),
                 )
                 return await relay.run()
@@ -166,7 +157,7 @@ class Inference:
     async def _whole(self, reply: Reply, attempt: "Attempt") -> Served:
         body = await reply.read_all(bytes_max=self._bounds.reply_bytes_max)
         try:
-            client_body, usage = read_completion(body, attempt.deployment.model)
+            client_body, usage = attempt.wire.read_reply(body, attempt.deployment.model)
         except NoCompletion as error:
             log.warning("reply_unreadable", request=attempt.lease.id, error=str(error))
             raise UpstreamFailed("The model's answer could not be read.") from error
@@ -180,7 +171,8 @@ class Attempt:
     """An admitted request and the client that waits for it."""
 
     exchange: Exchange
-    request: OpenAIRequest
+    wire: Wire
+    request: InferenceRequest
     deployment: Deployment
     lease: Lease
 
@@ -196,22 +188,23 @@ class Attempt:
 
     def identity(self) -> Headers:
         return [
-            ("x-request-id", self.lease.id),
+            *self.wire.shape.identity(self.lease.id),
             ("x-headrace-revision", self.deployment.revision),
         ]
 
     async def finish(self, served: Served) -> None:
         """Gives the client the rest."""
-        exchange, problem = self.exchange, served.problem
+        exchange, shape, problem = self.exchange, self.wire.shape, served.problem
         if served.ending is Ending.CLIENT_GONE:
             return
         if problem is None and not exchange.answered:
             exchange.answer(200, self.headers(), served.rest)
             return
         if problem is not None and not exchange.answered:
-            exchange.answer(status_of(problem), headers_of(problem) + self.identity(), body_of(problem))
+            body = shape.body(problem, self.lease.id)
+            exchange.answer(shape.status(problem), headers_of(problem) + self.identity(), body)
             return
         try:
-            await exchange.send(served.rest if problem is None else event(body_of(problem)))
+            await exchange.send(served.rest if problem is None else shape.event(problem, self.lease.id))
         except ClientGone:
             log.debug("client_gone_at_the_end", request=self.lease.id)

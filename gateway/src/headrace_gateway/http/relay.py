@@ -8,11 +8,11 @@ import structlog
 
 from headrace_contracts.usage import Ending
 from headrace_gateway.call import Lease
-from headrace_gateway.dialects.openai_request import OpenAIRequest
-from headrace_gateway.dialects.openai_stream import BadChunk, Chunk, Chunks
-from headrace_gateway.dialects.sse import DONE, DONE_EVENT, Events, EventTooLarge
+from headrace_gateway.dialects.dialect import BadChunk, Chunk, StreamReader
+from headrace_gateway.dialects.sse import Events, EventTooLarge
 from headrace_gateway.errors import UpstreamFailed
-from headrace_gateway.http.exchange import Exchange, Headers
+from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.served import Served
 from headrace_gateway.routing.upstream.reply import Reply
 
@@ -28,9 +28,8 @@ class StreamRelay:
         exchange: Exchange,
         reply: Reply,
         lease: Lease,
-        request: OpenAIRequest,
+        reader: StreamReader,
         *,
-        model: str,
         headers: Headers,
     ) -> None:
         self._exchange = exchange
@@ -38,15 +37,7 @@ class StreamRelay:
         self._lease = lease
         self._headers = headers
         self._events = Events()
-        self._chunks = Chunks(
-            dialect=request.dialect,
-            model=model,
-            choices=request.choices,
-            choices_per_prompt=request.choices_per_prompt,
-            include_usage=request.include_usage,
-            continuous_usage=request.continuous_usage,
-            cached_tokens=reply.cached_tokens,
-        )
+        self._reader = reader
         self._waiting: list[Chunk] = []
         self._usage: bytes | None = None
         self._first_token_seen = False
@@ -56,24 +47,26 @@ class StreamRelay:
             raise self._failed(f"content type {self._reply.content_type!r}")
         while piece := await self._reply.read():
             try:
-                payloads = self._events.feed(piece)
+                blocks = self._events.blocks(piece)
             except EventTooLarge as error:
                 raise self._failed("an event without end") from error
-            for payload in payloads:
-                if (served := await self._take(payload)) is not None:
+            for block in blocks:
+                if (served := await self._take(block)) is not None:
                     return served
             await self._hand_on()
         raise self._failed("the stream ended before its last event")
 
-    async def _take(self, payload: bytes) -> Served | None:
+    async def _take(self, block: bytes) -> Served | None:
         """Takes in one event; tells how the stream ended if it did."""
-        if payload == DONE:
-            return await self._complete()
         try:
-            chunk = self._chunks.read(payload)
+            chunk = self._reader.take(block)
         except BadChunk as error:
             await self._hand_on()
             raise self._failed(str(error)) from error
+        if chunk is None:
+            return None
+        if chunk.last:
+            return await self._complete(chunk)
         if chunk.output_tokens > self._lease.output_tokens_granted:
             await self._hand_on()
             if not await self._lease.extend(output_tokens=chunk.output_tokens):
@@ -91,7 +84,7 @@ class StreamRelay:
                 self._exchange.begin(200, self._headers)
             await self._exchange.send(data)
         for chunk in chunks:
-            self._chunks.handed_on(chunk)
+            self._reader.handed_on(chunk)
         last = chunks[-1]
         if last.usage is not None:
             self._usage = last.usage
@@ -99,20 +92,20 @@ class StreamRelay:
             self._first_token_seen |= first
             self._lease.relayed(last.usage, output_tokens=last.output_tokens, first=first)
 
-    async def _complete(self) -> Served:
+    async def _complete(self, last: Chunk) -> Served:
         await self._hand_on()
         if self._usage is None:
             log.error("usage_missing", request=self._lease.id)
         # HTTP's own end often comes a packet later; with it the connection can carry another request.
         self._reply.leave(seconds=LEAVE_SECONDS)
         self._begin_if_empty()
-        return Served(Ending.COMPLETED, rest=DONE_EVENT)
+        return Served(Ending.COMPLETED, rest=last.client_bytes)
 
     async def _stop(self) -> Served:
         """The money ended, or the key was revoked: what was relayed stands, and the engine is stopped."""
         self._reply.close()
         self._begin_if_empty()
-        return Served(Ending.BUDGET_STOPPED, rest=self._chunks.cut_short(self._usage) + DONE_EVENT)
+        return Served(Ending.BUDGET_STOPPED, rest=self._reader.cut_short(self._usage) + self._reader.end)
 
     def _begin_if_empty(self) -> None:
         if not self._exchange.answered:

@@ -14,10 +14,9 @@ from headrace_gateway.http.problems import (
     InternalError,
     MethodNotAllowed,
     PathUnknown,
-    body_of,
     headers_of,
-    status_of,
 )
+from headrace_gateway.http.shapes import shape_at
 
 log = structlog.get_logger()
 
@@ -38,6 +37,8 @@ class Gateway:
         self._routes: dict[str, tuple[str, Handler]] = {
             "/v1/chat/completions": ("POST", inference.chat),
             "/v1/completions": ("POST", inference.completions),
+            "/v1/messages": ("POST", inference.messages),
+            "/v1/messages/count_tokens": ("POST", inference.count_tokens),
             "/v1/models": ("GET", models.every),
             "/healthz": ("GET", self._healthy),
             "/readyz": ("GET", self._ready),
@@ -106,4 +107,5 @@ class Gateway:
 
 def _refuse(exchange: Exchange, error: GatewayError) -> None:
     assert not exchange.answered, f"{error.code} after the answer had begun"
-    exchange.answer(status_of(error), headers_of(error), body_of(error))
+    shape = shape_at(exchange.path)
+    exchange.answer(shape.status(error), headers_of(error), shape.body(error))

@@ -11,6 +11,13 @@ The running usage of a vLLM stream counts the prompt whole and tells only at the
 so a caller who hangs up would pay the full price for it.
 """
 
+RUNNING_COUNTS_COMMENT = ": headrace-usage "
+"""Begins a line above an event of an engine's stream: the attempt's counts so far, as OpenAI's usage object.
+
+Dialects other than OpenAI's chat tell usage only at both ends of a stream, so a caller who hangs up in between
+would leave no exact count. The gateway takes the line out.
+"""
+
 
 class EngineEnding(StrEnum):
     FINISHED = "finished"  # the engine reached a stop or the length asked for

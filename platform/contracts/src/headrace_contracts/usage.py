@@ -38,6 +38,7 @@ class Disposition(StrEnum):
 class Dialect(StrEnum):
     OPENAI_CHAT = "openai.chat"
     OPENAI_COMPLETIONS = "openai.completions"
+    ANTHROPIC_MESSAGES = "anthropic.messages"
 
 
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):

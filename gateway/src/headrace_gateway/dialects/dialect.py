@@ -1,0 +1,77 @@
+"""What the transport needs of any dialect: a request, the reading of its stream, and how either can be wrong.
+
+What must stay true: usage leaves a dialect in the engine's own shape, in which `prompt_tokens` includes the
+cached ones, whatever the client sees; so metering never has to know which dialect it counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace_contracts.deployments import Deployment
+from headrace_contracts.usage import Dialect
+
+
+class BadChunk(Exception):
+    """An event is not what it should look like, or says that the engine failed."""
+
+
+class NoCompletion(Exception):
+    """The reply is not what a completion looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One event of the engine, read but not yet handed on."""
+
+    client_bytes: bytes
+    """What the client gets of it, maybe nothing."""
+    usage: bytes | None
+    """Counts of the whole request up to and with this event, as JSON."""
+    output_tokens: int
+    begun: Sequence[int] = ()
+    """Parts of the answer (choices, blocks of content) that the client knows of from this event on."""
+    finished: Sequence[int] = ()
+    """Those of which nothing more will come."""
+    last: bool = False
+    """The stream's last event: it waits for the settlement."""
+
+
+class StreamReader(Protocol):
+    """Reads the events of one stream in order."""
+
+    end: bytes
+    """The last event of a stream that is cut short."""
+
+    def take(self, block: bytes) -> Chunk | None:
+        """One event as it stood on the wire; null where it says nothing. Raises `BadChunk`."""
+
+    def handed_on(self, chunk: Chunk) -> None:
+        """To be called for each chunk that the client was given."""
+
+    def cut_short(self, usage: bytes | None) -> bytes:
+        """Events that end the stream as if its length had been reached, but for the last one."""
+
+
+class InferenceRequest(Protocol):
+    """A request that can be held, sent to an engine and answered."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def streamed(self) -> bool: ...
+    @property
+    def output_tokens_max(self) -> int | None: ...
+    @property
+    def choices(self) -> int: ...
+
+    def prompt_tokens_max(self, deployment: Deployment) -> int:
+        """Upper bound of what the prompt may count."""
+
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+        """The request as the engine gets it."""
+
+    def reader(self, model: str, *, cached_tokens: int | None) -> StreamReader:
+        """Of the stream that answers it. `cached_tokens` is what the engine's headers said."""

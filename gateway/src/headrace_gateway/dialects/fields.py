@@ -1,0 +1,75 @@
+"""The fields of a request's body: the few that are looked at are decoded, the others stay the bytes they were."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from headrace_gateway.errors import InvalidRequest
+
+OUTPUT_TOKENS_MAX = 10_000_000
+"""Far above any context: keeps holds within the integers that scripts compute with."""
+
+MODEL_NAME_MAX = 256
+
+TOOL_EXPANSION = 2
+"""Templates spell out tools and their calls with marks of their own: at most a token a byte more."""
+
+NOT_FOR_CLIENTS = ("priority", "request_id", "kv_transfer_params", "ec_transfer_params", "mm_payload")
+"""Engine fields by which a client could jump the queue, take another's id or reach into another's cache."""
+
+Fields = dict[str, msgspec.Raw]
+Value = TypeVar("Value")
+
+_fields = msgspec.json.Decoder(Fields).decode
+_text = msgspec.json.Decoder(str).decode
+_integer = msgspec.json.Decoder(int).decode
+_flag = msgspec.json.Decoder(bool).decode
+
+
+def read_fields(body: bytes) -> Fields:
+    """Those that are not null. Raises `InvalidRequest` for what is no JSON object."""
+    try:
+        # Fields that pass through are not decoded, so nothing else would look at their encoding.
+        if not body.isascii():
+            body.decode()
+        fields = _fields(body)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The body is not valid UTF-8.") from None
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON object.") from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    return {name: raw for name, raw in fields.items() if bytes(raw) != b"null"}
+
+
+def model_of(fields: Fields) -> str:
+    model = value_of(fields, "model", _text, "a string")
+    if model is None:
+        raise InvalidRequest("`model` is missing.", param="model")
+    if not 1 <= len(model) <= MODEL_NAME_MAX:
+        raise InvalidRequest(f"`model` must have 1 to {MODEL_NAME_MAX} characters.", param="model")
+    return model
+
+
+def flag_of(fields: Fields, name: str) -> bool:
+    return bool(value_of(fields, name, _flag, "a boolean"))
+
+
+def bounded(fields: Fields, name: str, most: int) -> int | None:
+    value = value_of(fields, name, _integer, "an integer")
+    if value is not None and not 1 <= value <= most:
+        raise InvalidRequest(f"`{name}` must be from 1 to {most}.", param=name)
+    return value
+
+
+def value_of(fields: Fields, name: str, decode: Callable[[msgspec.Raw], Value], wanted: str) -> Value | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return decode(raw)
+    except msgspec.MsgspecError:
+        raise InvalidRequest(f"`{name}` must be {wanted}.", param=name) from None

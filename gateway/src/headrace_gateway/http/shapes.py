@@ -1,0 +1,97 @@
+"""How a refusal looks in each dialect: as an answer, and as the last event of a stream that has begun."""
+
+from typing import Protocol
+
+import msgspec
+
+from headrace_gateway.dialects.sse import event, named_event
+from headrace_gateway.errors import GatewayError, InvalidRequest, LimitReached
+from headrace_gateway.http.heads import Headers
+from headrace_gateway.http.problems import body_of, retry_after_seconds, status_of
+
+_encode = msgspec.json.encode
+
+ANTHROPIC_PATH = "/v1/messages"
+
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    502: "api_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+class Shape(Protocol):
+    def status(self, error: GatewayError) -> int: ...
+
+    def body(self, error: GatewayError, request_id: str | None = None) -> bytes: ...
+
+    def event(self, error: GatewayError, request_id: str) -> bytes: ...
+
+    def identity(self, request_id: str) -> Headers:
+        """The headers by which the dialect's clients find a request's id."""
+
+
+class OpenAIShape:
+    def status(self, error: GatewayError) -> int:
+        return status_of(error)
+
+    def body(self, error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG002 (in a header)
+        return body_of(error)
+
+    def event(self, error: GatewayError, request_id: str) -> bytes:
+        return event(self.body(error, request_id))
+
+    def identity(self, request_id: str) -> Headers:
+        return [("x-request-id", request_id)]
+
+
+class AnthropicShape:
+    """Anthropic's own types by status; our stable code stands beside them."""
+
+    def status(self, error: GatewayError) -> int:
+        return status_of(error)
+
+    def body(self, error: GatewayError, request_id: str | None = None) -> bytes:
+        fields: dict[str, object] = {
+            "type": ANTHROPIC_TYPES[self.status(error)],
+            "message": str(error) or (type(error).__doc__ or error.code).splitlines()[0],
+            "code": error.code,
+        }
+        if isinstance(error, InvalidRequest) and error.param is not None:
+            fields["param"] = error.param
+        if isinstance(error, LimitReached):
+            fields |= {
+                "limit": error.limit,
+                "scope": error.scope,
+                "used": error.used,
+                "ceiling": error.ceiling,
+                "weight": error.weight,
+            }
+        if (seconds := retry_after_seconds(error)) is not None:
+            fields["retry_after_seconds"] = seconds
+        return _encode({"type": "error", "error": fields, "request_id": request_id})
+
+    def event(self, error: GatewayError, request_id: str) -> bytes:
+        return named_event(b"error", self.body(error, request_id))
+
+    def identity(self, request_id: str) -> Headers:
+        return [("x-request-id", request_id), ("request-id", request_id)]
+
+
+OPENAI: Shape = OpenAIShape()
+ANTHROPIC: Shape = AnthropicShape()
+
+
+def shape_at(path: str) -> Shape:
+    """Of whatever is refused at a path, known or not."""
+    return ANTHROPIC if path == ANTHROPIC_PATH or path.startswith(f"{ANTHROPIC_PATH}/") else OPENAI
