@@ -7,6 +7,7 @@ from typing import Any
 import redis
 
 from headrace_contracts import channels
+from headrace_contracts.usage import TokenCounts
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.plan import CheckedLimit
 from headrace_gateway.valkey.connection import Valkey
@@ -14,6 +15,8 @@ from headrace_gateway.valkey.connection import Valkey
 WALLET: CheckedLimit = ("wallet", channels.wallet("w"), 0, 0)
 GAUGE: CheckedLimit = ("concurrency", "hr:limit:concurrency:key:k", 1000, 1)
 BUDGET: CheckedLimit = ("spend_total", "hr:limit:spend_total:key:k", 10**9, 0)
+
+ONE_TOKEN = TokenCounts(output_visible=1)
 
 FRAGMENT = (
     b'"org":"o","project":"p","key":"k","wallet":"w","currency":"USD","deployment":"d","model_requested":"m",'
@@ -45,9 +48,11 @@ async def admit(limiter: Limiter, hold: int, limits: Sequence[CheckedLimit] = (W
     return verdict
 
 
-async def settle(limiter: Limiter, request_id: str, *, cost: int, event: bytes = b"e") -> bool:
+async def settle(
+    limiter: Limiter, request_id: str, *, cost: int, event: bytes = b"e", tokens: TokenCounts = ONE_TOKEN
+) -> bool:
     """Whether the lease stood."""
-    return bool(await limiter.settle(request_id, cost=cost, tokens=1, event=event, whole=True))
+    return bool(await limiter.settle(request_id, cost=cost, tokens=tokens, event=event, whole=True))
 
 
 def let_lapse(client: redis.Redis, request_id: str) -> None:

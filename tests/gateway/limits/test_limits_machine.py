@@ -19,12 +19,50 @@ from hypothesis.stateful import (
 )
 
 from headrace_contracts import channels
+from headrace_contracts.usage import TokenCounts
+from headrace_gateway.errors import LimitReached
 from headrace_gateway.limits.limiter import Admitted, Limiter, Renewal, Short
+from headrace_gateway.limits.plan import CheckedLimit
 from headrace_gateway.valkey.connection import Valkey
-from tests.gateway.limits.ground import BUDGET, GAUGE, WALLET, amounts, let_lapse, settle, try_admit
+from tests.gateway.limits.ground import (
+    BUDGET,
+    GAUGE,
+    ONE_TOKEN,
+    WALLET,
+    amounts,
+    let_lapse,
+    settle,
+    try_admit,
+)
 
 Result = TypeVar("Result")
+# A second long, so that they begin anew in the midst of it.
+WINDOW_CEILING = 8
+FIXED: CheckedLimit = (
+    "fixed_window",
+    "hr:limit:window-fixed:key:k",
+    WINDOW_CEILING,
+    1,
+    (0, 0, 0, 1, 1000, 0),
+)
+SLIDING: CheckedLimit = (
+    "sliding_window",
+    "hr:limit:window-sliding:key:k",
+    WINDOW_CEILING,
+    1,
+    (0, 0, 0, 1, 17, 0),
+)
+DAY: CheckedLimit = ("spend_day", "hr:limit:spend_day:org:o", 10**9, 0)
+ALL = [GAUGE, FIXED, SLIDING, BUDGET, DAY, WALLET]
+
 COUNTS = b'"attempts":1,"tokens":{}'
+
+
+async def refused_or(asked: Coroutine[Any, Any, Result]) -> Result | LimitReached:
+    try:
+        return await asked
+    except LimitReached as refused:
+        return refused
 
 
 class Limits(RuleBasedStateMachine):
@@ -57,7 +95,12 @@ class Limits(RuleBasedStateMachine):
     @rule(target=leases, hold=st.integers(0, 2000))
     def admit(self, hold: int) -> Any:
         balance, held, pending = amounts(self.client)
-        verdict = self.run(try_admit(self.limiter, hold, [GAUGE, BUDGET, WALLET]))
+        verdict = self.run(refused_or(try_admit(self.limiter, hold, ALL)))
+        if isinstance(verdict, LimitReached):
+            assert verdict.used == verdict.ceiling == WINDOW_CEILING
+            assert verdict.retry_after_seconds is not None
+            assert 0 <= verdict.retry_after_seconds <= 1.1
+            return multiple()
         if isinstance(verdict, Admitted):
             assert hold <= balance - held - pending
             self.standing[verdict.id] = hold
@@ -69,7 +112,7 @@ class Limits(RuleBasedStateMachine):
     @rule(lease=leases, hold=st.integers(0, 3000))
     def extend(self, lease: str, hold: int) -> None:
         balance, held, pending = amounts(self.client)
-        verdict = self.run(self.limiter.extend(lease, [], [GAUGE, BUDGET, WALLET], hold=hold))
+        verdict = self.run(self.limiter.extend(lease, [], ALL, hold=hold))
         if lease not in self.standing:
             assert verdict is False
         elif verdict is True:
@@ -92,7 +135,7 @@ class Limits(RuleBasedStateMachine):
     def beat_then_reap(self, lease: str, used: float, hold: int | None) -> None:
         standing = self.standing.pop(lease, None)
         cost = int(min(100 if standing is None else standing, 2000 if hold is None else hold) * used)
-        renewal = Renewal(id=lease, counts=COUNTS, cost=cost, tokens=1, hold=hold)
+        renewal = Renewal(id=lease, counts=COUNTS, cost=cost, tokens=ONE_TOKEN, hold=hold)
         pulse = self.run(self.limiter.heartbeat([renewal], []))
         assert (pulse.reaped + pulse.lost) == ([] if standing is not None else [lease])
         if standing is not None:
@@ -103,7 +146,7 @@ class Limits(RuleBasedStateMachine):
 
     @rule(lease=leases, hold=st.integers(0, 2000))
     def shrink(self, lease: str, hold: int) -> None:
-        renewal = Renewal(id=lease, counts=COUNTS, cost=0, tokens=0, hold=hold)
+        renewal = Renewal(id=lease, counts=COUNTS, cost=0, tokens=TokenCounts(), hold=hold)
         self.run(self.limiter.heartbeat([renewal], []))
         if lease in self.standing:
             self.standing[lease] = min(hold, self.standing[lease])
@@ -134,9 +177,24 @@ class Limits(RuleBasedStateMachine):
         assert int(gauge or 0) == len(self.standing)
         budget: Any = self.client.get(BUDGET[1])
         assert int(budget or 0) == self.spent + held
+        days = [int(self.client.get(key) or 0) for key in self.client.keys(DAY[1] + ":*")]
+        assert sum(days) == self.spent + held
+        self.windows_hold()
         leases: Any = self.client.zrange("hr:leases", 0, -1)
         assert {lease.decode() for lease in leases} == set(self.standing)
         assert self.client.xlen(channels.USAGE) == self.events
+
+    def windows_hold(self) -> None:
+        for key in self.client.keys(FIXED[1] + ":*"):
+            used: Any = self.client.get(key)
+            assert 0 <= int(used or 0) <= WINDOW_CEILING
+        now: Any = self.client.time()
+        slices: Any = self.client.hgetall(SLIDING[1])
+        present = (int(now[0]) * 1_000_000 + int(now[1])) // 17_000
+        in_it = [int(amount) for slice_, amount in slices.items() if int(slice_) > present - 60]
+        assert all(amount > 0 for amount in in_it)
+        assert sum(in_it) <= WINDOW_CEILING
+        assert len(slices) <= 61
 
 
 def test_money_and_gauges_add_up_whatever_happens(valkey_url: str, client: redis.Redis) -> None:

@@ -46,7 +46,7 @@ async def limiter(client: redis.Redis, valkey_url: str) -> AsyncIterator[Limiter
 
 
 def renewal(request_id: str, *, hold: int | None = None, cost: int = 7) -> Renewal:
-    return Renewal(id=request_id, counts=COUNTS, cost=cost, tokens=7, hold=hold)
+    return Renewal(id=request_id, counts=COUNTS, cost=cost, tokens=TokenCounts(output_visible=7), hold=hold)
 
 
 def events(client: redis.Redis) -> list[Any]:
@@ -195,7 +195,7 @@ async def test_cold_stops_admission_extension_reaping_and_registering_but_no_set
         await admit(limiter, 1)
     with pytest.raises(LimitsRebuilding):
         await limiter.extend(lease.id, [], [WALLET], hold=200)
-    assert not await limiter.register(renewal("other"), [WALLET], hold=5, fragment=b"")
+    assert not await limiter.register(renewal("other"), [WALLET], hold=5, fragment=b"", admitted_at_us=0)
     let_lapse(client, lease.id)
     assert await limiter.reap() == []
     assert await settle(limiter, lease.id, cost=10)
@@ -212,7 +212,9 @@ async def test_registering_again_takes_nothing_twice(client: redis.Redis, limite
     assert (pulse.reaped, pulse.lost) == ([], [lease.id])
     client.hset(WALLET[1], mapping={"bal": 50, "ver": 9})
     for _ in range(2):
-        assert await limiter.register(renewal(lease.id), [GAUGE, WALLET], hold=80, fragment=FRAGMENT)
+        assert await limiter.register(
+            renewal(lease.id), [GAUGE, WALLET], hold=80, fragment=FRAGMENT, admitted_at_us=0
+        )
     assert amounts(client) == (50, 80, 0)  # held although the money is short: its tokens flow already
     assert client.get(GAUGE[1]) == b"1"
     await settle(limiter, lease.id, cost=70)

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from headrace_contracts import channels
+from headrace_contracts.usage import TokenCounts
 from headrace_gateway.errors import LimitsRebuilding, LimitsUnavailable, Overloaded
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits.keys import SCRIPT_KEYS
@@ -38,9 +39,19 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class LimitState:
+    """How a rate or a window stands once a request is admitted."""
+
+    limit: CheckedLimit
+    left: int
+    full_in_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     id: str
     time_us: int
+    states: tuple[LimitState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,8 @@ class Short:
     ceiling: int
     room: int
     """At admission what may be held; at an extension the whole hold that the lease may have."""
+    begins_anew_seconds: float | None = None
+    """Null where waiting does not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,7 @@ class Renewal:
     id: str
     counts: bytes
     cost: int
-    tokens: int
+    tokens: TokenCounts
     hold: int | None
 
 
@@ -154,11 +167,11 @@ class Limiter:
         return verdict
 
     def settle(
-        self, request_id: str, *, cost: int, tokens: int, event: bytes, whole: bool = False
+        self, request_id: str, *, cost: int, tokens: TokenCounts, event: bytes, whole: bool = False
     ) -> asyncio.Future[Any]:
         """1 if the lease still stood, else 0; the event is in the stream either way. For `Settler` alone."""
         send = self._settle.send_whole if whole else self._settle.send
-        return send(self.valkey, request_id, cost, tokens, event)
+        return send(self.valkey, request_id, cost, _by_class(tokens), event)
 
     async def heartbeat(self, renewals: Sequence[Renewal], journals: Sequence[str]) -> Pulse:
         """Raises `ValkeyError`."""
@@ -167,7 +180,7 @@ class Limiter:
                 lease.id,
                 lease.counts.decode(),
                 lease.cost,
-                lease.tokens,
+                _by_class(lease.tokens),
                 -1 if lease.hold is None else lease.hold,
             )
             for lease in renewals
@@ -182,10 +195,17 @@ class Limiter:
         )
 
     async def register(
-        self, renewal: Renewal, limits: Sequence[CheckedLimit], *, hold: int, fragment: bytes
+        self,
+        renewal: Renewal,
+        limits: Sequence[CheckedLimit],
+        *,
+        hold: int,
+        fragment: bytes,
+        admitted_at_us: int,
     ) -> bool:
         """Whether the lease stands again; not while Valkey is cold. Raises `ValkeyError`."""
-        order = pack((self._gateway, self._ttl_ms, hold, renewal.cost, renewal.tokens))
+        tokens, at_ms = _by_class(renewal.tokens), admitted_at_us // 1000
+        order = pack((self._gateway, self._ttl_ms, hold, renewal.cost, tokens, at_ms))
         return bool(
             await self._register.run(self.valkey, renewal.id, order, pack(limits), fragment, renewal.counts)
         )
@@ -216,27 +236,36 @@ def _verdict(
 ) -> Admitted | Stale | Short:
     word = reply[0]
     if word == b"admitted":
-        return _admitted(reply)
+        return _admitted(reply, limits)
     if word == b"stale":
         return Stale(records[reply[1] - 1].hash_key)
     if word == b"overloaded":
         raise Overloaded("Too many usage events wait to be billed.")
-    _, index, used, ceiling, last = reply
+    index, used, ceiling, wait_ms = reply[1], reply[2], reply[3], reply[-1]
+    limit, wait = limits[index - 1], None if wait_ms < 0 else wait_ms / 1000
     if word == b"short":
-        return Short(limit=limits[index - 1], used=used, ceiling=ceiling, room=last)
+        return Short(limit=limit, used=used, ceiling=ceiling, room=reply[4], begins_anew_seconds=wait)
     assert word == b"refused", word
-    limit = limits[index - 1]
-    wait = None if last < 0 else last / 1000
     raise refusal(limit, used=used, ceiling=ceiling, weight=limit[3], retry_after_seconds=wait)
 
 
 def _hand_over(asked: asyncio.Future[Any], *, orphaned: Callable[[Admitted], None]) -> None:
     if not asked.cancelled() and asked.exception() is None and asked.result()[0] == b"admitted":
-        orphaned(_admitted(asked.result()))
+        orphaned(_admitted(asked.result(), ()))
 
 
-def _admitted(reply: list[Any]) -> Admitted:
-    return Admitted(id=reply[1].decode(), time_us=int(reply[2]))
+def _admitted(reply: list[Any], limits: Sequence[CheckedLimit]) -> Admitted:
+    told = reply[3] if limits else []
+    states = tuple(
+        LimitState(limits[index - 1], left, full_in_ms / 1000)
+        for index, left, full_in_ms in zip(told[::3], told[1::3], told[2::3], strict=True)
+    )
+    return Admitted(id=reply[1].decode(), time_us=int(reply[2]), states=states)
+
+
+def _by_class(tokens: TokenCounts) -> str:
+    """As scripts/prelude.lua reads them."""
+    return f"{tokens.input_uncached + tokens.cache_write} {tokens.cache_read} {tokens.output}"
 
 
 def _random_suffix() -> str:

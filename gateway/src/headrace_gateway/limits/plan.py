@@ -1,26 +1,50 @@
 """Which limits a request must pass: a pure reading of its records.
 
-A limit goes to the scripts as (kind, counter key, ceiling, weight). Money kinds (`spend_total`, `wallet`)
-have weight 0 here: they weigh the hold.
+A limit goes to the scripts as (kind, counter key, ceiling, weight), and with a fifth member where its tokens weigh
+otherwise than one each or it has a window: (uncached, cached, output, request, window's milliseconds, anchor).
+Money kinds (budgets, `wallet`) have weight 0 here: they weigh the hold.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from headrace_contracts import channels
-from headrace_contracts.access import KeyRecord, Limit, LimitKind, ProjectRecord, TaskRecord
+from headrace_contracts import channels, counters
+from headrace_contracts.access import (
+    BUDGETS,
+    KeyRecord,
+    Limit,
+    LimitKind,
+    ProjectRecord,
+    TaskRecord,
+    WindowShape,
+    WindowUnit,
+)
+from headrace_contracts.counters import NANOS
 from headrace_contracts.usage import Disposition
 from headrace_gateway.errors import BudgetExhausted, InsufficientBalance, LimitReached
-from headrace_gateway.limits import keys
 
 WALLET = "wallet"
 
-CheckedLimit = tuple[str, str, int, int]
+CheckedLimit = tuple[str, str, int, int] | tuple[str, str, int, int, tuple[int, ...]]
 
 # A bucket's level is its count times 60,000 and must stay below 2^53 (scripts/prelude.lua).
 CEILING_MAX = 10**11
 
+# What a token of each class takes from the bucket of a class, in thousandths.
+CLASS_WEIGHTS = {
+    LimitKind.INPUT_TOKENS_PER_MINUTE: (NANOS, 0, 0, 0, 0, 0),
+    LimitKind.CACHED_TOKENS_PER_MINUTE: (0, NANOS, 0, 0, 0, 0),
+    LimitKind.OUTPUT_TOKENS_PER_MINUTE: (0, 0, NANOS, 0, 0, 0),
+}
+
+# Until a request ends, its prompt is all that is known of it.
+WEIGHED_BY_PROMPT = frozenset({LimitKind.TOKENS_PER_MINUTE, LimitKind.INPUT_TOKENS_PER_MINUTE})
+
 # After Valkey was lost: what flows takes its place and its money again, while rates may forget.
-FORGOTTEN_ON_REGISTER = frozenset({LimitKind.REQUESTS_PER_MINUTE.value, LimitKind.TOKENS_PER_MINUTE.value})
+FORGOTTEN_ON_REGISTER = frozenset(
+    {LimitKind.REQUESTS_PER_MINUTE.value, LimitKind.TOKENS_PER_MINUTE.value}
+    | {kind.value for kind in CLASS_WEIGHTS}
+)
 
 
 def limits_of(
@@ -30,34 +54,73 @@ def limits_of(
     *,
     disposition: Disposition,
     prompt_tokens_max: int,
+    model: str,
+    at_us: int,
 ) -> list[CheckedLimit]:
     bundled = disposition is Disposition.OUTCOME_BUNDLED
     checked: list[CheckedLimit] = []
-    for scope, scope_id, limits in (("key", key.id, key.limits), ("project", project.id, project.limits)):
-        for kind, ceiling in _tightest(limits):
-            if kind is LimitKind.SPEND_TOTAL:
+    for scope, scope_id, limits in (
+        ("org", project.org, project.org_limits),
+        ("project", project.id, project.limits),
+        ("key", key.id, key.limits),
+    ):
+        for name, limit in _tightest(limits):
+            if limit.model is not None and limit.model != model:
+                continue
+            counter = channels.counter(name, scope, scope_id)
+            if limit.kind not in BUDGETS:
+                checked.append(_checked(limit, counter, prompt_tokens_max, model, at_us))
+            elif not bundled:
                 # A bundled request costs its project nothing: the outcome does. Its task guards the cost.
-                if not bundled:
-                    checked.append((kind.value, keys.counter(kind, scope, scope_id), ceiling, 0))
-            else:
-                assert ceiling <= CEILING_MAX, (scope_id, kind, ceiling)
-                weight = prompt_tokens_max if kind is LimitKind.TOKENS_PER_MINUTE else 1
-                checked.append((kind.value, keys.counter(kind, scope, scope_id), ceiling, weight))
+                checked.append((limit.kind.value, counter, limit.ceiling, 0))
     if bundled:
         assert task is not None
-        guard = keys.counter(LimitKind.SPEND_TOTAL, "task", task.id)
+        guard = channels.counter(LimitKind.SPEND_TOTAL.value, "task", task.id)
         checked.append((LimitKind.SPEND_TOTAL.value, guard, task.cost_guard_micros, 0))
     elif disposition is Disposition.PREPAID:
         checked.append((WALLET, channels.wallet(project.wallet), 0, 0))
     return checked
 
 
-def _tightest(limits: Sequence[Limit]) -> list[tuple[LimitKind, int]]:
-    """Two limits of one kind and scope would share a counter: the lower ceiling is the one that holds."""
-    ceilings: dict[LimitKind, int] = {}
+def _checked(limit: Limit, counter: str, prompt_tokens_max: int, model: str, at_us: int) -> CheckedLimit:
+    kind, window = limit.kind, limit.window
+    if window is not None:
+        return _windowed(limit, counter, prompt_tokens_max, model, at_us)
+    assert kind is not LimitKind.WINDOW, counter
+    assert limit.ceiling <= CEILING_MAX, (counter, limit.ceiling)
+    if kind in CLASS_WEIGHTS:
+        weight = prompt_tokens_max if kind in WEIGHED_BY_PROMPT else 0
+        return (kind.value, counter, limit.ceiling, weight, CLASS_WEIGHTS[kind])
+    return (kind.value, counter, limit.ceiling, prompt_tokens_max if kind in WEIGHED_BY_PROMPT else 1)
+
+
+def _windowed(limit: Limit, counter: str, prompt_tokens_max: int, model: str, at_us: int) -> CheckedLimit:
+    window = limit.window
+    assert window is not None, counter
+    # The gateway's clock is near enough to say in which hour a rate holds; the window itself goes by Valkey's.
+    at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
+    uncached, cached, output = counters.token_weights(window, model=model, at=at)
+    request = 1 if window.unit is WindowUnit.REQUESTS else 0
+    weight = request or -(-prompt_tokens_max * max(uncached, cached) // NANOS)
+    sliding = window.shape is WindowShape.SLIDING
+    size_ms = counters.slice_ms(window) if sliding else window.seconds * 1000
+    return (
+        f"{window.shape}_window",
+        counter,
+        limit.ceiling,
+        weight,
+        (uncached, cached, output, request, size_ms, window.anchor_us // 1000),
+    )
+
+
+def _tightest(limits: Sequence[Limit]) -> list[tuple[str, Limit]]:
+    """Two limits of one name and scope would share a counter: the lower ceiling is the one that holds."""
+    found: dict[str, Limit] = {}
     for limit in limits:
-        ceilings[limit.kind] = min(limit.ceiling, ceilings.get(limit.kind, limit.ceiling))
-    return list(ceilings.items())
+        name = counters.name_of(limit)
+        if name not in found or limit.ceiling < found[name].ceiling:
+            found[name] = limit
+    return list(found.items())
 
 
 def to_register(limits: Sequence[CheckedLimit]) -> list[CheckedLimit]:
@@ -71,12 +134,17 @@ def refusal(
     kind, counter = limit[0], limit[1]
     error: type[LimitReached]
     if kind == WALLET:
-        error, scope = InsufficientBalance, f"wallet {counter.removeprefix(channels.wallet(''))}"
+        error, name, scope = (
+            InsufficientBalance,
+            WALLET,
+            f"wallet {counter.removeprefix(channels.wallet(''))}",
+        )
     else:
-        error = BudgetExhausted if kind == LimitKind.SPEND_TOTAL.value else LimitReached
-        scope = " ".join(counter.split(":", 4)[3:])
+        error = BudgetExhausted if kind in BUDGETS else LimitReached
+        name, *scoped = counter.split(":", 4)[2:]
+        scope = " ".join(scoped)
     return error(
-        limit=kind,
+        limit=name,
         scope=scope,
         used=used,
         ceiling=ceiling,

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from headrace_contracts.usage import Disposition, Ending
+from headrace_contracts.usage import Disposition, Ending, TokenCounts
 from headrace_gateway.call import Call
 from headrace_gateway.errors import (
     GatewayError,
@@ -114,7 +114,7 @@ class GatewayMeter:
         return standing.key, standing.project
 
     async def finish(
-        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: int
+        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: TokenCounts
     ) -> None:
         """Journals a lease's final event, settles it, and waits for both, but not for long."""
         self.running.pop(lease.id, None)
@@ -146,7 +146,7 @@ class GatewayMeter:
             await asyncio.sleep(POLL_SECONDS)
 
     def _record(
-        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: int
+        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: TokenCounts
     ) -> tuple[int, asyncio.Future[None]]:
         event = b""
 
@@ -179,6 +179,8 @@ class GatewayMeter:
                 task,
                 disposition=disposition,
                 prompt_tokens_max=prompt_tokens_max,
+                model=deployment.model,
+                at_us=_now_us(),
             )
             fixed = _fixed(call, standing, disposition)
             if len(fixed) > FIXED_BYTES_MAX:
@@ -262,7 +264,7 @@ def _payable_each(short: Short, call: Call, prices: UnitPrices, input_value: int
             used=short.used,
             ceiling=short.ceiling,
             weight=pricing.micros(input_value + call.choices * prices.output),
-            retry_after_seconds=None,
+            retry_after_seconds=short.begins_anew_seconds,
         )
     return each
 

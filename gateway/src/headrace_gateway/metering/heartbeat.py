@@ -64,4 +64,5 @@ async def _hear(meter: GatewayMeter, pulse: Pulse) -> None:
                 plan.to_register(lease.limits),
                 hold=lease.hold(),
                 fragment=lease.identity,
+                admitted_at_us=lease.admitted_at_us,
             )

@@ -72,11 +72,12 @@ class RunningLease:
         self.revoked = asyncio.Event()
         self.identity = identity_fragment(admitted.id, admitted.time_us, fixed)
         self.limits = terms.limits
+        self.limit_states = admitted.states
         self.slot = slot
         self._meter = meter
         self._terms = terms
         self._records = terms.records
-        self._admitted_at_us = admitted.time_us
+        self.admitted_at_us = admitted.time_us
         self._started_ns = time.monotonic_ns()
         self._first_token_at_us = 0
         self._attempts = 0
@@ -138,7 +139,7 @@ class RunningLease:
             )
 
         cost = pricing.cost_micros(self._terms.prices, tokens)
-        await self._meter.finish(self, build, cost=cost, tokens=tokens.total)
+        await self._meter.finish(self, build, cost=cost, tokens=tokens)
 
     def renewal(self) -> Renewal:
         """What the heartbeat says of it."""
@@ -150,7 +151,7 @@ class RunningLease:
             id=self.id,
             counts=self._counts_fragment(),
             cost=pricing.cost_micros(self._terms.prices, tokens),
-            tokens=tokens.total,
+            tokens=tokens,
             hold=self.hold() if shrinks else None,
         )
 
@@ -237,7 +238,7 @@ class RunningLease:
 
     def _now_us(self) -> int:
         """Valkey's time at admission and our clock's distance from it: no two machines' clocks are compared."""
-        return self._admitted_at_us + (time.monotonic_ns() - self._started_ns) // 1000
+        return self.admitted_at_us + (time.monotonic_ns() - self._started_ns) // 1000
 
 
 def encode_head(identity: bytes, prices: UnitPrices) -> bytes:

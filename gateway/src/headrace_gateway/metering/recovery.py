@@ -117,7 +117,7 @@ class Recovery:
         """Its event was written, but perhaps not sent; if it was, this moves nothing."""
         tokens = decode_event(event).tokens
         cost = cost_micros(decode_head(found.head)[1], tokens)
-        self._settler.settle(request_id, cost=cost, tokens=tokens.total, event=event)
+        self._settler.settle(request_id, cost=cost, tokens=tokens, event=event)
 
     def _settle(self, request_id: str, found: Inflight) -> int:
         identity, prices = decode_head(found.head)
@@ -140,7 +140,7 @@ class Recovery:
         appended = self._journal.append(lambda _: event, lambda: None)
         assert appended == sequence
         tokens = counted or NONE
-        self._settler.settle(request_id, cost=cost_micros(prices, tokens), tokens=tokens.total, event=event)
+        self._settler.settle(request_id, cost=cost_micros(prices, tokens), tokens=tokens, event=event)
         return sequence
 
 

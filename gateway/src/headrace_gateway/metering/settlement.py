@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from headrace_contracts.usage import TokenCounts
 from headrace_gateway.limits.limiter import Limiter
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
 
@@ -26,7 +27,7 @@ RETRY_BATCH = 500
 class Settlement:
     id: str
     cost: int
-    tokens: int
+    tokens: TokenCounts
     event: bytes
     answered: asyncio.Future[None] = field(repr=False)
 
@@ -41,7 +42,9 @@ class Settler:
     def outstanding(self) -> int:
         return self._asked + len(self._waiting)
 
-    def settle(self, request_id: str, *, cost: int, tokens: int, event: bytes) -> asyncio.Future[None]:
+    def settle(
+        self, request_id: str, *, cost: int, tokens: TokenCounts, event: bytes
+    ) -> asyncio.Future[None]:
         """Done when Valkey has answered, however long that takes."""
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._send(Settlement(request_id, cost, tokens, event, answered))

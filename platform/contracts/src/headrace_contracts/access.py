@@ -15,13 +15,73 @@ from headrace_contracts.usage import Disposition
 class LimitKind(StrEnum):
     REQUESTS_PER_MINUTE = "requests_per_minute"
     TOKENS_PER_MINUTE = "tokens_per_minute"
+    INPUT_TOKENS_PER_MINUTE = "input_tokens_per_minute"  # those that no cache had
+    CACHED_TOKENS_PER_MINUTE = "cached_tokens_per_minute"
+    OUTPUT_TOKENS_PER_MINUTE = "output_tokens_per_minute"
     CONCURRENCY = "concurrency"
-    SPEND_TOTAL = "spend_total"  # ceiling in micro-units of the wallet's currency, never reset
+    WINDOW = "window"  # what a plan allows in a span of time, as `Limit.window` says
+    # Ceilings in micro-units of the project's currency.
+    SPEND_DAY = "spend_day"  # by UTC's day of the admission
+    SPEND_MONTH = "spend_month"  # by UTC's month of the admission
+    SPEND_TOTAL = "spend_total"  # never reset
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
+BUDGETS = frozenset({LimitKind.SPEND_DAY, LimitKind.SPEND_MONTH, LimitKind.SPEND_TOTAL})
+
+
+class WindowShape(StrEnum):
+    FIXED = "fixed"  # empties at once, every `seconds` after the anchor
+    SLIDING = "sliding"  # what was used comes back `seconds` later
+
+
+class WindowUnit(StrEnum):
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    CREDITS = "credits"  # ceiling in micro-credits
+
+
+class CreditWeights(msgspec.Struct, frozen=True, kw_only=True):
+    """Credits per 1,000,000 tokens, as decimal strings."""
+
+    input: str
+    cached: str
+    output: str
+
+
+class HourRate(msgspec.Struct, frozen=True, kw_only=True):
+    """What credits are multiplied by in some hours of a week, at a fixed distance from UTC."""
+
+    weekdays: list[int]
+    """0 is Monday."""
+    begins_minute: int
+    ends_minute: int
+    """Exclusive."""
+    utc_offset_minutes: int
+    rate: str
+
+
+ANY_MODEL = "*"
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    seconds: int
+    shape: WindowShape
+    unit: WindowUnit
+    anchor_us: int = 0
+    """When a fixed window began, once; the others follow from it."""
+    weights: dict[str, CreditWeights] = {}
+    """For credits, by the model served; `ANY_MODEL` is there for those not named."""
+    rate: str = "1"
+    rates: list[HourRate] = []
+    """The first that holds an instant replaces `rate` there."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: LimitKind
     ceiling: int
+    model: str | None = None
+    """Counts requests to this model served alone; null counts all."""
+    window: Window | None = None
 
 
 class KeyStatus(StrEnum):
@@ -52,6 +112,8 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     status: KeyStatus = KeyStatus.ACTIVE
     models: list[str] | None = None
     limits: list[Limit] = []
+    org_limits: list[Limit] = []
+    """Those of its organisation, counted over all of its projects."""
 
 
 class TaskStatus(StrEnum):

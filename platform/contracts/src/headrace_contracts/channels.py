@@ -10,6 +10,8 @@
 | `ACKNOWLEDGED` | hash `<producer>:<boot>` → sequence | billing | gateways |
 | `GATEWAYS` | sorted set, gateway → last heartbeat in ms | heartbeat | billing at a cold start |
 
+| `counter(...)` of budgets and windows | see `counters` | settle, admit; billing at a cold start | admit, extend |
+
 Leases, buckets and gauges are the gateways' own and stand in `headrace_gateway.limits`.
 Amounts are integer micro-units of the wallet's currency: balances rounded down, holds and pending up.
 """
@@ -51,3 +53,8 @@ def pending(wallet_id: str) -> str:
 def journal(producer: str, boot: str) -> str:
     """The field of `ACKNOWLEDGED` for one journal."""
     return f"{producer}:{boot}"
+
+
+def counter(name: str, scope: str, scope_id: str) -> str:
+    """What a limit counts in; `counters` names it and says what follows for a window."""
+    return f"hr:limit:{name}:{scope}:{scope_id}"

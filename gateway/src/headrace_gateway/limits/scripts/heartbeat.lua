@@ -15,7 +15,7 @@ for _, entry in ipairs(leases) do
   if lease[1] then
     local held = tonumber(lease[2])
     if hold >= 0 and hold < held then change_hold(cmsgpack.unpack(lease[1]), hold - held) else hold = held end
-    redis.call('HSET', lease_key(id), 'c', counts, 'k', whole(cost), 't', whole(tokens), 'h', whole(hold))
+    redis.call('HSET', lease_key(id), 'c', counts, 'k', whole(cost), 't', tokens, 'h', whole(hold))
     redis.call('ZADD', LEASES, whole(now_ms + ttl_ms), id)
   elseif redis.call('EXISTS', reaped_key(id)) == 1 then
     reaped[#reaped + 1] = id

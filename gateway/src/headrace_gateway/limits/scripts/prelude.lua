@@ -1,6 +1,8 @@
 -- Stands before every script. Amounts are whole numbers below 2^53, which a Lua number holds exactly.
--- A limit is {kind, key, ceiling, weight}; what each kind does to its counter is the table `kinds`.
--- `spend` and `wallet` are money: they weigh the lease's hold, whatever it is at that moment.
+-- A limit is {kind, key, ceiling, weight}, a fifth member is limits/plan.py's {uncached, cached, output, request,
+-- window ms, anchor ms}; what each kind does to its counter is the table `kinds`.
+-- Budgets and `wallet` are money: they weigh the lease's hold, whatever it is at that moment.
+-- Tokens are {uncached, cached, output}.
 local EPOCH, USAGE, ACKNOWLEDGED, GATEWAYS, LEASES, REAPER = unpack(KEYS)
 local MINUTE_MS = 60000
 
@@ -45,11 +47,54 @@ local function bucket_refusal(limit, needed)
   return limit[3] - math.floor(level / MINUTE_MS), math.ceil((needed - level) / math.max(1, limit[3]))
 end
 
+local function tokens_of(text)
+  local uncached, cached, output = string.match(text or '', '^(%d+) (%d+) (%d+)$')
+  return {tonumber(uncached or 0), tonumber(cached or 0), tonumber(output or 0)}
+end
+
+local function measured(limit, tokens)
+  local w = limit[5]
+  if not w then return tokens[1] + tokens[2] + tokens[3] end
+  return w[4] + math.ceil((tokens[1] * w[1] + tokens[2] * w[2] + tokens[3] * w[3]) / 1000)
+end
+
+local DAY_MS = 86400000
+
+-- First day of the month of a day, both counted from the Unix epoch: Howard Hinnant's civil calendar.
+local function month_began(day)
+  local z = day + 719468
+  local in_era = z % 146097
+  local year = math.floor((in_era - math.floor(in_era / 1460) + math.floor(in_era / 36524)
+    - math.floor(in_era / 146096)) / 365)
+  local in_year = in_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * in_year + 2) / 153)
+  return day - (in_year - math.floor((153 * month + 2) / 5))
+end
+
+-- A span's counter outlives its span by so much, for the requests that began in it and still run.
+local KEPT_MS = DAY_MS
+
+local function add_to_span(limit, delta)
+  if delta == 0 then return end
+  redis.call('INCRBY', limit[2], whole(delta))
+  redis.call('PEXPIREAT', limit[2], whole(limit[6] + KEPT_MS))
+end
+
 local kinds = {}
 
+-- place(limit, at): for what counts by time, settles once where a request admitted at `at` (ms) counts, in the lease:
+-- the counter's key gets the span's beginning, limit[6] is the span's end in ms, or the slice of a sliding window.
+-- state(limit), for what answers tell: left, and milliseconds until all of it is back.
 -- refusal(limit): used and milliseconds to wait, or nothing when the limit lets the request pass.
 -- take, settle: what admission and the end of the lease do to the counter.
+local function bucket_state(limit)
+  local level = bucket_level(limit)
+  local full = limit[3] * MINUTE_MS
+  return math.max(0, math.floor(level / MINUTE_MS)), math.ceil((full - level) / math.max(1, limit[3]))
+end
+
 kinds.requests_per_minute = {
+  state = bucket_state,
   refusal = function(limit) return bucket_refusal(limit, limit[4] * MINUTE_MS) end,
   take = function(limit) bucket_store(limit, bucket_level(limit) - limit[4] * MINUTE_MS) end,
   settle = function() end,
@@ -57,11 +102,84 @@ kinds.requests_per_minute = {
 
 -- May go into debt, by what a request used beyond its weight; the debt is repaid before the next passes.
 kinds.tokens_per_minute = {
+  state = bucket_state,
   refusal = function(limit) return bucket_refusal(limit, MINUTE_MS) end,
   take = function(limit) bucket_store(limit, bucket_level(limit) - limit[4] * MINUTE_MS) end,
   settle = function(limit, tokens)
-    if limit[3] > 0 then bucket_store(limit, bucket_level(limit) + (limit[4] - tokens) * MINUTE_MS) end
+    if limit[3] > 0 then
+      bucket_store(limit, bucket_level(limit) + (limit[4] - measured(limit, tokens)) * MINUTE_MS)
+    end
   end,
+}
+kinds.input_tokens_per_minute = kinds.tokens_per_minute
+kinds.cached_tokens_per_minute = kinds.tokens_per_minute
+kinds.output_tokens_per_minute = kinds.tokens_per_minute
+
+kinds.fixed_window = {
+  place = function(limit, at)
+    local size, anchor = limit[5][5], limit[5][6]
+    local began = anchor + math.floor((at - anchor) / size) * size
+    limit[2], limit[6] = limit[2] .. ':' .. whole(began), began + size
+  end,
+  state = function(limit)
+    return math.max(0, limit[3] - number(redis.call('GET', limit[2]))), math.max(0, limit[6] - now_ms)
+  end,
+  refusal = function(limit)
+    local used = number(redis.call('GET', limit[2]))
+    -- What is heavier than the whole window never passes, and waiting doesn't help.
+    if used + limit[4] > limit[3] then return used, limit[4] > limit[3] and -1 or limit[6] - now_ms end
+  end,
+  take = function(limit) add_to_span(limit, limit[4]) end,
+  settle = function(limit, tokens) add_to_span(limit, measured(limit, tokens) - limit[4]) end,
+}
+
+-- Its hash has at most one field more than there are slices: older ones go with the next that is taken.
+local SLICES = 60
+
+local function slices_of(limit)
+  local present, used, found = math.floor(now_ms / limit[5][5]), 0, {}
+  local stored = redis.call('HGETALL', limit[2])
+  for i = 1, #stored, 2 do
+    local slice = tonumber(stored[i])
+    if slice > present - SLICES then
+      local amount = tonumber(stored[i + 1])
+      used = used + amount
+      found[#found + 1] = {slice, amount}
+    else
+      redis.call('HDEL', limit[2], stored[i])
+    end
+  end
+  table.sort(found, function(a, b) return a[1] < b[1] end)
+  return used, found
+end
+
+-- Milliseconds until so much of what was used is back.
+local function slides_by(limit, slices, needed)
+  for _, slice in ipairs(slices) do
+    needed = needed - slice[2]
+    if needed <= 0 then return math.max(0, (slice[1] + SLICES) * limit[5][5] - now_ms) end
+  end
+  return -1
+end
+
+local function add_to_slice(limit, delta)
+  if delta == 0 or limit[6] <= math.floor(now_ms / limit[5][5]) - SLICES then return end
+  redis.call('HINCRBY', limit[2], whole(limit[6]), whole(delta))
+  redis.call('PEXPIRE', limit[2], whole(limit[5][5] * (SLICES + 1)))
+end
+
+kinds.sliding_window = {
+  place = function(limit, at) limit[6] = math.floor(at / limit[5][5]) end,
+  state = function(limit)
+    local used, slices = slices_of(limit)
+    return math.max(0, limit[3] - used), math.max(0, slides_by(limit, slices, used))
+  end,
+  refusal = function(limit)
+    local used, slices = slices_of(limit)
+    if used + limit[4] > limit[3] then return used, slides_by(limit, slices, used + limit[4] - limit[3]) end
+  end,
+  take = function(limit) add_to_slice(limit, limit[4]) end,
+  settle = function(limit, tokens) add_to_slice(limit, measured(limit, tokens) - limit[4]) end,
 }
 
 kinds.concurrency = {
@@ -85,6 +203,23 @@ kinds.spend_total = {
   hold = function(limit, delta) redis.call('INCRBY', limit[2], whole(delta)) end,
   spend = function(limit, hold, actual) redis.call('INCRBY', limit[2], whole(actual - hold)) end,
 }
+
+local function budget_by(span)
+  return {
+    place = function(limit, at)
+      local began, ended = span(math.floor(at / DAY_MS))
+      limit[2], limit[6] = limit[2] .. ':' .. whole(began * DAY_MS / 1000), ended * DAY_MS
+    end,
+    room = kinds.spend_total.room,
+    hold = add_to_span,
+    spend = function(limit, hold, actual) add_to_span(limit, actual - hold) end,
+  }
+end
+kinds.spend_day = budget_by(function(day) return day, day + 1 end)
+kinds.spend_month = budget_by(function(day)
+  local began = month_began(day)
+  return began, month_began(began + 31)
+end)
 
 kinds.wallet = {
   room = function(limit)
@@ -114,6 +249,24 @@ local function tightest(limits)
   return room, index, used, ceiling
 end
 
+-- Milliseconds until a money limit begins anew, -1 where it never does.
+local function begins_anew(limit) return limit[6] and math.max(0, limit[6] - now_ms) or -1 end
+
+-- Whether any limit counts by time; if so the lease must keep what this has settled.
+local function place(limits, at)
+  local any = false
+  for _, limit in ipairs(limits) do
+    local settle_place = kinds[limit[1]].place
+    if settle_place then
+      -- msgpack has no gaps: a plain limit's fifth member is nil, and its sixth needs one before it.
+      limit[5] = limit[5] or false
+      settle_place(limit, at)
+      any = true
+    end
+  end
+  return any
+end
+
 local function change_hold(limits, delta)
   if delta == 0 then return end
   for _, limit in ipairs(limits) do
@@ -137,7 +290,7 @@ end
 
 local function write_lease(id, gateway, limits_packed, hold, fragment, counts, cost, tokens, ttl_ms)
   redis.call('HSET', lease_key(id), 'g', gateway, 'l', limits_packed, 'h', whole(hold),
-    's', fragment, 'c', counts, 'k', whole(cost), 't', whole(tokens))
+    's', fragment, 'c', counts, 'k', whole(cost), 't', tokens)
   redis.call('ZADD', LEASES, whole(now_ms + ttl_ms), id)
 end
 

@@ -19,7 +19,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now_ms), '
   if lease[1] then
     redis.call('XADD', USAGE, '*', 'e', '{"grade":0,"producer":"reaper","boot":"","sequence":0,' .. lease[1] .. ','
       .. lease[2] .. ',"finished_at_us":' .. whole(now_us) .. ',"ending":"gateway_lost"}')
-    end_lease(id, tonumber(lease[3]), number(lease[4]))
+    end_lease(id, tonumber(lease[3]), tokens_of(lease[4]))
     redis.call('SET', reaped_key(id), '1', 'PX', REMEMBERED_MS)
     taken[#taken + 1] = id
   else
