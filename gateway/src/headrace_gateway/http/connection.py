@@ -79,6 +79,7 @@ class ClientConnection(asyncio.Protocol):
         "_parser",
         "_parsing",
         "_queue",
+        "_reading_on",
         "_reading_paused",
         "_target",
         "_task",
@@ -111,6 +112,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._unseen_bytes = 0
         self._parsing: Exchange | None = None  # the one whose body arrives
+        self._reading_on = False
 
         self._unread = False  # from here on nothing is parsed
         self._lingers = False
@@ -158,9 +160,8 @@ class ClientConnection(asyncio.Protocol):
         was_in_head = self._in_head
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Nobody has to follow an offer to change the protocol: the request is served, and is the last.
-            self._unread = True
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._give_up(cause if isinstance(cause, Unacceptable) else malformed(str(error)))
@@ -211,6 +212,8 @@ class ClientConnection(asyncio.Protocol):
     # httptools
 
     def on_message_begin(self) -> None:
+        if self._reading_on:
+            return
         if len(self._queue) >= PIPELINED_MAX:
             # Served are those that came; the client reads that the connection closes.
             raise malformed("too many requests at once")
@@ -227,7 +230,7 @@ class ClientConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
         if not self._in_head:
-            return  # trailers say nothing that we want to know
+            return  # a trailer, or a head read on: they say nothing that we want to know
         name = name.lower()
         if name in self._headers:
             if name in ONCE_ONLY:
@@ -238,6 +241,9 @@ class ClientConnection(asyncio.Protocol):
             raise _head_too_large()
 
     def on_headers_complete(self) -> None:
+        if self._reading_on:
+            self._reading_on = False
+            return
         parser, headers = self._parser, self._headers
         version = parser.get_http_version()
         check_head(version, headers)
@@ -248,7 +254,7 @@ class ClientConnection(asyncio.Protocol):
             path_of(self._target),
             headers,
             # The parser knows this only for the moment.
-            keep_alive=version == "1.1" and parser.should_keep_alive(),
+            keep_alive=version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade(),
             chunked=version == "1.1",
         )
         self._in_head = False
@@ -265,6 +271,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self._parsing is not None, "an end belongs to a request"
+        if self._parser.should_upgrade() and self._parsing.framing:
+            return  # its body is still to come
         exchange, self._parsing = self._parsing, None
         self._unseen_bytes = 0
         exchange.arrived()
@@ -280,8 +288,11 @@ class ClientConnection(asyncio.Protocol):
         return exchange.keep_alive and exchange.complete and not last and not self._owner.draining
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if self._transport is None or self._transport.is_closing():
+            # The loop tells us a moment later; who writes without a pause would never let it.
+            self._has_gone()
+            return
+        self._transport.write(data)
 
     async def room(self) -> None:
         """Returns when the client has read so much that it may be given more."""
@@ -329,6 +340,23 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._resume_reading()
             self._await_for(self._owner.head_timeout_seconds if self._in_head else KEEP_IDLE_SECONDS)
+
+    def _decline(self, rest: bytes) -> None:
+        """An offer to change the protocol: nobody has to take it up, so the request is served, and is the last.
+
+        Java's client makes it with every request that is not encrypted. The parser takes what follows for the
+        other protocol; where it is the request's body, a second parser reads it.
+        """
+        if self._parsing is None:
+            self._unread = self._lingers = True
+            return
+        self._parser = httptools.HttpRequestParser(self)
+        self._reading_on = True
+        framing = self._parsing.framing
+        try:
+            self._parser.feed_data(b"POST / HTTP/1.1\r\nconnection: close\r\n%b\r\n\r\n%b" % (framing, rest))
+        except httptools.HttpParserError as error:
+            self._give_up(malformed(str(error)))
 
     def _give_up(self, refusal: Unacceptable) -> None:
         """Nothing that follows can be told apart any more: what came before is served, then it ends."""

@@ -103,7 +103,7 @@ class Exchange:
         if not self.complete:
             self._line.want_body(self)
             async with asyncio.timeout(timeout_seconds):
-                while not self.complete and self._fault is None and self.body_bytes <= bytes_max:
+                while not self._settled(bytes_max):
                     self._waiter = asyncio.get_running_loop().create_future()
                     await self._waiter
         if self.body_bytes > bytes_max:
@@ -160,6 +160,14 @@ class Exchange:
     # for the connection
 
     @property
+    def framing(self) -> bytes:
+        """The line of the head that says how long the body is; empty where there is none."""
+        for name in (b"content-length", b"transfer-encoding"):
+            if (value := self._headers.get(name, b"0")) != b"0":
+                return b"%b: %b" % (name, value)
+        return b""
+
+    @property
     def full(self) -> bool:
         return self.body_bytes > self._bytes_max
 
@@ -179,6 +187,9 @@ class Exchange:
         """The rest of the body will not come, or cannot be read."""
         self._fault = fault
         self._wake()
+
+    def _settled(self, bytes_max: int) -> bool:
+        return self.complete or self._fault is not None or self.body_bytes > bytes_max
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
