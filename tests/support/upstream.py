@@ -1,4 +1,4 @@
-"""An engine that speaks OpenAI's protocol over real HTTP and behaves as badly as it is told.
+"""An engine that speaks OpenAI's protocol and Anthropic's over real HTTP and behaves as badly as it is told.
 
 It keeps a record of every attempt: what was asked, what it yielded, how it ended; the side of the
 reconciliation that the gateway has no part in.
@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.support.messages import Messages
 
 READ_BYTES = 65536
 REASONS = {200: b"OK"}
@@ -27,6 +29,10 @@ class Behaviour:
     """Says in a header how much was cached; its running usage does not."""
     text: str = "word"
     continuous_usage: bool = True
+    """Running counts: on each chunk, or as a comment above each event where the dialect has no place for them."""
+    thinking_tokens: int = 0
+    tool: bool = False
+    """In Anthropic's dialect: how many of the tokens are thought, and whether the others call a tool."""
     before_first_seconds: float = 0.0
     before_each_seconds: float = 0.0
     before_done_seconds: float = 0.0
@@ -130,6 +136,11 @@ class FakeEngine:
             attempt.ending = "failed"
             error = {"message": behaviour.error, "type": "BadRequestError", "param": None, "code": 400}
             await line.whole(behaviour.status, {"error": error})
+        elif attempt.path == "/v1/messages/count_tokens":
+            await line.whole(200, {"input_tokens": behaviour.prompt_tokens, "context_management": None})
+            attempt.ending = "finished"
+        elif attempt.path == "/v1/messages" and attempt.body.get("stream"):
+            await self._message_stream(line, attempt, behaviour)
         elif attempt.body.get("stream"):
             await self._stream(line, attempt, behaviour)
         else:
@@ -142,7 +153,8 @@ class FakeEngine:
                 await line.sleep(behaviour.before_each_seconds)
             attempt.prompt = behaviour.prompt_tokens
             attempt.yielded += reply.choices
-        await line.whole(200, reply.whole())
+        messages = attempt.path == "/v1/messages"
+        await line.whole(200, message(attempt, behaviour).whole() if messages else reply.whole())
         attempt.ending = "finished"
 
     async def _stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
@@ -181,6 +193,49 @@ class FakeEngine:
             await line.event(reply.final())
         attempt.ending = "finished"
         await line.done()
+
+    async def _message_stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
+        reply = message(attempt, behaviour)
+        await line.begin(b"text/event-stream; charset=utf-8")
+        attempt.prompt = behaviour.prompt_tokens
+        deltas = 0
+        for event, yielded in reply.events():
+            delta = event["type"] == "content_block_delta"
+            if delta and behaviour.before_each_seconds:
+                await line.sleep(behaviour.before_each_seconds)
+            if event["type"] == "message_stop" and behaviour.before_done_seconds:
+                await line.sleep(behaviour.before_done_seconds)
+            attempt.yielded = yielded
+            counts = reply.counts(yielded) if behaviour.continuous_usage else None
+            await line.named_event(event, counts)
+            deltas += delta
+            if delta and behaviour.break_after == deltas:
+                attempt.ending = "failed"
+                line.break_off()
+                raise ConnectionError
+            if delta and behaviour.error_event_after == deltas:
+                attempt.ending = "failed"
+                error = {"type": "internal_error", "message": "engine died"}
+                await line.named_event({"type": "error", "error": error}, None)
+                await line.end()
+                return
+            if delta and behaviour.hang_after == deltas:
+                await line.sleep(3600)
+        attempt.ending = "finished"
+        await line.end()
+
+
+def message(attempt: Attempt, behaviour: Behaviour) -> Messages:
+    return Messages(
+        request_id=attempt.id,
+        model=attempt.body["model"],
+        prompt=behaviour.prompt_tokens,
+        cached=behaviour.cached_tokens,
+        tokens=min(behaviour.tokens, attempt.body["max_tokens"]),
+        thinking_tokens=behaviour.thinking_tokens,
+        tool=behaviour.tool,
+        text=behaviour.text,
+    )
 
 
 class Words:
@@ -301,6 +356,11 @@ class Line:
 
     async def event(self, fields: dict[str, Any]) -> None:
         await self._chunk(b"data: %b\n\n" % json.dumps(fields, separators=(",", ":")).encode())
+
+    async def named_event(self, fields: dict[str, Any], counts: dict[str, Any] | None) -> None:
+        comment = b"" if counts is None else b": headrace-usage %b\n" % json.dumps(counts).encode()
+        payload = json.dumps(fields, separators=(",", ":")).encode()
+        await self._chunk(b"%bevent: %b\ndata: %b\n\n" % (comment, fields["type"].encode(), payload))
 
     async def done(self) -> None:
         await self._chunk(b"data: [DONE]\n\n")

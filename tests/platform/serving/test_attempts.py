@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from headrace_contracts.engine import EngineEnding
 from headrace_platform.serving import attempts
-from headrace_platform.serving.attempt_scope import AttemptScope, Message, Receive, Scope, Send
+from headrace_platform.serving.asgi import Message, Receive, Scope, Send
+from headrace_platform.serving.attempt_scope import AttemptScope
 from headrace_platform.serving.attempts import PROBE_NAME_CHARACTERS_MAX, Attempt, gateway_attempt
 from tests.platform.serving.records import ATTEMPT, Kept
 

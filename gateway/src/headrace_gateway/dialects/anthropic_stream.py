@@ -25,12 +25,11 @@ class Message(msgspec.Struct):
 class Event(msgspec.Struct):
     type: str
     index: int = 0
-    message: msgspec.Raw | None = None
+    message: Message | None = None
     usage: AnthropicUsage | None = None
 
 
 _event = msgspec.json.Decoder(Event).decode
-_message = msgspec.json.Decoder(Message).decode
 _counts = msgspec.json.Decoder(Counts).decode
 
 
@@ -105,7 +104,7 @@ class MessageEvents:
     def _told(self, event: Event) -> Counts | None:
         usage = event.usage
         if event.message is not None:
-            usage = _message(event.message).usage
+            usage = event.message.usage
         if usage is None:
             return None
         return counts_of(usage, cached_tokens=self._cached_tokens)

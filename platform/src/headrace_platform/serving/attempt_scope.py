@@ -1,18 +1,12 @@
 """ASGI around the engine's server app: every HTTP request is one attempt, known to whatever runs inside it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from headrace_contracts.engine import CACHED_TOKENS_HEADER
 from headrace_platform.serving import attempts
+from headrace_platform.serving.asgi import Application, Message, Receive, Scope, Send
 from headrace_platform.serving.attempts import Attempt, Recorder
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from headrace_platform.serving.running_counts import tell_counts
 
 REQUEST_ID = b"x-request-id"
 
@@ -29,7 +23,7 @@ class AttemptScope:
         attempt = self._recorder.attempt(request_id(scope))
         token = attempts.current.set(attempt)
         try:
-            await self._app(scope, receive, tell_cached(send, attempt))
+            await self._app(scope, receive, tell_counts(tell_cached(send, attempt), attempt, scope))
         except asyncio.CancelledError:
             # Serve cancels the request of a client that hung up. vLLM answers unstreamed ones in a task of its
             # own, which does not hear of that and would generate to the end.

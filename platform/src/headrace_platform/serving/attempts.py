@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from headrace_contracts.engine import EngineEnding, EngineRecord
 
@@ -32,13 +33,23 @@ def gateway_attempt(request_id: str | None) -> str | None:
     return request_id if request_id is not None and ATTEMPT.fullmatch(request_id) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Tokens of all the parts of an attempt."""
+
+    prompt: int
+    cached: int
+    output: int
+
+
 class Attempt:
     """One HTTP request on its way through the engine."""
 
     def __init__(self, recorder: "Recorder", name: str | None) -> None:
         self._recorder = recorder
         self._name = name
-        self._probe = name is None
+        self.probe = name is None
+        """Whether it is none of the gateway's."""
         self._parts: list[Part] = []
         self._open = 1
         """Who may still add to the counts: the HTTP request itself, and each part."""
@@ -66,6 +77,15 @@ class Attempt:
         read = [part for part in self._parts if part.prompt]
         return read[0].cached if len(read) == len(self._parts) == 1 else None
 
+    @property
+    def counts(self) -> Counts:
+        """What was yielded so far."""
+        return Counts(
+            prompt=sum(part.prompt for part in self._parts),
+            cached=sum(part.cached for part in self._parts),
+            output=sum(sum(part.outputs.values()) for part in self._parts),
+        )
+
     def abandon(self) -> None:
         """Nobody waits for the reply any more: what still runs for it is stopped."""
         for part in self._parts:
@@ -78,11 +98,12 @@ class Attempt:
         self._open -= 1
         if self._open == 0 and self._parts:
             worst = max((part.ending for part in self._parts), key=_SEVERITY.index)
+            counts = self.counts
             self._record(
                 worst,
-                prompt=sum(part.prompt for part in self._parts),
-                cached=sum(part.cached for part in self._parts),
-                output=sum(sum(part.outputs.values()) for part in self._parts),
+                prompt=counts.prompt,
+                cached=counts.cached,
+                output=counts.output,
                 finished_at_us=self._recorder.clock(),
             )
 
@@ -109,7 +130,7 @@ class Attempt:
                 output=output,
                 started_at_us=self._started_at_us,
                 finished_at_us=finished_at_us,
-                probe=self._probe,
+                probe=self.probe,
             )
         )
 

@@ -1,0 +1,102 @@
+"""Anthropic's own client, unmodified, against the gateway."""
+
+import anthropic
+import pytest
+from anthropic.types import MessageParam
+
+from headrace_contracts.usage import Dialect, Ending
+from tests.gateway.account import MODEL
+from tests.gateway.http.stack import Stack
+from tests.gateway.waiting import eventually
+from tests.support.upstream import Behaviour
+
+HELLO: list[MessageParam] = [{"role": "user", "content": "hello"}]
+
+
+def client_of(stack: Stack, *, api_key: str | None = None) -> anthropic.AsyncAnthropic:
+    return anthropic.AsyncAnthropic(
+        base_url=stack.url, api_key=api_key or stack.account.secret, max_retries=0, timeout=20
+    )
+
+
+async def test_a_message_counts_cached_tokens_once(stack: Stack) -> None:
+    async with client_of(stack) as client:
+        message = await client.messages.create(model=MODEL, max_tokens=50, messages=HELLO)
+
+    assert [block.type for block in message.content] == ["text"]
+    usage = message.usage
+    assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (4, 3, 5)
+    [event] = await stack.settled()
+    assert event.dialect is Dialect.ANTHROPIC_MESSAGES
+    assert (event.tokens.input_uncached, event.tokens.cache_read, event.tokens.output) == (4, 3, 5)
+
+
+@pytest.mark.parametrize("running_counts", [True, False])
+async def test_a_stream_with_thinking_is_billed_to_the_token(stack: Stack, running_counts: bool) -> None:
+    stack.engine.behave(Behaviour(thinking_tokens=2, continuous_usage=running_counts))
+    async with (
+        client_of(stack) as client,
+        client.messages.stream(model=MODEL, max_tokens=50, messages=HELLO) as stream,
+    ):
+        message = await stream.get_final_message()
+
+    assert [block.type for block in message.content] == ["thinking", "text"]
+    assert (message.model, message.usage.output_tokens) == (MODEL, 5)
+    [event] = await stack.settled()
+    assert event.ending is Ending.COMPLETED
+    assert (event.tokens.input_uncached, event.tokens.cache_read, event.tokens.output) == (4, 3, 5)
+
+
+async def test_a_tool_is_called_through_a_stream(stack: Stack) -> None:
+    stack.engine.behave(Behaviour(tool=True))
+    async with (
+        client_of(stack) as client,
+        client.messages.stream(
+            model=MODEL,
+            max_tokens=50,
+            messages=HELLO,
+            tools=[{"name": "say", "input_schema": {"type": "object"}}],
+        ) as stream,
+    ):
+        message = await stream.get_final_message()
+
+    assert message.stop_reason == "tool_use"
+    await stack.settled()
+
+
+async def test_a_caller_that_hangs_up_pays_the_last_count_it_was_given(stack: Stack) -> None:
+    stack.engine.behave(Behaviour(tokens=400, before_each_seconds=0.01))
+    async with client_of(stack) as client:
+        stream = await client.messages.create(model=MODEL, max_tokens=500, messages=HELLO, stream=True)
+        deltas = 0
+        async for event in stream:
+            deltas += event.type == "content_block_delta"
+            if deltas == 4:
+                break
+        await stream.close()
+
+    [billed] = await stack.settled()
+    assert billed.ending is Ending.CLIENT_GONE
+    assert billed.tokens.cache_read == 3
+    await eventually(lambda: stack.engine.last.ending == "aborted")
+    assert deltas <= billed.tokens.output <= stack.engine.last.yielded < 60
+
+
+async def test_counting_tokens_is_free_and_needs_a_key(stack: Stack) -> None:
+    async with client_of(stack) as client:
+        counted = await client.messages.count_tokens(model=MODEL, messages=HELLO)
+    assert counted.input_tokens == 7
+    assert stack.account.events() == []
+
+    async with client_of(stack, api_key="hr-" + "x" * 43) as stranger:
+        with pytest.raises(anthropic.AuthenticationError):
+            await stranger.messages.count_tokens(model=MODEL, messages=HELLO)
+
+
+async def test_an_unknown_model_is_refused_in_anthropic_s_shape(stack: Stack) -> None:
+    async with client_of(stack) as client:
+        with pytest.raises(anthropic.NotFoundError) as refused:
+            await client.messages.create(model="glm-none", max_tokens=5, messages=HELLO)
+    body = refused.value.body
+    assert isinstance(body, dict)
+    assert (body["error"]["type"], body["error"]["code"]) == ("not_found_error", "model_not_found")
