@@ -50,6 +50,9 @@ STATUSES: dict[str, int] = {
     "reconciliation_red": 409,
     "loss_needs_two": 422,
     "not_lost": 409,
+    "version_missing": 428,
+    "version_conflict": 412,
+    "key_not_active": 409,
     "push_pending": 503,
     "unavailable": 503,
 }

@@ -8,18 +8,18 @@ from pydantic import AwareDatetime, Field
 
 from headrace_billing.accounts import outbox, store
 from headrace_billing.accounts.key import Key, Organization, Project, new_secret, secret_sha256, shown_prefix
+from headrace_billing.accounts.limit_bodies import Limits, limit_documents, limits_of
 from headrace_billing.bodies import Body, Currency, Id, ModelName, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError, ExpiryInThePast, InvalidRequest
 from headrace_billing.ids import new_id
 from headrace_billing.ledger import spendable, wallets
-from headrace_billing.money import MICROS_MAX, currency_of
+from headrace_billing.money import currency_of
 from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.valkey import ValkeyError
-from headrace_contracts.access import KeyStatus, Limit, LimitKind
+from headrace_contracts.access import KeyStatus
 from headrace_contracts.usage import Disposition
 
-LIMITS_MAX = 16
 MODELS_MAX = 200
 
 log = structlog.get_logger()
@@ -33,17 +33,11 @@ class PushPending(BillingError):
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"{key} is revoked in the books, but gateways could not be told yet. Send the request again: "
-            "it succeeds once they refuse the key."
+            f"{key} is changed in the books, but gateways could not be told yet. A revocation may be sent again, "
+            "and succeeds once they refuse the key; other changes reach them when they can be reached."
         )
 
 
-class LimitBody(Body):
-    kind: LimitKind
-    ceiling: Annotated[int, Field(ge=0, lt=MICROS_MAX)]
-
-
-Limits = Annotated[tuple[LimitBody, ...], Field(max_length=LIMITS_MAX)]
 Models = Annotated[list[ModelName], Field(max_length=MODELS_MAX)]
 
 
@@ -100,7 +94,7 @@ async def add_project(body: NewProject, parts: PartsOf) -> dict[str, Any]:
         wallet=body.wallet or new_id("wal", at),
         status=KeyStatus.ACTIVE,
         models=body.models,
-        limits=_limits(body.limits),
+        limits=limits_of(body.limits),
         created_at=at,
     )
     async with parts.database.begin() as session:
@@ -137,7 +131,7 @@ async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
         prefix=shown_prefix(secret),
         status=KeyStatus.ACTIVE,
         models=body.models,
-        limits=_limits(body.limits),
+        limits=limits_of(body.limits),
         expires_at=body.expires_at,
         created_at=at,
     )
@@ -159,9 +153,9 @@ async def list_keys(parts: PartsOf, page: PageOf, project: Id | None = None) -> 
 async def revoke_key(key_id: Id, parts: PartsOf) -> dict[str, Any]:
     """Answers success only once Valkey has it: from then on no gateway admits the key."""
     async with parts.database.begin() as session:
-        key, record = await store.revoke_key(session, key_id, at=parts.now())
+        key, records = await store.revoke_key(session, key_id, at=parts.now())
     try:
-        await outbox.push(parts.database, parts.valkey, [record])
+        await outbox.push(parts.database, parts.valkey, records)
     except ValkeyError as error:
         log.warning("revoke_not_pushed", key=key.id, error=type(error).__name__)
         raise PushPending(key.id) from error
@@ -172,6 +166,8 @@ def organization_document(organization: Organization) -> dict[str, Any]:
     return {
         "id": organization.id,
         "name": organization.name,
+        "limits": limit_documents(organization.limits),
+        "version": organization.version,
         "created_at": organization.created_at.isoformat(),
     }
 
@@ -186,7 +182,8 @@ def project_document(project: Project) -> dict[str, Any]:
         "wallet": project.wallet,
         "status": project.status,
         "models": project.models,
-        "limits": _limit_documents(project.limits),
+        "limits": limit_documents(project.limits),
+        "version": project.version,
         "created_at": project.created_at.isoformat(),
     }
 
@@ -199,7 +196,8 @@ def key_document(key: Key) -> dict[str, Any]:
         "prefix": key.prefix,
         "status": key.status,
         "models": key.models,
-        "limits": _limit_documents(key.limits),
+        "limits": limit_documents(key.limits),
+        "version": key.version,
         "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
         "created_at": key.created_at.isoformat(),
         "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
@@ -214,11 +212,3 @@ async def _push_soon(parts: Parts, record: str, *, wallet: str | None = None) ->
             await spendable.push(parts.database, parts.valkey, [wallet])
     except ValkeyError as error:
         log.warning("push_left_to_the_worker", record=record.rpartition(":")[0], error=type(error).__name__)
-
-
-def _limits(bodies: Limits) -> list[Limit]:
-    return [Limit(kind=body.kind, ceiling=body.ceiling) for body in bodies]
-
-
-def _limit_documents(limits: list[Limit]) -> list[dict[str, Any]]:
-    return [{"kind": limit.kind, "ceiling": limit.ceiling} for limit in limits]

@@ -2,12 +2,13 @@
 
 import asyncio
 import secrets
+from datetime import UTC, datetime
 
 import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from headrace_billing.accounts import outbox
+from headrace_billing.accounts import outbox, spent
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.ledger import spendable
@@ -35,6 +36,8 @@ async def load_if_cold(database: Database, valkey: Redis, *, drain_wait_seconds:
         await journal_store.publish_everything(database, valkey)
         if drains:
             await asyncio.sleep(drain_wait_seconds)
+        seconds, _ = await valkey.time()
+        await spent.push_everything(database, valkey, at=datetime.fromtimestamp(seconds, UTC))
         # Balances last: they hold what came in while we waited.
         await spendable.push_everything(database, valkey)
         await valkey.set(channels.EPOCH, secrets.token_hex(8), nx=True)

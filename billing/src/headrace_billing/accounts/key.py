@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from headrace_contracts.access import KeyRecord, KeyStatus, Limit, ProjectRecord
@@ -33,6 +33,8 @@ class Organization:
     id: str
     name: str
     created_at: datetime
+    limits: list[Limit] = field(default_factory=list)
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +49,9 @@ class Project:
     models: list[str] | None
     limits: list[Limit]
     created_at: datetime
+    version: int = 1
 
-    def record(self) -> ProjectRecord:
+    def record(self, *, org_limits: list[Limit]) -> ProjectRecord:
         return ProjectRecord(
             id=self.id,
             org=self.org,
@@ -58,6 +61,7 @@ class Project:
             status=self.status,
             models=self.models,
             limits=self.limits,
+            org_limits=org_limits,
         )
 
 
@@ -74,6 +78,7 @@ class Key:
     expires_at: datetime | None
     created_at: datetime
     revoked_at: datetime | None = None
+    version: int = 1
 
     def record(self) -> KeyRecord:
         return KeyRecord(
@@ -84,6 +89,11 @@ class Key:
             models=self.models,
             limits=self.limits,
         )
+
+    def record_of_retired(self, expires_at: datetime) -> KeyRecord:
+        """What gateways hear of the secret before the last rotation: the same key, for a while."""
+        ends = expires_at if self.expires_at is None else min(expires_at, self.expires_at)
+        return replace(self, expires_at=ends).record()
 
 
 def microseconds(at: datetime) -> int:

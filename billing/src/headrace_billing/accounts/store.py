@@ -1,4 +1,4 @@
-"""Organisations, projects and keys in Postgres. Each change writes its record into the outbox as well."""
+"""Organisations, projects and keys in Postgres; changing.py has what changes them. Each change writes its record into the outbox as well."""
 
 import json
 from collections.abc import Sequence
@@ -37,12 +37,17 @@ async def add_project(session: AsyncSession, project: Project) -> str:
             "wallet": project.wallet,
             "status": project.status,
             "models": project.models,
-            "limits": _limits_json(project.limits),
+            "limits": limits_json(project.limits),
             "created_at": project.created_at,
         },
     )
+    return await _write_project(session, project)
+
+
+async def _write_project(session: AsyncSession, project: Project) -> str:
     key = channels.project(project.id)
-    await outbox.write(session, key, project.record())
+    org = await organization(session, project.org)
+    await outbox.write(session, key, project.record(org_limits=org.limits))
     return key
 
 
@@ -58,7 +63,7 @@ async def add_key(session: AsyncSession, key: Key) -> str:
             "prefix": key.prefix,
             "status": key.status,
             "models": key.models,
-            "limits": _limits_json(key.limits),
+            "limits": limits_json(key.limits),
             "expires_at": key.expires_at,
             "created_at": key.created_at,
         },
@@ -68,22 +73,38 @@ async def add_key(session: AsyncSession, key: Key) -> str:
     return place
 
 
-async def revoke_key(session: AsyncSession, key_id: str, *, at: datetime) -> tuple[Key, str]:
-    """The revoked key and the Valkey key of its record. A key that is revoked already stays as it is."""
+async def revoke_key(session: AsyncSession, key_id: str, *, at: datetime) -> tuple[Key, list[str]]:
+    """The revoked key and the Valkey keys of its records. A key that is revoked already stays as it is."""
     row = (await session.execute(REVOKE_KEY, {"id": key_id, "at": at})).mappings().first()
     if row is None:
         raise NotFound("key", key_id)
     key = _key(row)
-    place = channels.key(key.secret_sha256)
-    await outbox.write(session, place, key.record())
-    return key, place
+    return key, await write_key(session, key)
+
+
+async def write_key(session: AsyncSession, key: Key) -> list[str]:
+    """Puts the key's records into the outbox: its secret's, and its retired secret's; their Valkey keys."""
+    places = [channels.key(key.secret_sha256)]
+    await outbox.write(session, places[0], key.record())
+    retired = (await session.execute(SELECT_RETIRED, {"key": key.id})).first()
+    if retired is not None:
+        places.append(channels.key(retired.secret_sha256))
+        await outbox.write(session, places[1], key.record_of_retired(retired.expires_at))
+    return places
+
+
+async def key(session: AsyncSession, key_id: str) -> Key:
+    row = (await session.execute(SELECT_KEY, {"id": key_id})).mappings().first()
+    if row is None:
+        raise NotFound("key", key_id)
+    return _key(row)
 
 
 async def organization(session: AsyncSession, organization_id: str) -> Organization:
     row = (await session.execute(SELECT_ORGANIZATION, {"id": organization_id})).mappings().first()
     if row is None:
         raise NotFound("organization", organization_id)
-    return Organization(**row)
+    return _organization(row)
 
 
 async def project(session: AsyncSession, project_id: str) -> Project:
@@ -95,7 +116,7 @@ async def project(session: AsyncSession, project_id: str) -> Project:
 
 async def organizations(session: AsyncSession, *, after: str, limit: int) -> Sequence[Organization]:
     rows = await session.execute(SELECT_ORGANIZATIONS, {"after": after, "limit": limit})
-    return [Organization(**row) for row in rows.mappings()]
+    return [_organization(row) for row in rows.mappings()]
 
 
 async def projects(session: AsyncSession, *, org: str | None, after: str, limit: int) -> Sequence[Project]:
@@ -123,6 +144,10 @@ async def owner_of_secret(session: AsyncSession, secret: str, *, at: datetime) -
     return None if row is None else KeyOwner(row.key, row.project, row.org, row.wallet, row.currency)
 
 
+def _organization(row: RowMapping) -> Organization:
+    return Organization(**{**row, "limits": msgspec.convert(row["limits"], list[Limit])})
+
+
 def _project(row: RowMapping) -> Project:
     return Project(
         **{
@@ -140,7 +165,7 @@ def _key(row: RowMapping) -> Key:
     )
 
 
-def _limits_json(limits: Sequence[Limit]) -> str:
+def limits_json(limits: Sequence[Limit]) -> str:
     return json.dumps(msgspec.to_builtins(list(limits)))
 
 
@@ -162,34 +187,45 @@ INSERT_KEY = text("""
 """)
 
 REVOKE_KEY = text("""
-    UPDATE api_keys SET status = 'revoked', revoked_at = coalesce(revoked_at, :at) WHERE id = :id
+    UPDATE api_keys
+    SET status = 'revoked', revoked_at = coalesce(revoked_at, :at), version = version + CAST(status = 'active' AS int)
+    WHERE id = :id
     RETURNING id, project, name, secret_sha256, prefix, status, models, limits,
-           expires_at, created_at, revoked_at
+           expires_at, created_at, revoked_at, version
 """)
 
-SELECT_ORGANIZATION = text("SELECT id, name, created_at FROM organizations WHERE id = :id")
+SELECT_ORGANIZATION = text("SELECT id, name, created_at, limits, version FROM organizations WHERE id = :id")
 SELECT_PROJECT = text("""
-    SELECT id, org, name, currency, disposition, wallet, status, models, limits, created_at FROM projects WHERE id = :id
+    SELECT id, org, name, currency, disposition, wallet, status, models, limits, created_at, version
+    FROM projects WHERE id = :id
 """)
 
 SELECT_ORGANIZATIONS = text("""
-    SELECT id, name, created_at FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
+    SELECT id, name, created_at, limits, version FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
 """)
 
 SELECT_PROJECTS = text("""
-    SELECT id, org, name, currency, disposition, wallet, status, models, limits, created_at FROM projects
+    SELECT id, org, name, currency, disposition, wallet, status, models, limits, created_at, version FROM projects
     WHERE id > :after AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
 """)
 
 SELECT_KEYS = text("""
     SELECT id, project, name, secret_sha256, prefix, status, models, limits,
-           expires_at, created_at, revoked_at FROM api_keys
+           expires_at, created_at, revoked_at, version FROM api_keys
     WHERE id > :after AND (CAST(:project AS text) IS NULL OR project = :project) ORDER BY id LIMIT :limit
 """)
 
 SELECT_OWNER = text("""
     SELECT k.id AS key, p.id AS project, p.org, p.wallet, p.currency
     FROM api_keys k JOIN projects p ON p.id = k.project
-    WHERE k.secret_sha256 = :hash AND k.status = 'active' AND p.status = 'active'
+      LEFT JOIN retired_secrets r ON r.key = k.id AND r.expires_at > :at
+    WHERE (k.secret_sha256 = :hash OR r.secret_sha256 = :hash) AND k.status = 'active' AND p.status = 'active'
       AND (k.expires_at IS NULL OR k.expires_at > :at)
 """)
+
+SELECT_KEY = text("""
+    SELECT id, project, name, secret_sha256, prefix, status, models, limits,
+           expires_at, created_at, revoked_at, version FROM api_keys WHERE id = :id
+""")
+
+SELECT_RETIRED = text("SELECT secret_sha256, expires_at FROM retired_secrets WHERE key = :key")

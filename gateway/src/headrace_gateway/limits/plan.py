@@ -19,16 +19,13 @@ from headrace_contracts.access import (
     WindowShape,
     WindowUnit,
 )
-from headrace_contracts.counters import NANOS
+from headrace_contracts.counters import NANOS, RATE_CEILING_MAX
 from headrace_contracts.usage import Disposition
 from headrace_gateway.errors import BudgetExhausted, InsufficientBalance, LimitReached
 
 WALLET = "wallet"
 
 CheckedLimit = tuple[str, str, int, int] | tuple[str, str, int, int, tuple[int, ...]]
-
-# A bucket's level is its count times 60,000 and must stay below 2^53 (scripts/prelude.lua).
-CEILING_MAX = 10**11
 
 # What a token of each class takes from the bucket of a class, in thousandths.
 CLASS_WEIGHTS = {
@@ -87,7 +84,7 @@ def _checked(limit: Limit, counter: str, prompt_tokens_max: int, model: str, at_
     if window is not None:
         return _windowed(limit, counter, prompt_tokens_max, model, at_us)
     assert kind is not LimitKind.WINDOW, counter
-    assert limit.ceiling <= CEILING_MAX, (counter, limit.ceiling)
+    assert limit.ceiling <= RATE_CEILING_MAX, (counter, limit.ceiling)
     if kind in CLASS_WEIGHTS:
         weight = prompt_tokens_max if kind in WEIGHED_BY_PROMPT else 0
         return (kind.value, counter, limit.ceiling, weight, CLASS_WEIGHTS[kind])

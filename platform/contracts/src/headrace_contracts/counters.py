@@ -20,6 +20,9 @@ NANOS = 1000
 # Ten million tokens at this weight are still an exact double.
 WEIGHT_MAX = 10**8
 
+# A bucket's level is its count times 60,000 and must stay below 2^53.
+RATE_CEILING_MAX = 10**11
+
 Weights = tuple[int, int, int]
 """Of an uncached, a cached and an output token."""
 

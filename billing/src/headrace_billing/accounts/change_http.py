@@ -1,0 +1,153 @@
+"""The admin's routes that change organisations, projects and keys, each for the version in `If-Match`."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Header
+from pydantic import Field
+
+from headrace_billing.accounts import changing, outbox, store
+from headrace_billing.accounts.http import (
+    Models,
+    PushPending,
+    key_document,
+    organization_document,
+    project_document,
+)
+from headrace_billing.accounts.key import new_secret, secret_sha256, shown_prefix
+from headrace_billing.accounts.limit_bodies import Limits, limits_of
+from headrace_billing.bodies import Body, Id
+from headrace_billing.callers import AdminOnly
+from headrace_billing.errors import BillingError
+from headrace_billing.parts import Parts, PartsOf
+from headrace_billing.valkey import ValkeyError
+
+# Longer, and two secrets are simply two keys.
+GRACE_SECONDS_MAX = 30 * 86400
+
+log = structlog.get_logger()
+router = APIRouter(tags=["accounts"], dependencies=[AdminOnly])
+
+
+class VersionMissing(BillingError):
+    """A change must name the version that it changes, so that nobody's is lost unseen."""
+
+    code = "version_missing"
+
+    def __init__(self) -> None:
+        super().__init__('Send If-Match with the version that you saw, as in If-Match: "3".')
+
+
+class OrganizationChange(Body):
+    limits: Limits
+
+
+class ProjectChange(Body):
+    """What is left out stays."""
+
+    models: Models | None = None
+    limits: Limits = ()
+
+
+class KeyChange(Body):
+    """What is left out stays."""
+
+    models: Models | None = None
+    limits: Limits = ()
+
+
+class Rotation(Body):
+    grace_seconds: Annotated[int, Field(ge=0, le=GRACE_SECONDS_MAX)]
+
+
+IfMatch = Annotated[str | None, Header(max_length=40)]
+
+
+@router.patch("/v1/organizations/{organization_id}")
+async def change_organization(
+    organization_id: Id, body: OrganizationChange, parts: PartsOf, if_match: IfMatch = None
+) -> dict[str, Any]:
+    """Its limits are counted over all of its projects."""
+    version = _version(if_match)
+    async with parts.database.begin() as session:
+        before = replace(await store.organization(session, organization_id), version=version)
+        places = await changing.change_organization(session, before, limits=limits_of(body.limits))
+        changed = await store.organization(session, organization_id)
+    await _push(parts, organization_id, places)
+    return organization_document(changed)
+
+
+@router.patch("/v1/projects/{project_id}")
+async def change_project(
+    project_id: Id, body: ProjectChange, parts: PartsOf, if_match: IfMatch = None
+) -> dict[str, Any]:
+    version, given = _version(if_match), body.model_fields_set
+    async with parts.database.begin() as session:
+        before = await store.project(session, project_id)
+        change = replace(
+            before,
+            version=version,
+            models=body.models if "models" in given else before.models,
+            limits=limits_of(body.limits) if "limits" in given else before.limits,
+        )
+        places = await changing.change_project(session, change)
+        changed = await store.project(session, project_id)
+    await _push(parts, project_id, places)
+    return project_document(changed)
+
+
+@router.patch("/v1/keys/{key_id}")
+async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMatch = None) -> dict[str, Any]:
+    version, given = _version(if_match), body.model_fields_set
+    async with parts.database.begin() as session:
+        before = await store.key(session, key_id)
+        change = replace(
+            before,
+            version=version,
+            models=body.models if "models" in given else before.models,
+            limits=limits_of(body.limits) if "limits" in given else before.limits,
+        )
+        places = await changing.change_key(session, change)
+        changed = await store.key(session, key_id)
+    await _push(parts, key_id, places)
+    return key_document(changed)
+
+
+@router.post("/v1/keys/{key_id}/rotate")
+async def rotate_key(key_id: Id, body: Rotation, parts: PartsOf) -> dict[str, Any]:
+    """The answer holds the new secret, this once; the old one ends after the grace."""
+    secret = new_secret()
+    ends = parts.now() + timedelta(seconds=body.grace_seconds)
+    async with parts.database.begin() as session:
+        key, places = await changing.rotate_key(
+            session,
+            key_id,
+            secret_sha256=secret_sha256(secret),
+            prefix=shown_prefix(secret),
+            old_expires_at=ends,
+        )
+    try:
+        await outbox.push(parts.database, parts.valkey, places)
+    except ValkeyError as error:
+        # The secret is told only here, so this is no moment to fail: the worker pushes what is left.
+        log.warning("rotation_left_to_the_worker", key=key_id, error=type(error).__name__)
+    return {**key_document(key), "secret": secret, "old_secret_expires_at": ends.isoformat()}
+
+
+async def _push(parts: Parts, subject: str, places: list[str]) -> None:
+    """Answers success only once Valkey has the change: from then on it holds for every request."""
+    try:
+        await outbox.push(parts.database, parts.valkey, places)
+    except ValkeyError as error:
+        log.warning("change_not_pushed", subject=subject, error=type(error).__name__)
+        raise PushPending(subject) from error
+
+
+def _version(if_match: str | None) -> int:
+    found = re.fullmatch(r'"?([0-9]{1,18})"?', if_match or "")
+    if found is None:
+        raise VersionMissing
+    return int(found[1])

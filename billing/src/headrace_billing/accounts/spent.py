@@ -1,0 +1,199 @@
+"""Budgets and windows survive the loss of Valkey: their counters, from what Postgres has of usage.
+
+Written into a cold Valkey before its epoch, so that a budget that was spent is still spent. What runs meanwhile is put
+back by its gateway; a counter that stands is left alone.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.database import Database
+from headrace_contracts import channels, counters
+from headrace_contracts.access import BUDGETS, Limit, LimitKind, Window, WindowShape
+
+PAGE = 200
+KEPT = timedelta(days=1)  # as limits/scripts/prelude.lua keeps a span's counter after its end
+
+
+async def push_everything(database: Database, valkey: Redis, *, at: datetime) -> int:
+    """How many counters were written. `at` says which day, month and window is present."""
+    count = 0
+    for scope, statement in SUBJECTS.items():
+        after = ""
+        while True:
+            async with database.begin() as session:
+                rows = (await session.execute(statement, {"after": after, "limit": PAGE})).all()
+                for row in rows:
+                    limits = msgspec.convert(row.limits, list[Limit])
+                    count += await _push(session, valkey, limits, scope=scope, subject=row.id, at=at)
+            if len(rows) < PAGE:
+                break
+            after = rows[-1].id
+    async with database.begin() as session:
+        for row in await session.execute(SPENT_BY_TASK):
+            counter = channels.counter(LimitKind.SPEND_TOTAL.value, "task", row.task)
+            await valkey.set(counter, int(row.micros), nx=True)
+            count += 1
+    return count
+
+
+async def _push(
+    session: AsyncSession,
+    valkey: Redis,
+    limits: Sequence[Limit],
+    *,
+    scope: str,
+    subject: str,
+    at: datetime,
+) -> int:
+    count = 0
+    for name, limit in {counters.name_of(limit): limit for limit in limits}.items():
+        counter = channels.counter(name, scope, subject)
+        if limit.kind in BUDGETS:
+            await _push_budget(session, valkey, counter, limit, scope=scope, subject=subject, at=at)
+        elif limit.window is not None:
+            await _push_window(session, valkey, counter, limit, scope=scope, subject=subject, at=at)
+        else:
+            continue
+        count += 1
+    return count
+
+
+async def _push_budget(
+    session: AsyncSession,
+    valkey: Redis,
+    counter: str,
+    limit: Limit,
+    *,
+    scope: str,
+    subject: str,
+    at: datetime,
+) -> None:
+    began = counters.budget_began(limit.kind, at)
+    spent = (
+        await session.execute(
+            SPENT[scope], {"id": subject, "began": began or BEGINNING, "model": limit.model}
+        )
+    ).scalar_one()
+    if began is None:
+        await valkey.set(counter, int(spent), nx=True)
+        return
+    ends = counters.budget_began(
+        limit.kind, began + timedelta(days=1 if limit.kind is LimitKind.SPEND_DAY else 31)
+    )
+    assert ends is not None
+    place = f"{counter}:{int(began.timestamp())}"
+    await valkey.set(place, int(spent), nx=True, pxat=_ms(ends + KEPT))
+
+
+async def _push_window(
+    session: AsyncSession,
+    valkey: Redis,
+    counter: str,
+    limit: Limit,
+    *,
+    scope: str,
+    subject: str,
+    at: datetime,
+) -> None:
+    window = limit.window
+    assert window is not None, counter
+    sliding = window.shape is WindowShape.SLIDING
+    size_ms = counters.slice_ms(window) if sliding else window.seconds * 1000
+    began_ms = (
+        (_ms(at) // size_ms - counters.SLIDING_SLICES + 1) * size_ms
+        if sliding
+        else counters.window_began_ms(window, _ms(at))
+    )
+    rows = await session.execute(
+        USED[scope],
+        {
+            "id": subject,
+            "began": datetime.fromtimestamp(began_ms / 1000, UTC),
+            "model": limit.model,
+            "size_ms": size_ms,
+        },
+    )
+    used: dict[int, int] = defaultdict(int)
+    for row in rows:
+        used[int(row.slice)] += _amount(window, row)
+    if not used:
+        return
+    if sliding:
+        if not await valkey.exists(counter):
+            await valkey.hset(counter, mapping={str(number): total for number, total in used.items()})
+            await valkey.pexpire(counter, size_ms * (counters.SLIDING_SLICES + 1))
+    else:
+        ends = datetime.fromtimestamp((began_ms + size_ms) / 1000, UTC)
+        await valkey.set(f"{counter}:{began_ms}", sum(used.values()), nx=True, pxat=_ms(ends + KEPT))
+
+
+def _amount(window: Window, row: Any) -> int:
+    """Of one minute's requests to one model: rounded up together, while gateways round each."""
+    weights = counters.token_weights(window, model=row.model_served, at=row.minute)
+    each = counters.amount(
+        window, weights, uncached=int(row.uncached), cached=int(row.cached), output=int(row.output)
+    )
+    return int(row.requests) if weights == (0, 0, 0) else each
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+SUBJECTS = {
+    "org": text("""
+        SELECT id, limits FROM organizations WHERE limits <> '[]' AND id > :after ORDER BY id LIMIT :limit
+    """),
+    "project": text("""
+        SELECT id, limits FROM projects WHERE limits <> '[]' AND id > :after ORDER BY id LIMIT :limit
+    """),
+    "key": text("""
+        SELECT id, limits FROM api_keys
+        WHERE limits <> '[]' AND status = 'active' AND id > :after ORDER BY id LIMIT :limit
+    """),
+}
+
+# Outcomes pay for what is bundled into them, so no budget counts it.
+SPENT = {
+    scope: text(f"""
+        SELECT coalesce(ceil(sum(list_attos) / 1000000000000), 0) FROM usage_rollups
+        WHERE {scope} = :id AND hour >= :began AND disposition <> 'outcome_bundled'
+          AND (CAST(:model AS text) IS NULL OR model = :model)
+    """)  # noqa: S608 - the scope is a column's name, from the table above
+    for scope in SUBJECTS
+}
+
+USED = {
+    scope: text(f"""
+        SELECT floor(extract(epoch FROM received_at) * 1000 / :size_ms) AS slice,
+               date_trunc('minute', received_at) AS minute, model_served, count(*) AS requests,
+               sum(tokens_input_uncached + tokens_cache_write) AS uncached, sum(tokens_cache_read) AS cached,
+               sum(tokens_output_visible + tokens_reasoning) AS output
+        FROM usage_effective
+        WHERE {scope} = :id AND received_at >= :began AND (CAST(:model AS text) IS NULL OR model_served = :model)
+        GROUP BY slice, minute, model_served
+    """)  # noqa: S608 - the scope is a column's name, from the table above
+    for scope in SUBJECTS
+}
+
+# Prices are of 1,000,000 tokens, so tokens times price are micro-units.
+SPENT_BY_TASK = text("""
+    SELECT t.id AS task, ceil(sum(
+        (e.tokens_input_uncached * p.input_uncached) + (e.tokens_cache_read * p.cache_read)
+        + (e.tokens_cache_write * p.cache_write)
+        + ((e.tokens_output_visible + e.tokens_reasoning) * p.output))) AS micros
+    FROM tasks t
+    JOIN usage_effective e ON e.task = t.id
+    JOIN price_book_prices p ON p.price_book = e.price_book AND p.model = e.model_served
+    WHERE t.status = 'open' GROUP BY t.id
+""")
