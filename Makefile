@@ -61,6 +61,10 @@ format: $(VENV)/.complete ## Format and mend what the linter can
 test: setup lint ## Lint, then every test, on the real parts
 	$(BIN)/pytest
 
+.PHONY: terraform-check
+terraform-check: $(VENV)/.complete ## Format, validate and test the Terraform modules, offline
+	$(BIN)/pytest tests/terraform
+
 .PHONY: bench-gateway
 bench-gateway: $(VENV)/.complete ## CPU time of a request through the gateway, beside a bare relay's in the same run
 	PYTHONPATH=. $(BIN)/python benchmarks/gateway.py
