@@ -21,6 +21,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     released_at: int = 0
     """Seconds since the Unix epoch, for `created` in the models list."""
     owned_by: str = "zai-org"
+    tenant: str | None = None
+    """The organisation whose keys alone may name, see and use it; null where every key may that its record lets."""
 
 
 class DeploymentTable(msgspec.Struct, frozen=True, kw_only=True):
