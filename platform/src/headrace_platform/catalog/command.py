@@ -35,7 +35,7 @@ COLUMNS = (
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="One model; all without it.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="ID", help="One model; all without it.")] = None,
     on: Annotated[
         str | None, typer.Option("--on", metavar="PROFILE", help="With ID: the engine's arguments there.")
     ] = None,
@@ -61,7 +61,9 @@ def models(
 
 
 def fail(name: str) -> NoReturn:
-    complaints.print(f"\nNo model is named {name}.", style="bold red", markup=False, highlight=False)
+    complaints.print(
+        f"\nNo model is named {name}.", style="bold red", markup=False, highlight=False, soft_wrap=True
+    )
     meant = near(name)
     also = f"Did you mean {' or '.join(meant)}? " if meant else ""
     complaints.print(
