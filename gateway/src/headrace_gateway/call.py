@@ -5,12 +5,13 @@ exactly once, however the request ends.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Dialect, Ending
+from headrace_gateway.limits.state import LimitState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class Lease(Protocol):
     @property
     def output_tokens_granted(self) -> int:
         """Output tokens that may be relayed under the present hold."""
+
+    @property
+    def limit_states(self) -> Sequence[LimitState]:
+        """How its limits stood when it was admitted, itself included."""
 
     @property
     def revoked(self) -> asyncio.Event:

@@ -1,5 +1,9 @@
 """What a caller can cause, each with a stable code. `http.problems` alone knows statuses and wire shapes."""
 
+from collections.abc import Sequence
+
+from headrace_gateway.limits.state import LimitState
+
 
 class GatewayError(Exception):
     """Base of every refusal that a client sees; `str()` is its message."""
@@ -73,7 +77,13 @@ class LimitReached(GatewayError):
         ceiling: int,
         weight: int,
         retry_after_seconds: float | None,
+        resets_in_seconds: float | None,
+        states: Sequence[LimitState] = (),
     ) -> None:
+        """`retry_after_seconds`: until this request would pass; `resets_in_seconds`: until the limit is whole again.
+
+        Both null where waiting does not help. `states`: how the request's limits stand, for the answer's headers.
+        """
         when = "" if retry_after_seconds is None else f" Try again in {retry_after_seconds:.1f} s."
         super().__init__(
             f"Limit {limit} of {scope}: used {used} of {ceiling}, this request weighs {weight}.{when}"
@@ -84,6 +94,8 @@ class LimitReached(GatewayError):
         self.ceiling = ceiling
         self.weight = weight
         self.retry_after_seconds = retry_after_seconds
+        self.resets_in_seconds = resets_in_seconds
+        self.states = states
 
 
 class InsufficientBalance(LimitReached):

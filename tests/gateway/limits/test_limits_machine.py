@@ -22,7 +22,7 @@ from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
 from headrace_gateway.errors import LimitReached
 from headrace_gateway.limits.limiter import Admitted, Limiter, Renewal, Short
-from headrace_gateway.limits.plan import CheckedLimit
+from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.valkey.connection import Valkey
 from tests.gateway.limits.ground import (
     BUDGET,

@@ -184,6 +184,7 @@ class Attempt:
         return [
             *self.wire.shape.identity(self.lease.id),
             ("x-headrace-revision", self.deployment.revision),
+            *self.wire.shape.limits(self.lease.limit_states),
         ]
 
     async def finish(self, served: Served) -> None:

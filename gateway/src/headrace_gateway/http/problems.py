@@ -101,17 +101,24 @@ def body_of(error: GatewayError) -> bytes:
         "param": error.param if isinstance(error, InvalidRequest) else None,
         "code": error.code,
     }
+    return _encode({"error": fields | details_of(error)})
+
+
+def details_of(error: GatewayError) -> dict[str, Any]:
+    """What an error tells besides its message and code, whatever the dialect."""
+    details: dict[str, Any] = {}
     if isinstance(error, LimitReached):
-        fields |= {
+        details |= {
             "limit": error.limit,
             "scope": error.scope,
             "used": error.used,
             "ceiling": error.ceiling,
             "weight": error.weight,
+            "resets_in_seconds": error.resets_in_seconds,
         }
     if (seconds := retry_after_seconds(error)) is not None:
-        fields["retry_after_seconds"] = seconds
-    return _encode({"error": fields})
+        details["retry_after_seconds"] = seconds
+    return details
 
 
 def headers_of(error: GatewayError) -> Headers:

@@ -20,7 +20,8 @@ from headrace_contracts.usage import TokenCounts
 from headrace_gateway.errors import LimitsRebuilding, LimitsUnavailable, Overloaded
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits.keys import SCRIPT_KEYS
-from headrace_gateway.limits.plan import CheckedLimit, refusal
+from headrace_gateway.limits.plan import refusal
+from headrace_gateway.limits.state import CheckedLimit, LimitState
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
 from headrace_gateway.valkey.scripts import Script
@@ -38,15 +39,6 @@ RANDOM_STOCK = 256
 pack = msgspec.msgpack.Encoder().encode
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class LimitState:
-    """How a rate or a window stands once a request is admitted."""
-
-    limit: CheckedLimit
-    left: int
-    full_in_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +64,8 @@ class Short:
     """At admission what may be held; at an extension the whole hold that the lease may have."""
     begins_anew_seconds: float | None = None
     """Null where waiting does not help."""
+    states: tuple[LimitState, ...] = ()
+    """Of the other limits, at admission alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +238,13 @@ def _verdict(
         return Stale(records[reply[1] - 1].hash_key)
     if word == b"overloaded":
         raise Overloaded("Too many usage events wait to be billed.")
-    index, used, ceiling, wait_ms = reply[1], reply[2], reply[3], reply[-1]
+    index, used, ceiling, wait_ms, told = reply[1:6]
     limit, wait = limits[index - 1], None if wait_ms < 0 else wait_ms / 1000
+    states = _states(told, limits)
     if word == b"short":
-        return Short(limit=limit, used=used, ceiling=ceiling, room=reply[4], begins_anew_seconds=wait)
+        return Short(limit, used, ceiling, room=reply[6], begins_anew_seconds=wait, states=states)
     assert word == b"refused", word
-    raise refusal(limit, used=used, ceiling=ceiling, weight=limit[3], retry_after_seconds=wait)
+    raise refusal(limit, used=used, ceiling=ceiling, weight=limit[3], retry_after_seconds=wait, states=states)
 
 
 def _hand_over(asked: asyncio.Future[Any], *, orphaned: Callable[[Admitted], None]) -> None:
@@ -258,12 +253,15 @@ def _hand_over(asked: asyncio.Future[Any], *, orphaned: Callable[[Admitted], Non
 
 
 def _admitted(reply: list[Any], limits: Sequence[CheckedLimit]) -> Admitted:
-    told = reply[3] if limits else []
-    states = tuple(
+    states = _states(reply[3], limits) if limits else ()
+    return Admitted(id=reply[1].decode(), time_us=int(reply[2]), states=states)
+
+
+def _states(told: list[int], limits: Sequence[CheckedLimit]) -> tuple[LimitState, ...]:
+    return tuple(
         LimitState(limits[index - 1], left, full_in_ms / 1000)
         for index, left, full_in_ms in zip(told[::3], told[1::3], told[2::3], strict=True)
     )
-    return Admitted(id=reply[1].decode(), time_us=int(reply[2]), states=states)
 
 
 def _by_class(tokens: TokenCounts) -> str:

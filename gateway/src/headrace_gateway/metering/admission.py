@@ -26,6 +26,7 @@ from headrace_gateway.keys.directory import Directory, Standing, Versioned, key_
 from headrace_gateway.limits import plan, pricing
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.metering.confirmation import Confirmation
 from headrace_gateway.metering.events import Fixed, fixed_fragment
 from headrace_gateway.metering.inflight import HEAD_BYTES_MAX, InflightTable
@@ -186,7 +187,7 @@ class GatewayMeter:
             def orphaned(
                 admitted: Admitted,
                 prices: UnitPrices = prices,
-                limits: Sequence[plan.CheckedLimit] = limits,
+                limits: Sequence[CheckedLimit] = limits,
                 fixed: bytes = fixed,
             ) -> None:
                 terms = Terms(prices, limits, (), prompt_tokens_max, call.choices, None)
@@ -258,6 +259,7 @@ def _payable_each(short: Short, call: Call, prices: UnitPrices, input_value: int
             ceiling=short.ceiling,
             weight=pricing.micros(input_value + call.choices * prices.output),
             retry_after_seconds=short.begins_anew_seconds,
+            states=short.states,
         )
     return each
 

@@ -20,8 +20,8 @@ from headrace_gateway.errors import (
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits import pricing
 from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
-from headrace_gateway.limits.plan import CheckedLimit
 from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.metering.confirmation import confirmed
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import counts_fragment, final_event, identity_fragment
