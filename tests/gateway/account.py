@@ -22,7 +22,7 @@ from headrace_contracts.access import (
 )
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Dialect, Disposition, UsageEvent, decode_event
-from headrace_gateway.call import Call
+from headrace_gateway.call import Call, Credentials
 
 MODEL = "glm-test"
 # A micro-unit a token whatever it is: amounts and tokens read the same in most tests.
@@ -116,9 +116,18 @@ def open_account(client: redis.Redis, *, micros: int = 1_000_000, limits: Sequen
     return account
 
 
+def another_account(client: redis.Redis, *, org: str = "org_2") -> Account:
+    """Beside the one that stands there already, and of another organisation."""
+    other = Account(client, secret="hr-" + "z" * 43, id="2")
+    other.push_project(org=org)
+    other.push_key()
+    other.fund(1_000_000)
+    return other
+
+
 def call(account: Account, **changes: Any) -> Call:
     fields: dict[str, Any] = {
-        "secret": account.secret,
+        "credentials": Credentials(account.key_hash),
         "dialect": Dialect.OPENAI_CHAT,
         "model_requested": MODEL,
         "deployment": DEPLOYMENT,

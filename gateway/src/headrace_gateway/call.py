@@ -15,11 +15,28 @@ from headrace_gateway.limits.state import LimitState
 
 
 @dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who a client says it is."""
+
+    key: str
+    """The hash key of its secret's record (`keys.directory.key_of`): secrets go no further than transport."""
+
+
+class Caller(Protocol):
+    """Whose key a request came with. Tenancy comes from its record, never from what else the client says."""
+
+    @property
+    def org(self) -> str: ...
+
+    def may_name(self, deployment: Deployment) -> bool:
+        """Whether no list of the key's, its project's or its organisation's leaves the model out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """What admission has to know of one inference request."""
 
-    secret: str
-    """The bearer token as the client sent it."""
+    credentials: Credentials
     dialect: Dialect
     model_requested: str
     deployment: Deployment
@@ -81,8 +98,12 @@ class Lease(Protocol):
 
 
 class Meter(Protocol):
-    async def models(self, secret: str) -> list[str] | None:
-        """Authenticates; the models that the key may name, null meaning all. Raises `Unauthenticated`…"""
+    async def authenticate(self, credentials: Credentials, *, anew: bool = False) -> Caller:
+        """Raises `Unauthenticated` and its like.
+
+        What this lets pass may have changed since its records were read: `admit` compares them, and whoever
+        answers without admitting asks for them `anew`.
+        """
 
     async def admit(self, call: Call) -> Lease:
         """Raises a `GatewayError` when the call may not run; nothing is held then."""

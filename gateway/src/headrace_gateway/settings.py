@@ -26,7 +26,7 @@ class GatewaySettings(BaseSettings):
     valkey_url: SecretStr
     billing_url: str
     ingest_token: SecretStr
-    # A JSON `DeploymentTable`; read again when it changes.
+    # A JSON `DeploymentTable`, or a folder of them (`*.json`, a mounted ConfigMap); read again when it changes.
     deployments: Path
 
     # Who it is: the producer's name in usage events, one per pod, the same after a restart.

@@ -10,11 +10,11 @@ import structlog
 
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Ending
-from headrace_gateway.call import Call, Lease, Meter
+from headrace_gateway.call import Call, Caller, Credentials, Lease, Meter
 from headrace_gateway.dialects.dialect import InferenceRequest, NoCompletion
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import GatewayError, ModelNotFound, UpstreamFailed
-from headrace_gateway.http.authorization import id_header, trace_line
+from headrace_gateway.http.authorization import credentials_of, id_header, trace_line
 from headrace_gateway.http.bodies import read_body
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.heads import Headers
@@ -65,13 +65,14 @@ class Inference:
         await self._answer(exchange, MESSAGES)
 
     async def _answer(self, exchange: Exchange, wire: Wire) -> None:
-        secret = wire.secret(exchange)
+        credentials = credentials_of(wire.secret(exchange))
+        caller = await self._meter.authenticate(credentials)
         try:
             request = wire.decode(await read_body(exchange, self._bounds))
-            call = self._call(exchange, request, secret)
+            call = self._call(exchange, request, credentials, caller)
         except GatewayError:
-            # Who has no key learns nothing but that.
-            await self._meter.models(secret)
+            # Whose key is no longer one learns nothing but that.
+            await self._meter.authenticate(credentials, anew=True)
             raise
         lease = await self._meter.admit(call)
         attempt = Attempt(exchange, wire, request, call.deployment, lease)
@@ -84,13 +85,15 @@ class Inference:
         await settled
         await attempt.finish(served)
 
-    def _call(self, exchange: Exchange, request: InferenceRequest, secret: str) -> Call:
-        deployments = self._deployments.current.for_model(request.model)
+    def _call(
+        self, exchange: Exchange, request: InferenceRequest, credentials: Credentials, caller: Caller
+    ) -> Call:
+        deployments = self._deployments.current.for_model(request.model, caller.org)
         if not deployments:
             raise ModelNotFound(request.model)
         deployment = deployments[0]
         return Call(
-            secret=secret,
+            credentials=credentials,
             dialect=request.dialect,
             model_requested=request.model,
             deployment=deployment,

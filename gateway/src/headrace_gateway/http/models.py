@@ -3,9 +3,9 @@
 import msgspec
 
 from headrace_contracts.deployments import Deployment
-from headrace_gateway.call import Meter
+from headrace_gateway.call import Caller, Meter
 from headrace_gateway.errors import ModelNotFound
-from headrace_gateway.http.authorization import bearer_token
+from headrace_gateway.http.authorization import bearer_token, credentials_of
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.routing.deployments import DeploymentsFile
 
@@ -31,21 +31,20 @@ class Models:
         self._deployments = deployments
 
     async def every(self, exchange: Exchange) -> None:
-        deployments = await self._allowed(exchange)
-        exchange.answer(
-            200, JSON, msgspec.json.encode(ModelList(data=[_model(each) for each in deployments]))
-        )
+        caller = await self._caller(exchange)
+        known = self._deployments.current.models(caller.org)
+        models = [_model(each) for each in known if caller.may_name(each)]
+        exchange.answer(200, JSON, msgspec.json.encode(ModelList(data=models)))
 
     async def one(self, exchange: Exchange, name: str) -> None:
-        deployments = await self._allowed(exchange)
-        found = self._deployments.current.for_model(name)
-        if not found or found[0].model not in {each.model for each in deployments}:
+        caller = await self._caller(exchange)
+        found = self._deployments.current.for_model(name, caller.org)
+        if not found or not caller.may_name(found[0]):
             raise ModelNotFound(name)
         exchange.answer(200, JSON, msgspec.json.encode(_model(found[0])))
 
-    async def _allowed(self, exchange: Exchange) -> list[Deployment]:
-        allowed = await self._meter.models(bearer_token(exchange))
-        return self._deployments.current.models(allowed)
+    async def _caller(self, exchange: Exchange) -> Caller:
+        return await self._meter.authenticate(credentials_of(bearer_token(exchange)), anew=True)
 
 
 def _model(deployment: Deployment) -> Model:

@@ -15,7 +15,7 @@ from headrace_gateway.dialects.anthropic_request import CountRequest, decode_cou
 from headrace_gateway.dialects.dialect import NoCompletion
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import ModelNotFound, UpstreamBusy, UpstreamFailed, UpstreamTimedOut
-from headrace_gateway.http.authorization import api_key, trace_line
+from headrace_gateway.http.authorization import api_key, credentials_of, trace_line
 from headrace_gateway.http.bodies import BodyBounds, read_body
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.routing.attempts import ATTEMPTS_MAX, PAUSE_SECONDS, UNAVAILABLE
@@ -48,10 +48,10 @@ class TokenCounts:
         self._bounds = bounds
 
     async def answer(self, exchange: Exchange) -> None:
-        allowed = await self._meter.models(api_key(exchange))
+        caller = await self._meter.authenticate(credentials_of(api_key(exchange)), anew=True)
         request = decode_count(await read_body(exchange, self._bounds))
-        found = self._deployments.current.for_model(request.model)
-        if not found or (allowed is not None and found[0].model not in allowed):
+        found = self._deployments.current.for_model(request.model, caller.org)
+        if not found or not caller.may_name(found[0]):
             raise ModelNotFound(request.model)
         body = await self._count(found[0], request, trace_line(exchange))
         exchange.answer(200, [("content-type", "application/json")], body)

@@ -5,10 +5,12 @@ in the client's disfavour (a key extended, a task opened), while the other way r
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from headrace_contracts.access import KeyRecord, KeyStatus, ProjectRecord, TaskRecord, TaskStatus
+from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Disposition
-from headrace_gateway.errors import KeyExpired, KeyRevoked, ModelNotAllowed, TaskNotOpen
+from headrace_gateway.errors import KeyExpired, KeyRevoked, ModelNotAllowed, ModelNotFound, TaskNotOpen
 
 
 def check_key(key: KeyRecord, project: ProjectRecord, *, now_us: int) -> None:
@@ -18,17 +20,39 @@ def check_key(key: KeyRecord, project: ProjectRecord, *, now_us: int) -> None:
         raise KeyExpired("This API key has expired.")
 
 
-def check_model(key: KeyRecord, project: ProjectRecord, *, names: Iterable[str], requested: str) -> None:
-    """`names`: all by which the model is known; an allow-list may hold any of them."""
-    allowed = models_allowed(key, project)
-    if allowed is not None and allowed.isdisjoint(names):
+def check_model(key: KeyRecord, project: ProjectRecord, deployment: Deployment, *, requested: str) -> None:
+    if deployment.tenant not in (None, project.org):
+        raise ModelNotFound(requested)
+    if not may_name(key, project, (requested, *names_of(deployment))):
         raise ModelNotAllowed(f"This API key may not use the model {requested!r}.")
 
 
-def models_allowed(key: KeyRecord, project: ProjectRecord) -> frozenset[str] | None:
-    """Both lists must agree; null means no restriction."""
-    lists = [frozenset(models) for models in (key.models, project.models) if models is not None]
-    return frozenset.intersection(*lists) if lists else None
+def may_name(key: KeyRecord, project: ProjectRecord, names: Iterable[str]) -> bool:
+    """Every list that there is must hold one of the names by which the model is known."""
+    return all(
+        not frozenset(allowed).isdisjoint(names)
+        for allowed in (key.models, project.models)
+        if allowed is not None
+    )
+
+
+def names_of(deployment: Deployment) -> tuple[str, ...]:
+    return (deployment.model, *deployment.aliases)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCaller:
+    """Implements `call.Caller`."""
+
+    key: KeyRecord
+    project: ProjectRecord
+
+    @property
+    def org(self) -> str:
+        return self.project.org
+
+    def may_name(self, deployment: Deployment) -> bool:
+        return may_name(self.key, self.project, names_of(deployment))
 
 
 def check_task(task: TaskRecord | None, project: ProjectRecord) -> None:

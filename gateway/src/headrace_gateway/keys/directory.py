@@ -79,15 +79,21 @@ class Directory:
 
         Raises `Unauthenticated` for an unknown key only while Valkey is warm.
         """
+        key, project = await self.owner(key_hash, stale=stale)
+        prices = await self._required(channels.prices(project.record.currency), _decode_prices)
+        bundled = None if task is None else await self._find(channels.task(task), decode_task)
+        return Standing(key=key, project=project, task=bundled, prices=prices)
+
+    async def owner(
+        self, key_hash: str, *, stale: Iterable[str] = ()
+    ) -> tuple[Versioned[KeyRecord], Versioned[ProjectRecord]]:
+        """Whose key it is."""
         for hash_key in stale:
             self._entries.pop(hash_key, None)
         key = await self._find(key_hash, decode_key)
         if key is None:
             raise Unauthenticated("The API key is unknown.")
-        project = await self._required(channels.project(key.record.project), decode_project)
-        prices = await self._required(channels.prices(project.record.currency), _decode_prices)
-        bundled = None if task is None else await self._find(channels.task(task), decode_task)
-        return Standing(key=key, project=project, task=bundled, prices=prices)
+        return key, await self._required(channels.project(key.record.project), decode_project)
 
     async def _required(self, hash_key: str, decode: Callable[[bytes], Record]) -> Versioned[Record]:
         found = await self._find(hash_key, decode)

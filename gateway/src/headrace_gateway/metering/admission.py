@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from headrace_contracts.usage import Disposition, Ending, TokenCounts
-from headrace_gateway.call import Call
+from headrace_gateway.call import Call, Credentials
 from headrace_gateway.errors import (
     GatewayError,
     InvalidRequest,
@@ -22,7 +22,8 @@ from headrace_gateway.errors import (
     Overloaded,
 )
 from headrace_gateway.keys import authorisation
-from headrace_gateway.keys.directory import Directory, Standing, Versioned, key_of
+from headrace_gateway.keys.authorisation import KnownCaller
+from headrace_gateway.keys.directory import Directory, Standing, Versioned
 from headrace_gateway.limits import plan, pricing
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
@@ -71,18 +72,22 @@ class GatewayMeter:
         self._directory = directory
         self._left_behind = left_behind
 
-    async def models(self, secret: str) -> list[str] | None:
-        key = key_of(secret)
-        standing = await self._directory.standing(key, None)
-        # No script compares versions here, so the records are read anew.
-        stale = [record.hash_key for record in standing.records]
-        standing = await self._directory.standing(key, None, stale=stale)
-        authorisation.check_key(standing.key.record, standing.project.record, now_us=_now_us())
-        allowed = authorisation.models_allowed(standing.key.record, standing.project.record)
-        return None if allowed is None else sorted(allowed)
+    async def authenticate(self, credentials: Credentials, *, anew: bool = False) -> KnownCaller:
+        key, project = await self._directory.owner(credentials.key)
+        if not anew:
+            try:
+                authorisation.check_key(key.record, project.record, now_us=_now_us())
+            except GatewayError:
+                pass  # the cached record may be older than what allows it
+            else:
+                return KnownCaller(key.record, project.record)
+        stale = (key.hash_key, project.hash_key)
+        key, project = await self._directory.owner(credentials.key, stale=stale)
+        authorisation.check_key(key.record, project.record, now_us=_now_us())
+        return KnownCaller(key.record, project.record)
 
     async def admit(self, call: Call) -> RunningLease:
-        key = key_of(call.secret)
+        key = call.credentials.key
         standing = await self._directory.standing(key, call.task)
         try:
             _check(standing, call)
@@ -239,8 +244,7 @@ def _check(standing: Standing, call: Call) -> None:
     key, project = standing.key.record, standing.project.record
     authorisation.check_key(key, project, now_us=_now_us())
     deployment = call.deployment
-    names = (deployment.model, call.model_requested, *deployment.aliases)
-    authorisation.check_model(key, project, names=names, requested=call.model_requested)
+    authorisation.check_model(key, project, deployment, requested=call.model_requested)
     if deployment.model not in standing.prices.record.models:
         log.error("model_without_price", model=deployment.model, currency=project.currency)
         raise ModelNotFound(call.model_requested)
