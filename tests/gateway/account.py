@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -125,9 +126,13 @@ def another_account(client: redis.Redis, *, org: str = "org_2") -> Account:
     return other
 
 
+def credentials(account: Account, address: str = "127.0.0.1") -> Credentials:
+    return Credentials(account.key_hash, lambda: ip_address(address))
+
+
 def call(account: Account, **changes: Any) -> Call:
     fields: dict[str, Any] = {
-        "credentials": Credentials(account.key_hash),
+        "credentials": credentials(account),
         "dialect": Dialect.OPENAI_CHAT,
         "model_requested": MODEL,
         "deployment": DEPLOYMENT,

@@ -31,6 +31,17 @@ class Forbidden(BillingError):
     code = "forbidden"
 
 
+class ScopeMissing(BillingError):
+    """The API key was made for something else."""
+
+    code = "scope_missing"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"This API key lacks the scope {scope!r}. Use another, or have it added to this one."
+        )
+
+
 class NotFound(BillingError):
     """No such object, or not the caller's."""
 

@@ -5,13 +5,17 @@ exactly once, however the request ends.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Dialect, Ending
 from headrace_gateway.limits.state import LimitState
+
+Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class Credentials:
 
     key: str
     """The hash key of its secret's record (`keys.directory.key_of`): secrets go no further than transport."""
+    address: Callable[[], Address | None]
+    """Where it speaks from, worked out only for a key that must not be used from everywhere; null if unknown."""
 
 
 class Caller(Protocol):
@@ -98,8 +104,8 @@ class Lease(Protocol):
 
 
 class Meter(Protocol):
-    async def authenticate(self, credentials: Credentials, *, anew: bool = False) -> Caller:
-        """Raises `Unauthenticated` and its like.
+    async def authenticate(self, credentials: Credentials, scope: KeyScope, *, anew: bool = False) -> Caller:
+        """Raises `Unauthenticated`, `IpNotAllowed` and their like.
 
         What this lets pass may have changed since its records were read: `admit` compares them, and whoever
         answers without admitting asks for them `anew`.

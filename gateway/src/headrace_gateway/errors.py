@@ -45,6 +45,27 @@ class KeyExpired(GatewayError):
     code = "api_key_expired"
 
 
+class IpNotAllowed(GatewayError):
+    """The key, or its project, may not be used from there."""
+
+    code = "ip_not_allowed"
+
+    def __init__(self, address: object) -> None:
+        seen = "an address that could not be told" if address is None else str(address)
+        super().__init__(f"This API key may not be used from {seen}.")
+
+
+class ScopeMissing(GatewayError):
+    """The key was made for something else."""
+
+    code = "scope_missing"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"This API key lacks the scope {scope!r}. Use another, or have it added to this one."
+        )
+
+
 class ModelNotFound(GatewayError):
     code = "model_not_found"
 

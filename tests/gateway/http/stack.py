@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import openai
 
 from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
 from headrace_contracts.usage import UsageEvent
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
 from headrace_gateway.http.router import Gateway
@@ -108,6 +110,7 @@ async def running_stack(
     bounds: InferenceBounds = BOUNDS,
     timeouts: UpstreamTimeouts = TIMEOUTS,
     grace_seconds: float = 5.0,
+    trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
 ) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(running_engine())
@@ -117,9 +120,10 @@ async def running_stack(
         meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=SLICE_TOKENS)))
         upstream = Upstream(timeouts, UpstreamBounds(connections_max=64, keep_idle_seconds=4.0))
         stack.callback(upstream.close)
+        addresses = ClientAddresses(trusted_proxies)
         gateway = Gateway(
-            Inference(meter, deployments, upstream, bounds),
-            Models(meter, deployments),
+            Inference(meter, deployments, upstream, bounds, addresses),
+            Models(meter, deployments, addresses),
             not_admitting=lambda: meter.not_ready,
         )
         listening = Listening(

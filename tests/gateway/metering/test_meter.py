@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from headrace_contracts import channels
-from headrace_contracts.access import KeyStatus, Limit, LimitKind, ModelPrice, TaskStatus
+from headrace_contracts.access import KeyScope, KeyStatus, Limit, LimitKind, ModelPrice, TaskStatus
 from headrace_contracts.usage import Disposition, Ending, Grade, TokenCounts
 from headrace_gateway.call import Credentials
 from headrace_gateway.errors import (
@@ -26,7 +26,7 @@ from headrace_gateway.errors import (
 from headrace_gateway.keys.directory import key_of
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
-from tests.gateway.account import DEPLOYMENT, MODEL, Account, call, everything, usage
+from tests.gateway.account import DEPLOYMENT, MODEL, Account, call, credentials, everything, usage
 from tests.gateway.limits.ground import let_lapse
 from tests.gateway.waiting import eventually
 
@@ -226,7 +226,7 @@ async def test_a_revoked_key_holds_from_the_next_request_on(account: Account, me
     with pytest.raises(KeyRevoked):
         await meter.admit(call(account))
     with pytest.raises(KeyRevoked):
-        await meter.authenticate(Credentials(account.key_hash), anew=True)
+        await meter.authenticate(credentials(account), KeyScope.INFERENCE, anew=True)
 
 
 async def test_a_revoked_key_ends_its_running_stream_at_the_next_slice(
@@ -261,7 +261,7 @@ async def test_key_and_project_must_both_allow_a_model_by_whichever_name(
     ):
         account.push_key(models=key)
         account.push_project(models=project)
-        caller = await meter.authenticate(Credentials(account.key_hash), anew=True)
+        caller = await meter.authenticate(credentials(account), KeyScope.INFERENCE, anew=True)
         assert caller.may_name(DEPLOYMENT) is allowed
         if allowed:
             await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
@@ -274,7 +274,7 @@ async def test_unknown_keys_are_refused_and_not_remembered(account: Account, met
     stranger = Account(account.client, secret="hr-" + "b" * 43)
     for secret in (stranger.secret, "", "x" * 1000, "\ud800"):
         with pytest.raises(Unauthenticated) as refused:
-            await meter.admit(call(account, credentials=Credentials(key_of(secret))))
+            await meter.admit(call(account, credentials=Credentials(key_of(secret), lambda: None)))
         assert not secret or secret not in str(refused.value)
     stranger.push_key()
     await (await meter.admit(call(stranger))).settle(Ending.COMPLETED, usage=usage(1, 1))
@@ -314,7 +314,7 @@ async def test_a_new_price_holds_from_the_next_request_on_and_not_for_running_on
 
 
 async def test_cold_is_told_from_unknown(account: Account, meter: GatewayMeter) -> None:
-    unknown = Credentials(key_of("hr-" + "c" * 43))
+    unknown = Credentials(key_of("hr-" + "c" * 43), lambda: None)
     await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
     account.client.flushall()
     with pytest.raises(LimitsRebuilding):  # its records are remembered
@@ -322,7 +322,7 @@ async def test_cold_is_told_from_unknown(account: Account, meter: GatewayMeter) 
     with pytest.raises(LimitsRebuilding):  # its are not
         await meter.admit(call(account, credentials=unknown))
     with pytest.raises(LimitsRebuilding):
-        await meter.authenticate(Credentials(account.key_hash), anew=True)
+        await meter.authenticate(credentials(account), KeyScope.INFERENCE, anew=True)
     await eventually(lambda: meter.not_ready == "limits_rebuilding")
     assert meter.table.running == 0
 

@@ -1,10 +1,11 @@
 """The admin's routes for organisations, projects and keys."""
 
+from ipaddress import ip_network
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from headrace_billing.accounts import outbox, store
 from headrace_billing.accounts.key import Key, Organization, Project, new_secret, secret_sha256, shown_prefix
@@ -17,13 +18,22 @@ from headrace_billing.ledger import spendable, wallets
 from headrace_billing.money import currency_of
 from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.valkey import ValkeyError
-from headrace_contracts.access import KeyStatus
+from headrace_contracts.access import KeyScope, KeyStatus
 from headrace_contracts.usage import Disposition
 
 MODELS_MAX = 200
+CIDRS_MAX = 100
+CIDR_CHARACTERS_MAX = 43  # an IPv6 address in full and its prefix length
 
 log = structlog.get_logger()
 router = APIRouter(tags=["accounts"], dependencies=[AdminOnly])
+
+
+def _canonical(cidr: str) -> str:
+    try:
+        return str(ip_network(cidr.strip()))
+    except ValueError as error:
+        raise ValueError(f"not a network in CIDR notation such as 203.0.113.0/24: {error}") from error
 
 
 class PushPending(BillingError):
@@ -39,10 +49,16 @@ class PushPending(BillingError):
 
 
 Models = Annotated[list[ModelName], Field(max_length=MODELS_MAX)]
+Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(KeyScope))]
+Cidr = Annotated[str, Field(max_length=CIDR_CHARACTERS_MAX), AfterValidator(_canonical)]
+Cidrs = Annotated[list[Cidr], Field(min_length=1, max_length=CIDRS_MAX)]
+"""Networks; an empty list would shut everybody out, and null lets everybody in."""
 
 
 class NewOrganization(Body):
     name: Name
+    models: Models | None = None
+    """What its keys may name; null means all."""
 
 
 class NewProject(Body):
@@ -53,6 +69,7 @@ class NewProject(Body):
     wallet: Id | None = None
     """One of the organisation's to share; null opens its own."""
     models: Models | None = None
+    allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
 
 
@@ -60,6 +77,9 @@ class NewKey(Body):
     project: Id
     name: Name
     models: Models | None = None
+    scopes: Scopes | None = None
+    """What it may be used for; null means everything."""
+    allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
     expires_at: AwareDatetime | None = None
 
@@ -67,7 +87,7 @@ class NewKey(Body):
 @router.post("/v1/organizations", status_code=201)
 async def add_organization(body: NewOrganization, parts: PartsOf) -> dict[str, Any]:
     at = parts.now()
-    organization = Organization(id=new_id("org", at), name=body.name, created_at=at)
+    organization = Organization(id=new_id("org", at), name=body.name, models=body.models, created_at=at)
     async with parts.database.begin() as session:
         await store.add_organization(session, organization)
     return organization_document(organization)
@@ -94,6 +114,7 @@ async def add_project(body: NewProject, parts: PartsOf) -> dict[str, Any]:
         wallet=body.wallet or new_id("wal", at),
         status=KeyStatus.ACTIVE,
         models=body.models,
+        allowed_cidrs=body.allowed_cidrs,
         limits=limits_of(body.limits),
         created_at=at,
     )
@@ -131,6 +152,8 @@ async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
         prefix=shown_prefix(secret),
         status=KeyStatus.ACTIVE,
         models=body.models,
+        scopes=body.scopes,
+        allowed_cidrs=body.allowed_cidrs,
         limits=limits_of(body.limits),
         expires_at=body.expires_at,
         created_at=at,
@@ -166,6 +189,7 @@ def organization_document(organization: Organization) -> dict[str, Any]:
     return {
         "id": organization.id,
         "name": organization.name,
+        "models": organization.models,
         "limits": limit_documents(organization.limits),
         "version": organization.version,
         "created_at": organization.created_at.isoformat(),
@@ -182,6 +206,7 @@ def project_document(project: Project) -> dict[str, Any]:
         "wallet": project.wallet,
         "status": project.status,
         "models": project.models,
+        "allowed_cidrs": project.allowed_cidrs,
         "limits": limit_documents(project.limits),
         "version": project.version,
         "created_at": project.created_at.isoformat(),
@@ -196,6 +221,8 @@ def key_document(key: Key) -> dict[str, Any]:
         "prefix": key.prefix,
         "status": key.status,
         "models": key.models,
+        "scopes": key.scopes,
+        "allowed_cidrs": key.allowed_cidrs,
         "limits": limit_documents(key.limits),
         "version": key.version,
         "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),

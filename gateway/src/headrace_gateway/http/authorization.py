@@ -2,10 +2,8 @@
 
 import re
 
-from headrace_gateway.call import Credentials
 from headrace_gateway.errors import InvalidRequest, Unauthenticated
 from headrace_gateway.http.exchange import Exchange
-from headrace_gateway.keys.directory import key_of
 
 TOKEN_MAX = 512
 """Longer than any key of ours; what is longer is not looked up."""
@@ -35,10 +33,6 @@ def api_key(exchange: Exchange) -> str:
     if not key or len(key) > TOKEN_MAX:
         raise Unauthenticated("This is no API key.")
     return key
-
-
-def credentials_of(secret: str) -> Credentials:
-    return Credentials(key=key_of(secret))
 
 
 def id_header(exchange: Exchange, name: str) -> str | None:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 import structlog
 
+from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Ending
 from headrace_gateway.call import Call, Caller, Credentials, Lease, Meter
 from headrace_gateway.dialects.dialect import InferenceRequest, NoCompletion
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import GatewayError, ModelNotFound, UpstreamFailed
-from headrace_gateway.http.authorization import credentials_of, id_header, trace_line
+from headrace_gateway.http.authorization import id_header, trace_line
 from headrace_gateway.http.bodies import read_body
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.interruption import Interrupted, Interruption, Running
@@ -46,14 +48,20 @@ class InferenceBounds:
 
 class Inference:
     def __init__(
-        self, meter: Meter, deployments: DeploymentsFile, upstream: Upstream, bounds: InferenceBounds
+        self,
+        meter: Meter,
+        deployments: DeploymentsFile,
+        upstream: Upstream,
+        bounds: InferenceBounds,
+        addresses: ClientAddresses,
     ) -> None:
         self._meter = meter
         self._deployments = deployments
         self._upstream = upstream
         self._bounds = bounds
+        self._addresses = addresses
         self.running = Running(deadline_seconds=bounds.request_timeout_seconds)
-        self.count_tokens = TokenCounts(meter, deployments, upstream, bounds).answer
+        self.count_tokens = TokenCounts(meter, deployments, upstream, bounds, addresses).answer
 
     async def chat(self, exchange: Exchange) -> None:
         await self._answer(exchange, CHAT)
@@ -65,14 +73,14 @@ class Inference:
         await self._answer(exchange, MESSAGES)
 
     async def _answer(self, exchange: Exchange, wire: Wire) -> None:
-        credentials = credentials_of(wire.secret(exchange))
-        caller = await self._meter.authenticate(credentials)
+        credentials = self._addresses.credentials(exchange, wire.secret(exchange))
+        caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
         try:
             request = wire.decode(await read_body(exchange, self._bounds))
             call = self._call(exchange, request, credentials, caller)
         except GatewayError:
             # Whose key is no longer one learns nothing but that.
-            await self._meter.authenticate(credentials, anew=True)
+            await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
             raise
         lease = await self._meter.admit(call)
         attempt = Attempt(exchange, wire, request, call.deployment, lease)

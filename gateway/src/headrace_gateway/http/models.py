@@ -2,10 +2,12 @@
 
 import msgspec
 
+from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
 from headrace_gateway.call import Caller, Meter
 from headrace_gateway.errors import ModelNotFound
-from headrace_gateway.http.authorization import bearer_token, credentials_of
+from headrace_gateway.http.authorization import bearer_token
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.routing.deployments import DeploymentsFile
 
@@ -26,9 +28,10 @@ class ModelList(msgspec.Struct):
 
 
 class Models:
-    def __init__(self, meter: Meter, deployments: DeploymentsFile) -> None:
+    def __init__(self, meter: Meter, deployments: DeploymentsFile, addresses: ClientAddresses) -> None:
         self._meter = meter
         self._deployments = deployments
+        self._addresses = addresses
 
     async def every(self, exchange: Exchange) -> None:
         caller = await self._caller(exchange)
@@ -44,7 +47,8 @@ class Models:
         exchange.answer(200, JSON, msgspec.json.encode(_model(found[0])))
 
     async def _caller(self, exchange: Exchange) -> Caller:
-        return await self._meter.authenticate(credentials_of(bearer_token(exchange)), anew=True)
+        credentials = self._addresses.credentials(exchange, bearer_token(exchange))
+        return await self._meter.authenticate(credentials, KeyScope.MODELS_READ, anew=True)
 
 
 def _model(deployment: Deployment) -> Model:

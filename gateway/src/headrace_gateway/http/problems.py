@@ -71,6 +71,8 @@ STATUSES: dict[str, tuple[int, str]] = {
     "insufficient_balance": (402, "insufficient_quota"),
     "budget_exhausted": (402, "insufficient_quota"),
     "model_not_allowed": (403, "permission_error"),
+    "ip_not_allowed": (403, "permission_error"),
+    "scope_missing": (403, "permission_error"),
     "model_not_found": (404, "invalid_request_error"),
     "path_unknown": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),

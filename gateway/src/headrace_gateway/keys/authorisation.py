@@ -4,13 +4,27 @@ The caller refuses by these only with records it has just read: from a cached on
 in the client's disfavour (a key extended, a task opened), while the other way round the admit script tells.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from headrace_contracts.access import KeyRecord, KeyStatus, ProjectRecord, TaskRecord, TaskStatus
+from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, ProjectRecord, TaskRecord, TaskStatus
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Disposition
-from headrace_gateway.errors import KeyExpired, KeyRevoked, ModelNotAllowed, ModelNotFound, TaskNotOpen
+from headrace_gateway.call import Address
+from headrace_gateway.errors import (
+    IpNotAllowed,
+    KeyExpired,
+    KeyRevoked,
+    ModelNotAllowed,
+    ModelNotFound,
+    ScopeMissing,
+    TaskNotOpen,
+)
+
+NETWORK_LISTS_MAX = 4096
+"""Parsed once: a list takes longer to read than all else that is checked here."""
 
 
 def check_key(key: KeyRecord, project: ProjectRecord, *, now_us: int) -> None:
@@ -18,6 +32,21 @@ def check_key(key: KeyRecord, project: ProjectRecord, *, now_us: int) -> None:
         raise KeyRevoked("This API key has been revoked.")
     if key.expires_at_us is not None and key.expires_at_us <= now_us:
         raise KeyExpired("This API key has expired.")
+
+
+def check_address(key: KeyRecord, project: ProjectRecord, address: Callable[[], Address | None]) -> None:
+    """Every list that there is must hold the address."""
+    if key.allowed_cidrs is None and project.allowed_cidrs is None:
+        return
+    spoken_from = address()
+    for cidrs in (key.allowed_cidrs, project.allowed_cidrs):
+        if cidrs is not None and not _holds(cidrs, spoken_from):
+            raise IpNotAllowed(spoken_from)
+
+
+def check_scope(key: KeyRecord, scope: KeyScope) -> None:
+    if key.scopes is not None and scope not in key.scopes:
+        raise ScopeMissing(scope)
 
 
 def check_model(key: KeyRecord, project: ProjectRecord, deployment: Deployment, *, requested: str) -> None:
@@ -31,7 +60,7 @@ def may_name(key: KeyRecord, project: ProjectRecord, names: Iterable[str]) -> bo
     """Every list that there is must hold one of the names by which the model is known."""
     return all(
         not frozenset(allowed).isdisjoint(names)
-        for allowed in (key.models, project.models)
+        for allowed in (key.models, project.models, project.org_models)
         if allowed is not None
     )
 
@@ -53,6 +82,15 @@ class KnownCaller:
 
     def may_name(self, deployment: Deployment) -> bool:
         return may_name(self.key, self.project, names_of(deployment))
+
+
+def _holds(cidrs: list[str], address: Address | None) -> bool:
+    return address is not None and any(address in network for network in _networks(tuple(cidrs)))
+
+
+@lru_cache(maxsize=NETWORK_LISTS_MAX)
+def _networks(cidrs: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(cidr) for cidr in cidrs)
 
 
 def check_task(task: TaskRecord | None, project: ProjectRecord) -> None:

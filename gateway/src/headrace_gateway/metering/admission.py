@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from headrace_contracts.access import KeyRecord, KeyScope, ProjectRecord
 from headrace_contracts.usage import Disposition, Ending, TokenCounts
 from headrace_gateway.call import Call, Credentials
 from headrace_gateway.errors import (
@@ -72,19 +73,18 @@ class GatewayMeter:
         self._directory = directory
         self._left_behind = left_behind
 
-    async def authenticate(self, credentials: Credentials, *, anew: bool = False) -> KnownCaller:
+    async def authenticate(
+        self, credentials: Credentials, scope: KeyScope, *, anew: bool = False
+    ) -> KnownCaller:
         key, project = await self._directory.owner(credentials.key)
         if not anew:
             try:
-                authorisation.check_key(key.record, project.record, now_us=_now_us())
+                return _caller(key.record, project.record, credentials, scope)
             except GatewayError:
                 pass  # the cached record may be older than what allows it
-            else:
-                return KnownCaller(key.record, project.record)
         stale = (key.hash_key, project.hash_key)
         key, project = await self._directory.owner(credentials.key, stale=stale)
-        authorisation.check_key(key.record, project.record, now_us=_now_us())
-        return KnownCaller(key.record, project.record)
+        return _caller(key.record, project.record, credentials, scope)
 
     async def admit(self, call: Call) -> RunningLease:
         key = call.credentials.key
@@ -240,9 +240,16 @@ class GatewayMeter:
         lease.settle(Ending.CLIENT_GONE)
 
 
+def _caller(key: KeyRecord, project: ProjectRecord, credentials: Credentials, scope: KeyScope) -> KnownCaller:
+    authorisation.check_key(key, project, now_us=_now_us())
+    authorisation.check_address(key, project, credentials.address)
+    authorisation.check_scope(key, scope)
+    return KnownCaller(key, project)
+
+
 def _check(standing: Standing, call: Call) -> None:
     key, project = standing.key.record, standing.project.record
-    authorisation.check_key(key, project, now_us=_now_us())
+    _caller(key, project, call.credentials, KeyScope.INFERENCE)
     deployment = call.deployment
     authorisation.check_model(key, project, deployment, requested=call.model_requested)
     if deployment.model not in standing.prices.record.models:
