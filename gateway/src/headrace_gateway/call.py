@@ -56,6 +56,8 @@ class Call:
     session: str | None = None
     task: str | None = None
     task_attempt: str | None = None
+    end_user: str | None = None
+    """Whom of its own users the client names; it leaves the gateway hashed alone."""
 
 
 class Lease(Protocol):

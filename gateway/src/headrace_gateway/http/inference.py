@@ -112,6 +112,7 @@ class Inference:
             session=id_header(exchange, "X-Session-Id"),
             task=id_header(exchange, "X-Task-Id"),
             task_attempt=id_header(exchange, "X-Task-Attempt"),
+            end_user=request.end_user,
         )
 
     async def _serve(self, attempt: "Attempt") -> Served:

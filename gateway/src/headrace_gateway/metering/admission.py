@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from headrace_contracts.access import KeyRecord, KeyScope, ProjectRecord
-from headrace_contracts.usage import Disposition, Ending, TokenCounts
+from headrace_contracts.usage import Disposition, Ending, TokenCounts, end_user_of
 from headrace_gateway.call import Call, Credentials
 from headrace_gateway.errors import (
     GatewayError,
@@ -293,6 +293,8 @@ def _fixed(call: Call, standing: Standing, disposition: Disposition) -> bytes:
             task_attempt=call.task_attempt,
             price_book=standing.prices.record.price_book,
             disposition=disposition,
+            revision=call.deployment.revision,
+            end_user=None if call.end_user is None else end_user_of(project.org, call.end_user),
         )
     )
 
