@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+import msgspec
+
 from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
-from headrace_contracts.usage import Dialect, Ending
+from headrace_contracts.usage import Dialect, Ending, TokenCounts
 from headrace_gateway.limits.state import LimitState
 
 Address = IPv4Address | IPv6Address
@@ -39,6 +41,36 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Idempotency:
+    """By what a repeated request is known for one."""
+
+    key: str
+    """SHA-256 of the header, in hexadecimal: of one length, whatever the client thought of."""
+    request: str
+    """The same of path and body."""
+
+
+class KeptAnswer(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """How the first request with an idempotency key ended, for whoever repeats it."""
+
+    id: str
+    ending: Ending
+    tokens: TokenCounts
+    revision: str
+    content_type: str = ""
+    body: bytes | None = None
+    """Null for one that was cut short, or is too long to be kept."""
+
+
+class AlreadyAnswered(Exception):
+    """The call repeats one that was served before, so it is not served again."""
+
+    def __init__(self, answer: KeptAnswer) -> None:
+        super().__init__(answer.id)
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """What admission has to know of one inference request."""
 
@@ -58,6 +90,7 @@ class Call:
     task_attempt: str | None = None
     end_user: str | None = None
     """Whom of its own users the client names; it leaves the gateway hashed alone."""
+    idempotency: Idempotency | None = None
 
 
 class Lease(Protocol):
@@ -96,8 +129,12 @@ class Lease(Protocol):
     async def extend(self, *, output_tokens: int) -> bool:
         """Asks for a slice that covers at least `output_tokens`; False when money or the task's guard ends."""
 
-    def settle(self, ending: Ending, *, usage: bytes | None = None) -> Awaitable[None]:
+    def settle(
+        self, ending: Ending, *, usage: bytes | None = None, answer: tuple[str, bytes] | None = None
+    ) -> Awaitable[None]:
         """Ends the request: journal and settle script. `usage` replaces what `relayed` noted last.
+
+        `answer`, a content type and a body, is kept for who repeats a call that has an idempotency key.
 
         It is on its way when this returns, whatever becomes of the caller. What it returns is done when the
         journal is durable and the script has answered, or after 250 ms with the rest retried behind. Raises
@@ -114,4 +151,4 @@ class Meter(Protocol):
         """
 
     async def admit(self, call: Call) -> Lease:
-        """Raises a `GatewayError` when the call may not run; nothing is held then."""
+        """Raises a `GatewayError` when the call may not run, or `AlreadyAnswered`; nothing is held then."""

@@ -84,6 +84,34 @@ class TaskNotOpen(GatewayError):
     code = "task_not_open"
 
 
+class IdempotencyInProgress(GatewayError):
+    """The first request with this Idempotency-Key is still running; ask again for its answer."""
+
+    code = "idempotency_in_progress"
+    retry_after_seconds = 1.0
+
+
+class IdempotencyKeyReused(GatewayError):
+    """This Idempotency-Key was sent before with another request; send another key with this one."""
+
+    code = "idempotency_key_reused"
+
+
+class AnswerNotKept(GatewayError):
+    """The request with this Idempotency-Key was served and charged once, but there is no whole answer to give again."""
+
+    code = "idempotency_answer_not_kept"
+
+    def __init__(self, *, request_id: str, ending: str, output_tokens: int) -> None:
+        super().__init__(
+            f"The request with this Idempotency-Key ran as {request_id}, ended {ending} after {output_tokens} output "
+            "tokens and was charged once. Its answer is not kept; send another key to run it again."
+        )
+        self.request_id = request_id
+        self.ending = ending
+        self.output_tokens = output_tokens
+
+
 class LimitReached(GatewayError):
     """A limit of the key, project, task or wallet. Amounts are micro-units for money, else plain counts."""
 

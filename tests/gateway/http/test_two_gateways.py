@@ -1,33 +1,16 @@
 """What is changed holds at every gateway from its next request on, though each keeps the records it has read."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from headrace_contracts.access import KeyScope, KeyStatus, Limit, LimitKind
 from headrace_contracts.usage import Ending
-from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import Account
-from tests.gateway.http.stack import Stack, chat, running_stack
+from tests.gateway.http.stack import Stack, chat
 from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
-
-
-@pytest.fixture
-async def gateways(
-    account: Account, settings: MeterSettings, unused_port: Callable[[], int]
-) -> AsyncIterator[list[Stack]]:
-    async with contextlib.AsyncExitStack() as stack:
-        running = []
-        for name in ("first", "second"):
-            state_dir = settings.state_dir / name
-            state_dir.mkdir()
-            own = replace(settings, name=name, state_dir=state_dir)
-            running.append(await stack.enter_async_context(running_stack(account, own, unused_port())))
-        yield running
 
 
 @pytest.mark.parametrize(

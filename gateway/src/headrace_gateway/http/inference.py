@@ -11,7 +11,15 @@ import structlog
 from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Ending
-from headrace_gateway.call import Call, Caller, Credentials, Lease, Meter
+from headrace_gateway.call import (
+    AlreadyAnswered,
+    Call,
+    Caller,
+    Credentials,
+    Idempotency,
+    Lease,
+    Meter,
+)
 from headrace_gateway.dialects.dialect import InferenceRequest, NoCompletion
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import GatewayError, ModelNotFound, UpstreamFailed
@@ -23,6 +31,7 @@ from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.interruption import Interrupted, Interruption, Running
 from headrace_gateway.http.problems import headers_of
 from headrace_gateway.http.relay import StreamRelay
+from headrace_gateway.http.repeats import Recording, answer_again, idempotency_of
 from headrace_gateway.http.served import Served, broken, interrupted, refused, unforeseen
 from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.http.wire import CHAT, COMPLETIONS, MESSAGES, Wire
@@ -76,25 +85,37 @@ class Inference:
         credentials = self._addresses.credentials(exchange, wire.secret(exchange))
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
         try:
-            request = wire.decode(await read_body(exchange, self._bounds))
-            call = self._call(exchange, request, credentials, caller)
+            body = await read_body(exchange, self._bounds)
+            idempotency = idempotency_of(exchange, body)
+            request = wire.decode(body)
+            call = self._call(exchange, request, credentials, caller, idempotency)
         except GatewayError:
             # Whose key is no longer one learns nothing but that.
             await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
             raise
-        lease = await self._meter.admit(call)
-        attempt = Attempt(exchange, wire, request, call.deployment, lease)
+        try:
+            lease = await self._meter.admit(call)
+        except AlreadyAnswered as before:
+            answer_again(exchange, wire.shape, before.answer)
+            return
+        recording = None if idempotency is None else Recording()
+        attempt = Attempt(exchange, wire, request, call.deployment, lease, recording)
         served = Served(Ending.GATEWAY_LOST)
         try:
             served = await self._serve(attempt)
         finally:
             # Whatever cancels us now, the settlement goes on.
-            settled = lease.settle(served.ending, usage=served.usage)
+            settled = lease.settle(served.ending, usage=served.usage, answer=attempt.repeatable(served))
         await settled
         await attempt.finish(served)
 
     def _call(
-        self, exchange: Exchange, request: InferenceRequest, credentials: Credentials, caller: Caller
+        self,
+        exchange: Exchange,
+        request: InferenceRequest,
+        credentials: Credentials,
+        caller: Caller,
+        idempotency: Idempotency | None,
     ) -> Call:
         deployments = self._deployments.current.for_model(request.model, caller.org)
         if not deployments:
@@ -113,6 +134,7 @@ class Inference:
             task=id_header(exchange, "X-Task-Id"),
             task_attempt=id_header(exchange, "X-Task-Attempt"),
             end_user=request.end_user,
+            idempotency=idempotency,
         )
 
     async def _serve(self, attempt: "Attempt") -> Served:
@@ -153,6 +175,7 @@ class Inference:
                     lease,
                     request.reader(deployment.model, cached_tokens=reply.cached_tokens),
                     headers=attempt.headers(),
+                    recording=attempt.recording,
                 )
                 return await relay.run()
             return await self._whole(reply, attempt)
@@ -181,13 +204,15 @@ class Attempt:
     request: InferenceRequest
     deployment: Deployment
     lease: Lease
+    recording: Recording | None
+
+    @property
+    def content_type(self) -> str:
+        return "text/event-stream; charset=utf-8" if self.request.streamed else "application/json"
 
     def headers(self) -> Headers:
         return [
-            (
-                "content-type",
-                "text/event-stream; charset=utf-8" if self.request.streamed else "application/json",
-            ),
+            ("content-type", self.content_type),
             ("cache-control", "no-cache"),
             *self.identity(),
         ]
@@ -198,6 +223,13 @@ class Attempt:
             ("x-headrace-revision", self.deployment.revision),
             *self.wire.shape.limits(self.lease.limit_states),
         ]
+
+    def repeatable(self, served: Served) -> tuple[str, bytes] | None:
+        """The whole answer as it may be given again, if it is one and may."""
+        if self.recording is None or served.problem is not None or not served.rest:
+            return None
+        body = self.recording.with_rest(served.rest)
+        return None if body is None else (self.content_type, body)
 
     async def finish(self, served: Served) -> None:
         """Gives the client the rest."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headrace_gateway.errors import GatewayError, InvalidRequest, LimitReached
+from headrace_gateway.errors import AnswerNotKept, GatewayError, InvalidRequest, LimitReached
 from headrace_gateway.http.exchange import Headers
 
 _encode = msgspec.json.encode
@@ -76,6 +76,9 @@ STATUSES: dict[str, tuple[int, str]] = {
     "model_not_found": (404, "invalid_request_error"),
     "path_unknown": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
+    "idempotency_in_progress": (409, "invalid_request_error"),
+    "idempotency_answer_not_kept": (410, "invalid_request_error"),
+    "idempotency_key_reused": (422, "invalid_request_error"),
     "body_too_slow": (408, "invalid_request_error"),
     "body_too_large": (413, "invalid_request_error"),
     "rate_limited": (429, "rate_limit_error"),
@@ -117,6 +120,12 @@ def details_of(error: GatewayError) -> dict[str, Any]:
             "ceiling": error.ceiling,
             "weight": error.weight,
             "resets_in_seconds": error.resets_in_seconds,
+        }
+    if isinstance(error, AnswerNotKept):
+        details |= {
+            "request_id": error.request_id,
+            "ending": error.ending,
+            "output_tokens": error.output_tokens,
         }
     if (seconds := retry_after_seconds(error)) is not None:
         details["retry_after_seconds"] = seconds

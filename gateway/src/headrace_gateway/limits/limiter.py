@@ -17,8 +17,16 @@ import structlog
 
 from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
-from headrace_gateway.errors import LimitsRebuilding, LimitsUnavailable, Overloaded
+from headrace_gateway.call import AlreadyAnswered, KeptAnswer
+from headrace_gateway.errors import (
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    LimitsRebuilding,
+    LimitsUnavailable,
+    Overloaded,
+)
 from headrace_gateway.keys.directory import Versioned
+from headrace_gateway.limits.idempotency import CLAIMED_SECONDS, Claim, Outcome
 from headrace_gateway.limits.keys import SCRIPT_KEYS
 from headrace_gateway.limits.plan import refusal
 from headrace_gateway.limits.state import CheckedLimit, LimitState
@@ -37,6 +45,8 @@ RANDOM_STOCK = 256
 
 # Text only: Lua's cmsgpack does not know msgpack's `bin`.
 pack = msgspec.msgpack.Encoder().encode
+
+decode_answer = msgspec.msgpack.Decoder(KeptAnswer).decode
 
 log = structlog.get_logger()
 
@@ -116,10 +126,11 @@ class Limiter:
         hold: int,
         fragment: bytes,
         orphaned: Callable[[Admitted], None],
+        claim: Claim | None = None,
     ) -> Admitted | Stale | Short:
         """`orphaned` gets what was admitted after the caller was cancelled.
 
-        Raises what refuses the request for another reason than money; nothing is held then.
+        Raises what refuses the request for another reason than money, or `AlreadyAnswered`; nothing is held then.
         """
         order = pack(
             (
@@ -132,9 +143,10 @@ class Limiter:
             )
         )
         packed_limits, send = pack(limits), self._admit.send
+        claimed = () if claim is None else (pack((claim.place, claim.request, CLAIMED_SECONDS * 1000)),)
         while True:
             try:
-                asked = send(self.valkey, order, packed_limits, fragment)
+                asked = send(self.valkey, order, packed_limits, fragment, *claimed)
                 reply = await asyncio.shield(asked)
                 break
             except asyncio.CancelledError:
@@ -164,11 +176,19 @@ class Limiter:
         return verdict
 
     def settle(
-        self, request_id: str, *, cost: int, tokens: TokenCounts, event: bytes, whole: bool = False
+        self,
+        request_id: str,
+        *,
+        cost: int,
+        tokens: TokenCounts,
+        event: bytes,
+        outcome: Outcome | None = None,
+        whole: bool = False,
     ) -> asyncio.Future[Any]:
         """1 if the lease still stood, else 0; the event is in the stream either way. For `Settler` alone."""
         send = self._settle.send_whole if whole else self._settle.send
-        return send(self.valkey, request_id, cost, _by_class(tokens), event)
+        kept = () if outcome is None else outcome.arguments()
+        return send(self.valkey, request_id, cost, _by_class(tokens), event, *kept)
 
     async def heartbeat(self, renewals: Sequence[Renewal], journals: Sequence[str]) -> Pulse:
         """Raises `ValkeyError`."""
@@ -238,6 +258,12 @@ def _verdict(
         return Stale(records[reply[1] - 1].hash_key)
     if word == b"overloaded":
         raise Overloaded("Too many usage events wait to be billed.")
+    if word == b"running":
+        raise IdempotencyInProgress
+    if word == b"reused":
+        raise IdempotencyKeyReused
+    if word == b"repeated":
+        raise AlreadyAnswered(decode_answer(reply[1]))
     index, used, ceiling, wait_ms, told = reply[1:6]
     limit, wait = limits[index - 1], None if wait_ms < 0 else wait_ms / 1000
     states = _states(told, limits)

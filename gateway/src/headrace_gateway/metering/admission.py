@@ -26,6 +26,7 @@ from headrace_gateway.keys import authorisation
 from headrace_gateway.keys.authorisation import KnownCaller
 from headrace_gateway.keys.directory import Directory, Standing, Versioned
 from headrace_gateway.limits import plan, pricing
+from headrace_gateway.limits.idempotency import Claim, Outcome
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
 from headrace_gateway.limits.state import CheckedLimit
@@ -79,12 +80,15 @@ class GatewayMeter:
         key, project = await self._directory.owner(credentials.key)
         if not anew:
             try:
-                return _caller(key.record, project.record, credentials, scope)
+                _check_caller(key.record, project.record, credentials, scope)
             except GatewayError:
                 pass  # the cached record may be older than what allows it
+            else:
+                return KnownCaller(key.record, project.record)
         stale = (key.hash_key, project.hash_key)
         key, project = await self._directory.owner(credentials.key, stale=stale)
-        return _caller(key.record, project.record, credentials, scope)
+        _check_caller(key.record, project.record, credentials, scope)
+        return KnownCaller(key.record, project.record)
 
     async def admit(self, call: Call) -> RunningLease:
         key = call.credentials.key
@@ -120,7 +124,13 @@ class GatewayMeter:
         return standing.key, standing.project
 
     def finish(
-        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: TokenCounts
+        self,
+        lease: RunningLease,
+        build: Callable[[int], bytes],
+        *,
+        cost: int,
+        tokens: TokenCounts,
+        outcome: Outcome | None,
     ) -> asyncio.Future[None]:
         """Journals a lease's final event and settles it; done when both are, but soon in any case."""
         self.running.pop(lease.id, None)
@@ -134,7 +144,9 @@ class GatewayMeter:
         both = Confirmation(parts=2, timeout_seconds=self.settings.settle_wait_seconds)
         sequence = self.journal.append(build_once, lambda: self.table.give_back(lease.slot))
         self.journal.when_durable(sequence, both.part_done)
-        self.settler.settle(lease.id, cost=cost, tokens=tokens, event=event, then=both.part_done)
+        self.settler.settle(
+            lease.id, cost=cost, tokens=tokens, event=event, then=both.part_done, outcome=outcome
+        )
         return both.future
 
     async def close(self, deadline_seconds: float) -> bool:
@@ -184,6 +196,7 @@ class GatewayMeter:
                 at_us=_now_us(),
             )
             fixed = _fixed(call, standing, disposition)
+            claim = _claim(call, project)
             if len(fixed) > FIXED_BYTES_MAX:
                 raise InvalidRequest("The request's names and headers are too long together.")
             input_value = prompt_tokens_max * prices.input_max
@@ -194,12 +207,15 @@ class GatewayMeter:
                 prices: UnitPrices = prices,
                 limits: Sequence[CheckedLimit] = limits,
                 fixed: bytes = fixed,
+                claim: Claim | None = claim,
             ) -> None:
-                terms = Terms(prices, limits, (), prompt_tokens_max, call.choices, None)
+                terms = Terms(
+                    prices, limits, (), prompt_tokens_max, call.choices, None, deployment.revision, claim
+                )
                 self._orphaned(admitted, terms, fixed)
 
             verdict = await self.limiter.admit(
-                standing.records, limits, hold=hold, fragment=fixed, orphaned=orphaned
+                standing.records, limits, hold=hold, fragment=fixed, orphaned=orphaned, claim=claim
             )
             if isinstance(verdict, Stale):
                 standing = await self._directory.standing(key, call.task, stale=[verdict.hash_key])
@@ -215,6 +231,8 @@ class GatewayMeter:
                     prompt_tokens_max=prompt_tokens_max,
                     choices=call.choices,
                     output_tokens_max=granted_each if clamped else call.output_tokens_max,
+                    revision=deployment.revision,
+                    claim=claim,
                 )
                 lease = RunningLease(
                     self,
@@ -240,16 +258,15 @@ class GatewayMeter:
         lease.settle(Ending.CLIENT_GONE)
 
 
-def _caller(key: KeyRecord, project: ProjectRecord, credentials: Credentials, scope: KeyScope) -> KnownCaller:
+def _check_caller(key: KeyRecord, project: ProjectRecord, credentials: Credentials, scope: KeyScope) -> None:
     authorisation.check_key(key, project, now_us=_now_us())
     authorisation.check_address(key, project, credentials.address)
     authorisation.check_scope(key, scope)
-    return KnownCaller(key, project)
 
 
 def _check(standing: Standing, call: Call) -> None:
     key, project = standing.key.record, standing.project.record
-    _caller(key, project, call.credentials, KeyScope.INFERENCE)
+    _check_caller(key, project, call.credentials, KeyScope.INFERENCE)
     deployment = call.deployment
     authorisation.check_model(key, project, deployment, requested=call.model_requested)
     if deployment.model not in standing.prices.record.models:
@@ -273,6 +290,11 @@ def _payable_each(short: Short, call: Call, prices: UnitPrices, input_value: int
             states=short.states,
         )
     return each
+
+
+def _claim(call: Call, project: ProjectRecord) -> Claim | None:
+    asked = call.idempotency
+    return None if asked is None else Claim(project.id, asked.key, asked.request)
 
 
 def _fixed(call: Call, standing: Standing, disposition: Disposition) -> bytes:

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from headrace_contracts.usage import Ending, TokenCounts, attempt_id
+from headrace_gateway.call import KeptAnswer
 from headrace_gateway.errors import (
     KeyExpired,
     KeyRevoked,
@@ -19,6 +20,7 @@ from headrace_gateway.errors import (
 )
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits import pricing
+from headrace_gateway.limits.idempotency import Claim, Outcome
 from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
 from headrace_gateway.limits.state import CheckedLimit
@@ -38,6 +40,7 @@ EXTEND_ROUNDS_MAX = 4
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).decode
 _encode_usage = msgspec.json.Encoder().encode
+_encode_answer = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Terms:
     choices: int
     output_tokens_max: int | None
     """A choice."""
+    revision: str
+    claim: Claim | None = None
 
 
 class RunningLease:
@@ -114,7 +119,9 @@ class RunningLease:
         finally:
             self._extending = False
 
-    def settle(self, ending: Ending, *, usage: bytes | None = None) -> Awaitable[None]:
+    def settle(
+        self, ending: Ending, *, usage: bytes | None = None, answer: tuple[str, bytes] | None = None
+    ) -> Awaitable[None]:
         if self._settled:
             return confirmed()
         self._settled = True
@@ -140,7 +147,10 @@ class RunningLease:
             )
 
         cost = pricing.cost_micros(self._terms.prices, tokens)
-        return self._meter.finish(self, build, cost=cost, tokens=tokens)
+        outcome = (
+            None if self._terms.claim is None else self._outcome(self._terms.claim, ending, tokens, answer)
+        )
+        return self._meter.finish(self, build, cost=cost, tokens=tokens, outcome=outcome)
 
     def renewal(self) -> Renewal:
         """What the heartbeat says of it."""
@@ -159,6 +169,18 @@ class RunningLease:
     def hold(self) -> int:
         """What the tokens granted so far cost at most."""
         return self._hold_for(self.output_tokens_granted)
+
+    def _outcome(
+        self, claim: Claim, ending: Ending, tokens: TokenCounts, answer: tuple[str, bytes] | None
+    ) -> Outcome:
+        kept = KeptAnswer(id=self.id, ending=ending, tokens=tokens, revision=self._terms.revision)
+        brief = _encode_answer(kept)
+        if answer is not None:
+            content_type, body = answer
+            whole = _encode_answer(msgspec.structs.replace(kept, content_type=content_type, body=body))
+            return Outcome(claim, whole, brief)
+        # Who was charged nothing may simply try again.
+        return Outcome(claim, brief if tokens.total else b"", brief)
 
     async def _extend(self, output_tokens: int) -> bool:
         terms, limiter = self._terms, self._meter.limiter

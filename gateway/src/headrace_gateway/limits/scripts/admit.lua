@@ -1,6 +1,8 @@
 -- Checks everything, then applies everything or nothing.
--- ARGV: msgpack of {gateway, ttl ms, id suffix, stream bound, versions, hold}, limits as msgpack, event fragment.
+-- ARGV: msgpack of {gateway, ttl ms, id suffix, stream bound, versions, hold}, limits as msgpack, event fragment; and
+-- where the request has an idempotency key, msgpack of {its place, the request's hash, ms it may stand}.
 -- Replies {'admitted', id, time µs, states} or why not; states: limit index, left, ms until all is back, and so on.
+-- {'running'} {'reused'} {'repeated', outcome}: of an idempotency key.
 -- {'cold'} {'overloaded'} {'stale', index} {'refused', limit index, used, ceiling, retry ms or -1, states}
 -- {'short', limit index, used, ceiling, ms until it begins anew or -1, states, room}: the tightest money limit has
 -- less room than the hold.
@@ -12,6 +14,17 @@ if redis.call('XLEN', USAGE) >= entries_max then return {'overloaded'} end
 
 local changed = stale(versions)
 if changed then return {'stale', changed} end
+
+local claim = ARGV[4] and cmsgpack.unpack(ARGV[4])
+if claim then
+  local found = redis.call('HMGET', claim[1], 'b', 'l', 'o')
+  -- Without an outcome it stands as long as its lease does.
+  if found[1] and (found[3] or redis.call('EXISTS', lease_key(found[2])) == 1) then
+    if found[1] ~= claim[2] then return {'reused'} end
+    if found[3] then return {'repeated', found[3]} end
+    return {'running'}
+  end
+end
 
 local function states()
   local found = {}
@@ -44,5 +57,9 @@ local id = string.format('%08x-%04x-', high, now_ms - high * 65536) .. suffix
 take(limits, hold)
 write_lease(id, gateway, limits_packed, hold,
   '"id":"' .. id .. '","received_at_us":' .. whole(now_us) .. ',' .. ARGV[3], '"attempts":0,"tokens":{}', 0, '0 0 0', ttl_ms)
+if claim then
+  redis.call('HSET', claim[1], 'b', claim[2], 'l', id)
+  redis.call('PEXPIRE', claim[1], claim[3])
+end
 
 return {'admitted', id, whole(now_us), states()}
