@@ -41,7 +41,9 @@ async def test_changed_access_stands_in_valkey_when_the_change_is_answered(
     await change(seller, path, {"allowed_cidrs": ["10.0.0.0/8"], "scopes": ["models:read"]}, 1)
     record = await key_record(valkey, customer.secret)
     assert (record.allowed_cidrs, record.scopes) == (["10.0.0.0/8"], [KeyScope.MODELS_READ])
-    changed = await change(seller, path, {"allowed_cidrs": None}, 2)
+    await change(seller, path, {"models": ["glm-tiny@2026-09-01", "glm-5"]}, 2)
+    assert (await key_record(valkey, customer.secret)).models == ["glm-tiny@2026-09-01", "glm-5"]
+    changed = await change(seller, path, {"allowed_cidrs": None}, 3)
     assert (changed["allowed_cidrs"], changed["scopes"]) == (None, ["models:read"])  # what is left out stays
     assert (await key_record(valkey, customer.secret)).allowed_cidrs is None
     await change(seller, f"/v1/projects/{customer.project}", {"allowed_cidrs": ["192.0.2.0/24"]}, 1)
@@ -86,6 +88,7 @@ async def somebody_waits(parts: Parts) -> bool:
         {"allowed_cidrs": ["everywhere"]},
         {"allowed_cidrs": []},
         {"allowed_cidrs": ["10.0.0.0/8"] * 101},
+        {"models": ["glm-tiny@"]},
         {"scopes": ["everything"]},
         {"scopes": []},
     ],

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, Field
 from headrace_billing.accounts import outbox, store
 from headrace_billing.accounts.key import Key, Organization, Project, new_secret, secret_sha256, shown_prefix
 from headrace_billing.accounts.limit_bodies import Limits, limit_documents, limits_of
-from headrace_billing.bodies import Body, Currency, Id, ModelName, Name, PageOf, page_of
+from headrace_billing.bodies import Body, Currency, Id, Name, PageOf, PinnedModel, page_of
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError, ExpiryInThePast, InvalidRequest
 from headrace_billing.ids import new_id
@@ -48,7 +48,7 @@ class PushPending(BillingError):
         )
 
 
-Models = Annotated[list[ModelName], Field(max_length=MODELS_MAX)]
+Models = Annotated[list[PinnedModel], Field(max_length=MODELS_MAX)]
 Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(KeyScope))]
 Cidr = Annotated[str, Field(max_length=CIDR_CHARACTERS_MAX), AfterValidator(_canonical)]
 Cidrs = Annotated[list[Cidr], Field(min_length=1, max_length=CIDRS_MAX)]

@@ -29,6 +29,7 @@ from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.interruption import Interrupted, Interruption, Running
+from headrace_gateway.http.lifetime import lifetime_headers
 from headrace_gateway.http.problems import headers_of
 from headrace_gateway.http.relay import StreamRelay
 from headrace_gateway.http.repeats import Recording, answer_again, idempotency_of
@@ -221,6 +222,7 @@ class Attempt:
         return [
             *self.wire.shape.identity(self.lease.id),
             ("x-headrace-revision", self.deployment.revision),
+            *lifetime_headers(self.deployment),
             *self.wire.shape.limits(self.lease.limit_states),
         ]
 

@@ -19,6 +19,9 @@ class Model(msgspec.Struct):
     created: int
     owned_by: str
     context_length: int
+    revision: str
+    deprecated_at: int | None = None
+    sunset_at: int | None = None
     object: str = "model"
 
 
@@ -57,4 +60,7 @@ def _model(deployment: Deployment) -> Model:
         created=deployment.released_at,
         owned_by=deployment.owned_by,
         context_length=deployment.context_tokens,
+        revision=deployment.revision,
+        deprecated_at=deployment.deprecated_at,
+        sunset_at=deployment.sunset_at,
     )

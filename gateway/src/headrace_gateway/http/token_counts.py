@@ -20,6 +20,7 @@ from headrace_gateway.http.authorization import api_key, trace_line
 from headrace_gateway.http.bodies import BodyBounds, read_body
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.lifetime import lifetime_headers
 from headrace_gateway.routing.attempts import ATTEMPTS_MAX, PAUSE_SECONDS, UNAVAILABLE
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.upstream.client import Upstream
@@ -63,7 +64,8 @@ class TokenCounts:
         if not found or not caller.may_name(found[0]):
             raise ModelNotFound(request.model)
         body = await self._count(found[0], request, trace_line(exchange))
-        exchange.answer(200, [("content-type", "application/json")], body)
+        headers = [("content-type", "application/json"), ("x-headrace-revision", found[0].revision)]
+        exchange.answer(200, headers + lifetime_headers(found[0]), body)
 
     async def _count(self, deployment: Deployment, request: CountRequest, headers: bytes) -> bytes:
         try:

@@ -4,7 +4,7 @@ The caller refuses by these only with records it has just read: from a cached on
 in the client's disfavour (a key extended, a task opened), while the other way round the admit script tells.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -52,21 +52,17 @@ def check_scope(key: KeyRecord, scope: KeyScope) -> None:
 def check_model(key: KeyRecord, project: ProjectRecord, deployment: Deployment, *, requested: str) -> None:
     if deployment.tenant not in (None, project.org):
         raise ModelNotFound(requested)
-    if not may_name(key, project, (requested, *names_of(deployment))):
+    if not may_name(key, project, deployment):
         raise ModelNotAllowed(f"This API key may not use the model {requested!r}.")
 
 
-def may_name(key: KeyRecord, project: ProjectRecord, names: Iterable[str]) -> bool:
-    """Every list that there is must hold one of the names by which the model is known."""
+def may_name(key: KeyRecord, project: ProjectRecord, deployment: Deployment) -> bool:
+    """Every list that there is must hold one of its names; that of a revision allows no other."""
     return all(
-        not frozenset(allowed).isdisjoint(names)
+        not frozenset(allowed).isdisjoint(deployment.names)
         for allowed in (key.models, project.models, project.org_models)
         if allowed is not None
     )
-
-
-def names_of(deployment: Deployment) -> tuple[str, ...]:
-    return (deployment.model, *deployment.aliases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ class KnownCaller:
         return self.project.org
 
     def may_name(self, deployment: Deployment) -> bool:
-        return may_name(self.key, self.project, names_of(deployment))
+        return may_name(self.key, self.project, deployment)
 
 
 def _holds(cidrs: list[str], address: Address | None) -> bool:

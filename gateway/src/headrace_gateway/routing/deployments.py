@@ -21,6 +21,7 @@ LOOK_SECONDS = 1.0
 
 class Deployments:
     """Deployments by model name and alias, in the order given: those of all, and those of one organisation each.
+    Either name with `@` and a revision leads to that revision alone.
 
     An organisation finds its own before those of all, and another's never: a dedicated deployment of a model is
     what was bought, and what others have is not even a name.
@@ -58,7 +59,7 @@ class Named:
         self.by_model: dict[str, Deployment] = {}
         for deployment in deployments:
             self.by_model.setdefault(deployment.model, deployment)
-            for name in dict.fromkeys((deployment.model, *deployment.aliases)):
+            for name in deployment.names:
                 self.by_name.setdefault(name, []).append(deployment)
 
 
