@@ -7,7 +7,7 @@ import structlog
 from fastapi import APIRouter
 from pydantic import AfterValidator, AwareDatetime, Field
 
-from headrace_billing.accounts import outbox, store
+from headrace_billing.accounts import outbox, service_account_store, store
 from headrace_billing.accounts.key import Key, Organization, Project, new_secret, secret_sha256, shown_prefix
 from headrace_billing.accounts.limit_bodies import Limits, limit_documents, limits_of
 from headrace_billing.bodies import Body, Currency, Id, Name, PageOf, PinnedModel, page_of
@@ -82,6 +82,8 @@ class NewKey(Body):
     allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
     expires_at: AwareDatetime | None = None
+    service_account: Id | None = None
+    """Whose it is to be, if a program's."""
 
 
 @router.post("/v1/organizations", status_code=201)
@@ -156,19 +158,30 @@ async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
         allowed_cidrs=body.allowed_cidrs,
         limits=limits_of(body.limits),
         expires_at=body.expires_at,
+        service_account=body.service_account,
         created_at=at,
     )
     async with parts.database.begin() as session:
         await store.project(session, key.project)
+        if key.service_account is not None:
+            await service_account_store.take_on_key(session, key.service_account, project=key.project)
         record = await store.add_key(session, key)
     await _push_soon(parts, record)
     return {**key_document(key), "secret": secret}
 
 
 @router.get("/v1/keys")
-async def list_keys(parts: PartsOf, page: PageOf, project: Id | None = None) -> dict[str, Any]:
+async def list_keys(
+    parts: PartsOf, page: PageOf, project: Id | None = None, service_account: Id | None = None
+) -> dict[str, Any]:
     async with parts.database.begin() as session:
-        found = await store.keys(session, project=project, after=page.begins_after, limit=page.limit)
+        found = await store.keys(
+            session,
+            project=project,
+            service_account=service_account,
+            after=page.begins_after,
+            limit=page.limit,
+        )
     return page_of([key_document(one) for one in found], page)
 
 
@@ -218,6 +231,7 @@ def key_document(key: Key) -> dict[str, Any]:
         "id": key.id,
         "project": key.project,
         "name": key.name,
+        "service_account": key.service_account,
         "prefix": key.prefix,
         "status": key.status,
         "models": key.models,

@@ -84,6 +84,8 @@ class Key:
     revoked_at: datetime | None = None
     scopes: list[KeyScope] | None = None
     allowed_cidrs: list[str] | None = None
+    service_account: str | None = None
+    """Whose it is, if a program's."""
     version: int = 1
 
     def record(self) -> KeyRecord:

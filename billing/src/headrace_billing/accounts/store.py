@@ -71,6 +71,7 @@ async def add_key(session: AsyncSession, key: Key) -> str:
             "models": key.models,
             "scopes": key.scopes,
             "allowed_cidrs": key.allowed_cidrs,
+            "service_account": key.service_account,
             "limits": limits_json(key.limits),
             "expires_at": key.expires_at,
             "created_at": key.created_at,
@@ -138,8 +139,13 @@ async def projects(session: AsyncSession, *, org: str | None, after: str, limit:
     return [_project(row) for row in rows.mappings()]
 
 
-async def keys(session: AsyncSession, *, project: str | None, after: str, limit: int) -> Sequence[Key]:
-    rows = await session.execute(SELECT_KEYS, {"project": project, "after": after, "limit": limit})
+async def keys(
+    session: AsyncSession, *, project: str | None, service_account: str | None, after: str, limit: int
+) -> Sequence[Key]:
+    rows = await session.execute(
+        SELECT_KEYS,
+        {"project": project, "service_account": service_account, "after": after, "limit": limit},
+    )
     return [_key(row) for row in rows.mappings()]
 
 
@@ -203,10 +209,11 @@ INSERT_PROJECT = text("""
 
 INSERT_KEY = text("""
     INSERT INTO api_keys
-      (id, project, name, secret_sha256, prefix, status, models, scopes, allowed_cidrs, limits, expires_at,
-       created_at)
+      (id, project, name, secret_sha256, prefix, status, models, scopes, allowed_cidrs, service_account, limits,
+       expires_at, created_at)
     VALUES (:id, :project, :name, :secret_sha256, :prefix, :status, CAST(:models AS text[]),
-            CAST(:scopes AS text[]), CAST(:allowed_cidrs AS text[]), CAST(:limits AS jsonb), :expires_at, :created_at)
+            CAST(:scopes AS text[]), CAST(:allowed_cidrs AS text[]), :service_account, CAST(:limits AS jsonb),
+            :expires_at, :created_at)
 """)
 
 REVOKE_KEY = text("""
@@ -214,7 +221,7 @@ REVOKE_KEY = text("""
     SET status = 'revoked', revoked_at = coalesce(revoked_at, :at), version = version + CAST(status = 'active' AS int)
     WHERE id = :id
     RETURNING id, project, name, secret_sha256, prefix, status, models, scopes,
-           allowed_cidrs, limits, expires_at, created_at, revoked_at, version
+           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version
 """)
 
 SELECT_ORGANIZATION = text(
@@ -238,8 +245,10 @@ SELECT_PROJECTS = text("""
 
 SELECT_KEYS = text("""
     SELECT id, project, name, secret_sha256, prefix, status, models, scopes,
-           allowed_cidrs, limits, expires_at, created_at, revoked_at, version FROM api_keys
-    WHERE id > :after AND (CAST(:project AS text) IS NULL OR project = :project) ORDER BY id LIMIT :limit
+           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version FROM api_keys
+    WHERE id > :after AND (CAST(:project AS text) IS NULL OR project = :project)
+      AND (CAST(:service_account AS text) IS NULL OR service_account = :service_account)
+    ORDER BY id LIMIT :limit
 """)
 
 SELECT_OWNER = text("""
@@ -252,7 +261,7 @@ SELECT_OWNER = text("""
 
 SELECT_KEY = text("""
     SELECT id, project, name, secret_sha256, prefix, status, models, scopes,
-           allowed_cidrs, limits, expires_at, created_at, revoked_at, version FROM api_keys WHERE id = :id
+           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version FROM api_keys WHERE id = :id
 """)
 
 SELECT_RETIRED = text("SELECT secret_sha256, expires_at FROM retired_secrets WHERE key = :key")
