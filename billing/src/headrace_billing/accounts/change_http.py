@@ -10,15 +10,9 @@ from fastapi import APIRouter, Header
 from pydantic import Field
 
 from headrace_billing.accounts import changing, outbox, store
-from headrace_billing.accounts.http import (
-    Cidrs,
-    Models,
-    PushPending,
-    Scopes,
-    key_document,
-    organization_document,
-    project_document,
-)
+from headrace_billing.accounts.access_bodies import Cidrs, Models, Scopes
+from headrace_billing.accounts.documents import key_document, organization_document, project_document
+from headrace_billing.accounts.http import PushPending
 from headrace_billing.accounts.key import new_secret, secret_sha256, shown_prefix
 from headrace_billing.accounts.limit_bodies import Limits, limits_of
 from headrace_billing.bodies import Body, Id

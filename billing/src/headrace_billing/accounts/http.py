@@ -1,16 +1,17 @@
 """The admin's routes for organisations, projects and keys."""
 
-from ipaddress import ip_network
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
 from fastapi import APIRouter
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AwareDatetime
 
 from headrace_billing.accounts import outbox, service_account_store, store
+from headrace_billing.accounts.access_bodies import Cidrs, Models, Scopes
+from headrace_billing.accounts.documents import key_document, organization_document, project_document
 from headrace_billing.accounts.key import Key, Organization, Project, new_secret, secret_sha256, shown_prefix
-from headrace_billing.accounts.limit_bodies import Limits, limit_documents, limits_of
-from headrace_billing.bodies import Body, Currency, Id, Name, PageOf, PinnedModel, page_of
+from headrace_billing.accounts.limit_bodies import Limits, limits_of
+from headrace_billing.bodies import Body, Currency, Id, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError, ExpiryInThePast, InvalidRequest
 from headrace_billing.ids import new_id
@@ -18,22 +19,11 @@ from headrace_billing.ledger import spendable, wallets
 from headrace_billing.money import currency_of
 from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.valkey import ValkeyError
-from headrace_contracts.access import KeyScope, KeyStatus
+from headrace_contracts.access import KeyStatus
 from headrace_contracts.usage import Disposition
-
-MODELS_MAX = 200
-CIDRS_MAX = 100
-CIDR_CHARACTERS_MAX = 43  # an IPv6 address in full and its prefix length
 
 log = structlog.get_logger()
 router = APIRouter(tags=["accounts"], dependencies=[AdminOnly])
-
-
-def _canonical(cidr: str) -> str:
-    try:
-        return str(ip_network(cidr.strip()))
-    except ValueError as error:
-        raise ValueError(f"not a network in CIDR notation such as 203.0.113.0/24: {error}") from error
 
 
 class PushPending(BillingError):
@@ -46,13 +36,6 @@ class PushPending(BillingError):
             f"{key} is changed in the books, but gateways could not be told yet. A revocation may be sent again, "
             "and succeeds once they refuse the key; other changes reach them when they can be reached."
         )
-
-
-Models = Annotated[list[PinnedModel], Field(max_length=MODELS_MAX)]
-Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(KeyScope))]
-Cidr = Annotated[str, Field(max_length=CIDR_CHARACTERS_MAX), AfterValidator(_canonical)]
-Cidrs = Annotated[list[Cidr], Field(min_length=1, max_length=CIDRS_MAX)]
-"""Networks; an empty list would shut everybody out, and null lets everybody in."""
 
 
 class NewOrganization(Body):
@@ -196,53 +179,6 @@ async def revoke_key(key_id: Id, parts: PartsOf) -> dict[str, Any]:
         log.warning("revoke_not_pushed", key=key.id, error=type(error).__name__)
         raise PushPending(key.id) from error
     return key_document(key)
-
-
-def organization_document(organization: Organization) -> dict[str, Any]:
-    return {
-        "id": organization.id,
-        "name": organization.name,
-        "models": organization.models,
-        "limits": limit_documents(organization.limits),
-        "version": organization.version,
-        "created_at": organization.created_at.isoformat(),
-    }
-
-
-def project_document(project: Project) -> dict[str, Any]:
-    return {
-        "id": project.id,
-        "organization": project.org,
-        "name": project.name,
-        "currency": project.currency,
-        "disposition": project.disposition,
-        "wallet": project.wallet,
-        "status": project.status,
-        "models": project.models,
-        "allowed_cidrs": project.allowed_cidrs,
-        "limits": limit_documents(project.limits),
-        "version": project.version,
-        "created_at": project.created_at.isoformat(),
-    }
-
-
-def key_document(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "project": key.project,
-        "name": key.name,
-        "service_account": key.service_account,
-        "prefix": key.prefix,
-        "status": key.status,
-        "models": key.models,
-        "scopes": key.scopes,
-        "allowed_cidrs": key.allowed_cidrs,
-        "limits": limit_documents(key.limits),
-        "version": key.version,
-        "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
-        "created_at": key.created_at.isoformat(),
-        "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
-    }
 
 
 async def _push_soon(parts: Parts, record: str, *, wallet: str | None = None) -> None:

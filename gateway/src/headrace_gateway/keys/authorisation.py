@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, ProjectRecord, TaskRecord, TaskStatus
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Disposition
-from headrace_gateway.call import Address
+from headrace_gateway.call import Address, Credentials
 from headrace_gateway.errors import (
     IpNotAllowed,
     KeyExpired,
@@ -25,6 +25,14 @@ from headrace_gateway.errors import (
 
 NETWORK_LISTS_MAX = 4096
 """Parsed once: a list takes longer to read than all else that is checked here."""
+
+
+def check_caller(
+    key: KeyRecord, project: ProjectRecord, credentials: Credentials, scope: KeyScope, *, now_us: int
+) -> None:
+    check_key(key, project, now_us=now_us)
+    check_address(key, project, credentials.address)
+    check_scope(key, scope)
 
 
 def check_key(key: KeyRecord, project: ProjectRecord, *, now_us: int) -> None:

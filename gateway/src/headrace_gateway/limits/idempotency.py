@@ -7,6 +7,9 @@ lease is gone without one, so that a gateway that died blocks nobody for longer 
 
 from dataclasses import dataclass, replace
 
+import msgspec
+
+from headrace_gateway.call import KeptAnswer
 from headrace_gateway.limits import keys
 
 KEPT_SECONDS = 3600
@@ -20,6 +23,8 @@ ANSWER_BYTES_MAX = 256 * 1024
 
 PROJECT_BYTES_MAX = 32 * 2**20
 """Of a project's answers within `KEPT_SECONDS`; of what would exceed it only the counts are kept."""
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,14 @@ class Outcome:
             keys.idempotent_bytes(claim.project),
             PROJECT_BYTES_MAX,
         )
+
+
+def outcome_of(claim: Claim, kept: KeptAnswer, answer: tuple[str, bytes] | None) -> Outcome:
+    """Of a request that ended; `answer` is a content type and a body, if there is one to be given again."""
+    brief = _encode(kept)
+    if answer is not None:
+        content_type, body = answer
+        whole = _encode(msgspec.structs.replace(kept, content_type=content_type, body=body))
+        return Outcome(claim, whole, brief)
+    # Who was charged nothing may simply try again.
+    return Outcome(claim, brief if kept.tokens.total else b"", brief)

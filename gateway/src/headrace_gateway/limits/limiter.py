@@ -17,19 +17,15 @@ import structlog
 
 from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
-from headrace_gateway.call import AlreadyAnswered, KeptAnswer
 from headrace_gateway.errors import (
-    IdempotencyInProgress,
-    IdempotencyKeyReused,
     LimitsRebuilding,
     LimitsUnavailable,
-    Overloaded,
 )
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits.idempotency import CLAIMED_SECONDS, Claim, Outcome
 from headrace_gateway.limits.keys import SCRIPT_KEYS
-from headrace_gateway.limits.plan import refusal
-from headrace_gateway.limits.state import CheckedLimit, LimitState
+from headrace_gateway.limits.state import CheckedLimit
+from headrace_gateway.limits.verdicts import Admitted, Short, Stale, admission_of, verdict_of
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
 from headrace_gateway.valkey.scripts import Script
@@ -46,36 +42,9 @@ RANDOM_STOCK = 256
 # Text only: Lua's cmsgpack does not know msgpack's `bin`.
 pack = msgspec.msgpack.Encoder().encode
 
-decode_answer = msgspec.msgpack.Decoder(KeptAnswer).decode
+__all__ = ["Admitted", "Limiter", "Pulse", "Renewal", "Short", "Stale", "pack"]
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    id: str
-    time_us: int
-    states: tuple[LimitState, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    hash_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Short:
-    """A money limit has less room than the hold needs."""
-
-    limit: CheckedLimit
-    used: int
-    ceiling: int
-    room: int
-    """At admission what may be held; at an extension the whole hold that the lease may have."""
-    begins_anew_seconds: float | None = None
-    """Null where waiting does not help."""
-    states: tuple[LimitState, ...] = ()
-    """Of the other limits, at admission alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +128,7 @@ class Limiter:
                 raise _unavailable(error) from error
         if reply[0] == b"cold":
             raise LimitsRebuilding("Limits are being rebuilt.")
-        return _verdict(reply, records, limits)
+        return verdict_of(reply, records, limits)
 
     async def extend(
         self, request_id: str, records: Sequence[Versioned[Any]], limits: Sequence[CheckedLimit], *, hold: int
@@ -171,7 +140,7 @@ class Limiter:
             return True
         if reply[0] == b"gone":
             return False
-        verdict = _verdict(reply, records, limits)
+        verdict = verdict_of(reply, records, limits)
         assert not isinstance(verdict, Admitted)
         return verdict
 
@@ -248,46 +217,9 @@ def _unavailable(error: ValkeyError) -> LimitsUnavailable:
     return LimitsUnavailable("Limits can't be checked at the moment.")
 
 
-def _verdict(
-    reply: list[Any], records: Sequence[Versioned[Any]], limits: Sequence[CheckedLimit]
-) -> Admitted | Stale | Short:
-    word = reply[0]
-    if word == b"admitted":
-        return _admitted(reply, limits)
-    if word == b"stale":
-        return Stale(records[reply[1] - 1].hash_key)
-    if word == b"overloaded":
-        raise Overloaded("Too many usage events wait to be billed.")
-    if word == b"running":
-        raise IdempotencyInProgress
-    if word == b"reused":
-        raise IdempotencyKeyReused
-    if word == b"repeated":
-        raise AlreadyAnswered(decode_answer(reply[1]))
-    index, used, ceiling, wait_ms, told = reply[1:6]
-    limit, wait = limits[index - 1], None if wait_ms < 0 else wait_ms / 1000
-    states = _states(told, limits)
-    if word == b"short":
-        return Short(limit, used, ceiling, room=reply[6], begins_anew_seconds=wait, states=states)
-    assert word == b"refused", word
-    raise refusal(limit, used=used, ceiling=ceiling, weight=limit[3], retry_after_seconds=wait, states=states)
-
-
 def _hand_over(asked: asyncio.Future[Any], *, orphaned: Callable[[Admitted], None]) -> None:
     if not asked.cancelled() and asked.exception() is None and asked.result()[0] == b"admitted":
-        orphaned(_admitted(asked.result(), ()))
-
-
-def _admitted(reply: list[Any], limits: Sequence[CheckedLimit]) -> Admitted:
-    states = _states(reply[3], limits) if limits else ()
-    return Admitted(id=reply[1].decode(), time_us=int(reply[2]), states=states)
-
-
-def _states(told: list[int], limits: Sequence[CheckedLimit]) -> tuple[LimitState, ...]:
-    return tuple(
-        LimitState(limits[index - 1], left, full_in_ms / 1000)
-        for index, left, full_in_ms in zip(told[::3], told[1::3], told[2::3], strict=True)
-    )
+        orphaned(admission_of(asked.result(), ()))
 
 
 def _by_class(tokens: TokenCounts) -> str:

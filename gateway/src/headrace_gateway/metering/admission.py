@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from headrace_contracts.access import KeyRecord, KeyScope, ProjectRecord
-from headrace_contracts.usage import Disposition, Ending, TokenCounts, end_user_of
+from headrace_contracts.access import KeyScope
+from headrace_contracts.usage import Ending, TokenCounts
 from headrace_gateway.call import Call, Credentials
 from headrace_gateway.errors import (
     GatewayError,
@@ -30,8 +30,8 @@ from headrace_gateway.limits.idempotency import Claim, Outcome
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
 from headrace_gateway.limits.state import CheckedLimit
+from headrace_gateway.metering.call_records import claim_of, fixed_of
 from headrace_gateway.metering.confirmation import Confirmation
-from headrace_gateway.metering.events import Fixed, fixed_fragment
 from headrace_gateway.metering.inflight import HEAD_BYTES_MAX, InflightTable
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.lease import RunningLease, Terms
@@ -80,14 +80,14 @@ class GatewayMeter:
         key, project = await self._directory.owner(credentials.key)
         if not anew:
             try:
-                _check_caller(key.record, project.record, credentials, scope)
+                authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
             except GatewayError:
                 pass  # the cached record may be older than what allows it
             else:
                 return KnownCaller(key.record, project.record)
         stale = (key.hash_key, project.hash_key)
         key, project = await self._directory.owner(credentials.key, stale=stale)
-        _check_caller(key.record, project.record, credentials, scope)
+        authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
         return KnownCaller(key.record, project.record)
 
     async def admit(self, call: Call) -> RunningLease:
@@ -195,8 +195,8 @@ class GatewayMeter:
                 model=deployment.model,
                 at_us=_now_us(),
             )
-            fixed = _fixed(call, standing, disposition)
-            claim = _claim(call, project)
+            fixed = fixed_of(call, standing, disposition)
+            claim = claim_of(call, project)
             if len(fixed) > FIXED_BYTES_MAX:
                 raise InvalidRequest("The request's names and headers are too long together.")
             input_value = prompt_tokens_max * prices.input_max
@@ -258,15 +258,9 @@ class GatewayMeter:
         lease.settle(Ending.CLIENT_GONE)
 
 
-def _check_caller(key: KeyRecord, project: ProjectRecord, credentials: Credentials, scope: KeyScope) -> None:
-    authorisation.check_key(key, project, now_us=_now_us())
-    authorisation.check_address(key, project, credentials.address)
-    authorisation.check_scope(key, scope)
-
-
 def _check(standing: Standing, call: Call) -> None:
     key, project = standing.key.record, standing.project.record
-    _check_caller(key, project, call.credentials, KeyScope.INFERENCE)
+    authorisation.check_caller(key, project, call.credentials, KeyScope.INFERENCE, now_us=_now_us())
     deployment = call.deployment
     authorisation.check_model(key, project, deployment, requested=call.model_requested)
     if deployment.model not in standing.prices.record.models:
@@ -290,35 +284,6 @@ def _payable_each(short: Short, call: Call, prices: UnitPrices, input_value: int
             states=short.states,
         )
     return each
-
-
-def _claim(call: Call, project: ProjectRecord) -> Claim | None:
-    asked = call.idempotency
-    return None if asked is None else Claim(project.id, asked.key, asked.request)
-
-
-def _fixed(call: Call, standing: Standing, disposition: Disposition) -> bytes:
-    project = standing.project.record
-    return fixed_fragment(
-        Fixed(
-            org=project.org,
-            project=project.id,
-            key=standing.key.record.id,
-            wallet=project.wallet,
-            currency=project.currency,
-            deployment=call.deployment.id,
-            model_requested=call.model_requested,
-            model_served=call.deployment.model,
-            dialect=call.dialect,
-            session=call.session,
-            task=call.task,
-            task_attempt=call.task_attempt,
-            price_book=standing.prices.record.price_book,
-            disposition=disposition,
-            revision=call.deployment.revision,
-            end_user=None if call.end_user is None else end_user_of(project.org, call.end_user),
-        )
-    )
 
 
 def _now_us() -> int:

@@ -20,7 +20,7 @@ from headrace_gateway.errors import (
 )
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits import pricing
-from headrace_gateway.limits.idempotency import Claim, Outcome
+from headrace_gateway.limits.idempotency import Claim, outcome_of
 from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
 from headrace_gateway.limits.state import CheckedLimit
@@ -40,7 +40,6 @@ EXTEND_ROUNDS_MAX = 4
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).decode
 _encode_usage = msgspec.json.Encoder().encode
-_encode_answer = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +146,10 @@ class RunningLease:
             )
 
         cost = pricing.cost_micros(self._terms.prices, tokens)
-        outcome = (
-            None if self._terms.claim is None else self._outcome(self._terms.claim, ending, tokens, answer)
-        )
+        outcome = None
+        if self._terms.claim is not None:
+            kept = KeptAnswer(id=self.id, ending=ending, tokens=tokens, revision=self._terms.revision)
+            outcome = outcome_of(self._terms.claim, kept, answer)
         return self._meter.finish(self, build, cost=cost, tokens=tokens, outcome=outcome)
 
     def renewal(self) -> Renewal:
@@ -169,18 +169,6 @@ class RunningLease:
     def hold(self) -> int:
         """What the tokens granted so far cost at most."""
         return self._hold_for(self.output_tokens_granted)
-
-    def _outcome(
-        self, claim: Claim, ending: Ending, tokens: TokenCounts, answer: tuple[str, bytes] | None
-    ) -> Outcome:
-        kept = KeptAnswer(id=self.id, ending=ending, tokens=tokens, revision=self._terms.revision)
-        brief = _encode_answer(kept)
-        if answer is not None:
-            content_type, body = answer
-            whole = _encode_answer(msgspec.structs.replace(kept, content_type=content_type, body=body))
-            return Outcome(claim, whole, brief)
-        # Who was charged nothing may simply try again.
-        return Outcome(claim, brief if tokens.total else b"", brief)
 
     async def _extend(self, output_tokens: int) -> bool:
         terms, limiter = self._terms, self._meter.limiter
