@@ -111,13 +111,14 @@ async def running_stack(
     timeouts: UpstreamTimeouts = TIMEOUTS,
     grace_seconds: float = 5.0,
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+    slice_tokens: int = SLICE_TOKENS,
 ) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(running_engine())
         path = settings.state_dir / TABLE
         write_table(path, served_at(engine.url))
         deployments = DeploymentsFile(path)
-        meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=SLICE_TOKENS)))
+        meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=slice_tokens)))
         upstream = Upstream(timeouts, UpstreamBounds(connections_max=64, keep_idle_seconds=4.0))
         stack.callback(upstream.close)
         addresses = ClientAddresses(trusted_proxies)

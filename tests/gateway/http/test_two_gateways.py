@@ -1,14 +1,16 @@
 """What is changed holds at every gateway from its next request on, though each keeps the records it has read."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from headrace_contracts.access import KeyScope, KeyStatus, Limit, LimitKind
 from headrace_contracts.usage import Ending
+from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import Account
-from tests.gateway.http.stack import Stack, chat
+from tests.gateway.http.stack import Stack, chat, parsed, running_stack
 from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
 
@@ -52,3 +54,21 @@ async def test_a_revoked_key_s_streams_end_at_both(gateways: list[Stack], accoun
             assert len([piece async for piece in pieces]) < 100
     await eventually(lambda: len(account.events()) == 2)
     assert {event.ending for event in account.events()} == {Ending.BUDGET_STOPPED}
+
+
+async def test_a_revoked_key_s_stream_ends_long_before_its_slice_does(
+    account: Account, settings: MeterSettings, unused_port: Callable[[], int]
+) -> None:
+    async with running_stack(account, settings, unused_port(), slice_tokens=100_000) as stack:
+        stack.engine.behave(Behaviour(tokens=6000, before_each_seconds=0.005))
+        async with stack.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as reply:
+            pieces = reply.aiter_text()
+            text = await anext(pieces)
+            account.push_key(status=KeyStatus.REVOKED)
+            text += "".join([piece async for piece in pieces])
+        *_, last, done = parsed(text)
+        assert isinstance(last, dict)
+        assert (last["choices"][0]["finish_reason"], done) == ("length", "[DONE]")
+        [event] = await stack.settled()
+        assert event.ending is Ending.BUDGET_STOPPED
+        assert event.tokens.output < 3000

@@ -2,17 +2,14 @@
 once its answer is kept."""
 
 import asyncio
-from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     initialize,
     invariant,
     multiple,
@@ -26,9 +23,9 @@ from headrace_gateway.call import AlreadyAnswered, KeptAnswer
 from headrace_gateway.errors import IdempotencyInProgress, IdempotencyKeyReused
 from headrace_gateway.limits import idempotency, keys
 from headrace_gateway.limits.idempotency import Claim, Outcome
-from headrace_gateway.limits.limiter import Admitted, Limiter, pack
-from headrace_gateway.valkey.connection import Valkey
+from headrace_gateway.limits.limiter import Admitted, pack
 from tests.gateway.limits.ground import FRAGMENT, let_lapse
+from tests.gateway.limits.machine import LimiterMachine, steps
 
 Result = TypeVar("Result")
 BYTES_MAX = 600
@@ -44,17 +41,11 @@ def answer(request_id: str, body: bytes | None) -> KeptAnswer:
     )
 
 
-class Keys(RuleBasedStateMachine):
+class Keys(LimiterMachine):
     leases = Bundle("leases")
 
     def __init__(self, url: str, client: redis.Redis) -> None:
-        super().__init__()
-        self.client = client
-        self.client.flushall()
-        self.runner = asyncio.Runner()
-        self.valkey = Valkey(url)
-        self.run(self.valkey.start())
-        self.limiter = Limiter(self.valkey, gateway="g", lease_ttl_seconds=60)
+        super().__init__(url, client)
         self.claims: dict[str, Claim] = {}
         self.running: dict[tuple[str, str], str] = {}
         """By project and key: who runs."""
@@ -63,13 +54,6 @@ class Keys(RuleBasedStateMachine):
         self.holder: dict[tuple[str, str], str] = {}
         """Who claimed the key last."""
         self.settled: set[str] = set()
-
-    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        return self.runner.run(coroutine)
-
-    def teardown(self) -> None:
-        self.run(self.valkey.close())
-        self.runner.close()
 
     @initialize()
     def open(self) -> None:
@@ -156,12 +140,4 @@ def test_a_key_is_served_once_whatever_happens(
 ) -> None:
     monkeypatch.setattr(idempotency, "PROJECT_BYTES_MAX", BYTES_MAX)
     machine: Any = partial(Keys, valkey_url, client)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=30,
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(machine, settings=steps(25))

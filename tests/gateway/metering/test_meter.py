@@ -229,6 +229,23 @@ async def test_a_revoked_key_holds_from_the_next_request_on(account: Account, me
         await meter.authenticate(credentials(account), KeyScope.INFERENCE, anew=True)
 
 
+async def test_a_changed_key_is_asked_for_again_before_the_slice_ends(
+    account: Account, meter: GatewayMeter
+) -> None:
+    lease = await meter.admit(call(account, streamed=True, output_tokens_max=5000))
+    granted = lease.output_tokens_granted
+    account.push_key(models=[MODEL])  # a change that does not touch it
+    await eventually(lambda: lease.output_tokens_granted == 0)
+    assert lease.hold() == 10 + granted  # what it holds stays
+    assert await lease.extend(output_tokens=1)
+    assert lease.output_tokens_granted >= granted
+    account.push_key(status=KeyStatus.REVOKED)
+    await eventually(lambda: lease.output_tokens_granted == 0)
+    assert not await lease.extend(output_tokens=2)
+    await lease.settle(Ending.BUDGET_STOPPED, usage=usage(1, 1))
+    assert account.money() == (1_000_000, 0, 2)
+
+
 async def test_a_revoked_key_ends_its_running_stream_at_the_next_slice(
     account: Account, meter: GatewayMeter
 ) -> None:

@@ -95,4 +95,8 @@ DISABLE = text("""
 
 SELECT_ACTIVE_KEYS = text("SELECT id FROM api_keys WHERE service_account = :id AND status = 'active'")
 
-SELECT_KEYS = text("SELECT id FROM api_keys WHERE service_account = :id ORDER BY id")
+# Those that the account's end ends, also when it is asked for again.
+SELECT_KEYS = text("""
+    SELECT k.id FROM api_keys k JOIN service_accounts a ON a.id = k.service_account
+    WHERE a.id = :id AND (k.status = 'active' OR k.revoked_at >= a.disabled_at) ORDER BY k.id
+""")

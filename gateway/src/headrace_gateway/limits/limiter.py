@@ -46,6 +46,9 @@ __all__ = ["Admitted", "Limiter", "Pulse", "Renewal", "Short", "Stale", "pack"]
 
 log = structlog.get_logger()
 
+RecordVersion = tuple[str, str]
+"""A record's hash key and version."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
@@ -86,6 +89,7 @@ class Limiter:
         self._heartbeat = script("heartbeat.lua")
         self._register = script("register.lua")
         self._reap = script("reap.lua")
+        self._changed = script("changed.lua")
 
     async def admit(
         self,
@@ -195,6 +199,11 @@ class Limiter:
         return bool(
             await self._register.run(self.valkey, renewal.id, order, pack(limits), fragment, renewal.counts)
         )
+
+    async def changed(self, versions: Sequence[RecordVersion]) -> set[RecordVersion]:
+        """Those that no longer stand. Raises `ValkeyError`."""
+        found = await self._changed.run(self.valkey, pack(versions))
+        return {versions[index - 1] for index in found}
 
     async def reap(self) -> list[str]:
         """Takes the leases nobody renewed. Raises `ValkeyError`."""
