@@ -77,7 +77,8 @@ class GatewayMeter:
     async def authenticate(
         self, credentials: Credentials, scope: KeyScope, *, anew: bool = False
     ) -> KnownCaller:
-        key, project = await self._directory.owner(credentials.key)
+        directory = self._directory
+        key, project = directory.known_owner(credentials.key) or await directory.owner(credentials.key)
         if not anew:
             try:
                 authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
@@ -86,7 +87,7 @@ class GatewayMeter:
             else:
                 return KnownCaller(key.record, project.record)
         stale = (key.hash_key, project.hash_key)
-        key, project = await self._directory.owner(credentials.key, stale=stale)
+        key, project = await directory.owner(credentials.key, stale=stale)
         authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
         return KnownCaller(key.record, project.record)
 
