@@ -7,11 +7,13 @@ from ipaddress import ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from headrace_contracts.access import KeyScope
 from headrace_gateway.http.client_address import ClientAddresses, address_of
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.settings import GatewaySettings
 from tests.gateway.account import Account
 from tests.gateway.http.stack import Stack, chat, running_stack
 from tests.gateway.waiting import eventually
@@ -73,6 +75,24 @@ def test_whatever_a_client_writes_it_is_whom_our_proxy_heard(address: object, wr
 def test_no_text_breaks_the_reading_of_an_address(text: str) -> None:
     address = address_of(text)
     assert address is None or address == ip_address(str(address))
+
+
+@pytest.mark.parametrize(
+    ("given", "networks"),
+    [("", ()), ("10.0.0.0/8, 127.0.0.1", PROXIES), ("10.0.0.1/8", None), ("the balancer", None)],
+)
+def test_trusted_proxies_are_told_as_networks_with_commas(
+    monkeypatch: pytest.MonkeyPatch, given: str, networks: tuple[object, ...] | None
+) -> None:
+    wanted = {"VALKEY_URL": "redis://x", "BILLING_URL": "http://x", "INGEST_TOKEN": "t", "NAME": "g"}
+    places = {"DEPLOYMENTS": "deployments.json", "STATE_DIR": "."}
+    for name, value in (wanted | places | {"TRUSTED_PROXIES": given}).items():
+        monkeypatch.setenv(f"HEADRACE_GATEWAY_{name}", value)
+    if networks is None:
+        with pytest.raises(ValidationError, match="trusted_proxies"):
+            GatewaySettings.from_environment()
+    else:
+        assert GatewaySettings.from_environment().trusted_proxies == networks
 
 
 async def test_a_key_is_refused_from_elsewhere_and_nothing_is_held(stack: Stack) -> None:
