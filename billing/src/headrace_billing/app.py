@@ -42,6 +42,7 @@ def create() -> FastAPI:
             ingest_token=settings.ingest_token.get_secret_value(),
             signing_key=settings.signing_key_bytes,
             now=lambda: datetime.now(UTC),
+            trusted_proxies=settings.trusted_proxies,
         )
     )
 

@@ -13,11 +13,13 @@ from headrace_billing.errors import (
     Forbidden,
     IdempotencyKeyMissing,
     InvalidRequest,
+    IpNotAllowed,
     ScopeMissing,
     Unauthenticated,
 )
-from headrace_billing.parts import PartsOf
+from headrace_billing.parts import Parts, PartsOf
 from headrace_contracts.access import KeyScope
+from headrace_contracts.networks import client_address, hold
 
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
 
@@ -53,8 +55,18 @@ async def _caller(request: Request, parts: PartsOf) -> Admin | Customer:
         async with parts.database.begin() as session:
             owner = await store.owner_of_secret(session, token, at=parts.now())
         if owner is not None:
+            _check_network(request, parts, owner)
             return Customer(owner.key, owner.project, owner.org, owner.wallet, owner.currency, owner.scopes)
     raise Unauthenticated
+
+
+def _check_network(request: Request, parts: Parts, owner: store.KeyOwner) -> None:
+    peer = "" if request.client is None else request.client.host
+    forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
+    address = client_address(peer, forwarded, parts.trusted_proxies)
+    for cidrs in (owner.key_cidrs, owner.project_cidrs):
+        if cidrs is not None and not hold(cidrs, address):
+            raise IpNotAllowed(address)
 
 
 async def _admin(caller: Annotated[Admin | Customer, Depends(_caller)]) -> Admin:

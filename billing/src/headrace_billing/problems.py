@@ -20,6 +20,7 @@ STATUSES: dict[str, int] = {
     "unauthenticated": 401,
     "insufficient_balance": 402,
     "forbidden": 403,
+    "ip_not_allowed": 403,
     "scope_missing": 403,
     "not_found": 404,
     "method_not_allowed": 405,

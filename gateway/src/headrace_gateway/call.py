@@ -7,17 +7,15 @@ exactly once, however the request ends.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 import msgspec
 
 from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
+from headrace_contracts.networks import Address
 from headrace_contracts.usage import Dialect, Ending, TokenCounts
 from headrace_gateway.limits.state import LimitState
-
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)

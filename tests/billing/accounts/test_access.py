@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import httpx2
@@ -114,3 +115,22 @@ async def test_a_key_without_the_scope_opens_no_task(seller: Seller, parts: Part
         assert await holder.refused("/v1/tasks", body) == (403, "scope_missing")
         await change(seller, f"/v1/keys/{customer.key}", {"scopes": ["tasks"]}, 2)
         assert await holder.refused("/v1/tasks", body) == (404, "not_found")
+
+
+async def test_a_key_that_is_bound_to_networks_is_known_from_there_alone(
+    seller: Seller, parts: Parts
+) -> None:
+    customer = await seller.customer()
+    body = {"outcome_type": "none", "dedupe_key": "1"}
+    behind_a_proxy = replace(parts, trusted_proxies=(ip_network("127.0.0.0/8"),))
+    transport = httpx2.ASGITransport(app=compose(behind_a_proxy))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://billing") as http:
+        holder = Seller(http, customer.secret)
+        await change(seller, f"/v1/keys/{customer.key}", {"allowed_cidrs": ["203.0.113.0/24"]}, 1)
+        assert await holder.refused("/v1/tasks", body) == (403, "ip_not_allowed")
+        elsewhere = {"x-forwarded-for": "203.0.113.9, 198.51.100.7"}
+        assert await holder.refused("/v1/tasks", body, **elsewhere) == (403, "ip_not_allowed")
+        there = {"x-forwarded-for": "198.51.100.7, 203.0.113.9"}
+        assert await holder.refused("/v1/tasks", body, **there) == (404, "not_found")
+        await change(seller, f"/v1/projects/{customer.project}", {"allowed_cidrs": ["192.0.2.0/24"]}, 1)
+        assert await holder.refused("/v1/tasks", body, **there) == (403, "ip_not_allowed")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from headrace_contracts.access import KeyScope
-from headrace_gateway.http.client_address import ClientAddresses, address_of
+from headrace_contracts.networks import address_of
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.settings import GatewaySettings

@@ -157,6 +157,8 @@ class KeyOwner:
     wallet: str
     currency: str
     scopes: Sequence[str] | None
+    key_cidrs: Sequence[str] | None
+    project_cidrs: Sequence[str] | None
 
 
 async def owner_of_secret(session: AsyncSession, secret: str, *, at: datetime) -> KeyOwner | None:
@@ -252,7 +254,8 @@ SELECT_KEYS = text("""
 """)
 
 SELECT_OWNER = text("""
-    SELECT k.id AS key, p.id AS project, p.org, p.wallet, p.currency, k.scopes
+    SELECT k.id AS key, p.id AS project, p.org, p.wallet, p.currency, k.scopes,
+           k.allowed_cidrs AS key_cidrs, p.allowed_cidrs AS project_cidrs
     FROM api_keys k JOIN projects p ON p.id = k.project
       LEFT JOIN retired_secrets r ON r.key = k.id AND r.expires_at > :at
     WHERE (k.secret_sha256 = :hash OR r.secret_sha256 = :hash) AND k.status = 'active' AND p.status = 'active'

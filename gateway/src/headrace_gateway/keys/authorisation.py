@@ -6,13 +6,13 @@ in the client's disfavour (a key extended, a task opened), while the other way r
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from headrace_contracts import networks
 from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, ProjectRecord, TaskRecord, TaskStatus
 from headrace_contracts.deployments import Deployment
+from headrace_contracts.networks import Address
 from headrace_contracts.usage import Disposition
-from headrace_gateway.call import Address, Credentials
+from headrace_gateway.call import Credentials
 from headrace_gateway.errors import (
     IpNotAllowed,
     KeyExpired,
@@ -22,9 +22,6 @@ from headrace_gateway.errors import (
     ScopeMissing,
     TaskNotOpen,
 )
-
-NETWORK_LISTS_MAX = 4096
-"""Parsed once: a list takes longer to read than all else that is checked here."""
 
 
 def check_caller(
@@ -48,7 +45,7 @@ def check_address(key: KeyRecord, project: ProjectRecord, address: Callable[[], 
         return
     spoken_from = address()
     for cidrs in (key.allowed_cidrs, project.allowed_cidrs):
-        if cidrs is not None and not _holds(cidrs, spoken_from):
+        if cidrs is not None and not networks.hold(cidrs, spoken_from):
             raise IpNotAllowed(spoken_from)
 
 
@@ -86,15 +83,6 @@ class KnownCaller:
 
     def may_name(self, deployment: Deployment) -> bool:
         return may_name(self.key, self.project, deployment)
-
-
-def _holds(cidrs: list[str], address: Address | None) -> bool:
-    return address is not None and any(address in network for network in _networks(tuple(cidrs)))
-
-
-@lru_cache(maxsize=NETWORK_LISTS_MAX)
-def _networks(cidrs: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(cidr) for cidr in cidrs)
 
 
 def check_task(task: TaskRecord | None, project: ProjectRecord) -> None:
