@@ -32,6 +32,8 @@ STATUSES: dict[str, int] = {
     "currency_unknown": 422,
     "currency_mismatch": 422,
     "price_invalid": 422,
+    "price_change_suspicious": 409,
+    "effective_in_the_past": 422,
     "expiry_in_the_past": 422,
     "acceptance_rule_invalid": 422,
     "evidence_invalid": 422,
