@@ -13,6 +13,7 @@ from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
 from headrace_billing.body_limit import BodyLimit
+from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
@@ -27,7 +28,18 @@ from headrace_billing.valkey import ValkeyError, connect
 from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
 
-ROUTERS = (accounts, changes, service_accounts, ledger, rating, ingest, outcomes, invoicing, reconciliation)
+ROUTERS = (
+    accounts,
+    changes,
+    service_accounts,
+    ledger,
+    rating,
+    ingest,
+    outcomes,
+    invoicing,
+    reconciliation,
+    costs,
+)
 
 
 def create() -> FastAPI:

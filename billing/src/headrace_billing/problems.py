@@ -34,6 +34,8 @@ STATUSES: dict[str, int] = {
     "price_invalid": 422,
     "price_change_suspicious": 409,
     "effective_in_the_past": 422,
+    "interval_invalid": 422,
+    "cost_book_invalid": 422,
     "expiry_in_the_past": 422,
     "acceptance_rule_invalid": 422,
     "evidence_invalid": 422,

@@ -150,3 +150,20 @@ async def test_lines_of_a_window_and_of_batch_stand_apart_and_print(shop: Shop) 
     ]
     answer = await shop.seller.ask("GET", f"/v1/invoices/{invoice['id']}.pdf")
     assert answer.content.startswith(b"%PDF")
+
+
+async def test_a_preview_of_a_whole_month_counts_what_its_close_adds(minimum: Shop) -> None:
+    await sell(minimum, output_visible=10_000, input_uncached=150_000)
+    minimum.clock.now = DECEMBER
+    await minimum.close(end=DECEMBER.isoformat())
+    prices = {**PRICES, "output": OUTPUT_WITH_MINIMUM, "input_uncached": INPUT_BY_PACKAGES}
+    found = await minimum.seller.post(
+        "/v1/price-previews",
+        {
+            "currency": "USD",
+            "models": {MODEL: prices},
+            "start": "2026-11-01T00:00:00Z",
+            "end": DECEMBER.isoformat(),
+        },
+    )
+    assert (found["billed"], found["would_bill"], found["difference"]) == ("11.00", "11.00", "0.00")

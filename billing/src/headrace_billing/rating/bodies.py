@@ -84,6 +84,12 @@ class NewPriceBook(PriceList):
     confirm_large_changes: bool = False
 
 
+class PricePreview(PriceList):
+    start: AwareDatetime
+    end: AwareDatetime
+    """Exclusive."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """Decoded; not yet checked as a whole."""

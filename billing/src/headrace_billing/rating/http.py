@@ -9,14 +9,19 @@ from headrace_billing.accounts import store as accounts
 from headrace_billing.bodies import Currency, Id, PageOf, page_of
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
-from headrace_billing.money import currency_of
+from headrace_billing.intervals import interval
+from headrace_billing.money import currency_of, major
 from headrace_billing.parts import PartsOf
-from headrace_billing.rating import publishing, store
-from headrace_billing.rating.bodies import NewPriceBook, draft_of, effective
+from headrace_billing.rating import preview_store, publishing, store
+from headrace_billing.rating.bodies import NewPriceBook, PricePreview, draft_of, effective
 from headrace_billing.rating.definition import definition_of, written_windows
 from headrace_billing.rating.jobs import put_due_into_force
+from headrace_billing.rating.preview import preview
 from headrace_billing.rating.store import Published
 from headrace_billing.valkey import ValkeyError
+
+# Those whose bill would change most come first.
+CUSTOMERS_MAX = 1000
 
 log = structlog.get_logger()
 router = APIRouter(tags=["prices"], dependencies=[AdminOnly])
@@ -76,6 +81,50 @@ async def list_price_books(
             session, currency=currency, org=organization, after=page.begins_after, limit=page.limit
         )
     return page_of([_document(one) for one in found], page)
+
+
+@router.post("/v1/price-previews")
+async def preview_prices(body: PricePreview, parts: PartsOf) -> dict[str, Any]:
+    """What the list would have billed for [start, end), by customer and in sum. Nothing is posted or published.
+
+    Each month's quantities are rated as if the list had held from its first hour here; months that lie in the time as a
+    whole are rated as closed. So that nothing is guessed, the time begins and ends on whole hours.
+    """
+    currency_of(body.currency)
+    start, end = interval(body.start, body.end)
+    draft = draft_of(body)
+    async with parts.database.snapshot() as session:
+        if draft.org is not None:
+            await accounts.organization(session, draft.org)
+        general, own = await preview_store.books(session, draft, at=parts.now())
+        used = await preview_store.used(session, currency=draft.currency, org=draft.org, start=start, end=end)
+        found = preview(used, general=general, own=own, whole_months=preview_store.whole_months(start, end))
+    bills = sorted(
+        found.by_org.items(),
+        key=lambda item: (-abs(item[1].would_bill_nanos - item[1].billed_nanos), item[0]),
+    )
+    billed = sum(bill.billed_nanos for _, bill in bills)
+    would_bill = sum(bill.would_bill_nanos for _, bill in bills)
+    return {
+        "currency": draft.currency,
+        "start": start.isoformat(),
+        "end": end.isoformat(),
+        **_difference(billed, would_bill),
+        "not_priced": sorted(found.not_priced),
+        "customers": [
+            {"organization": org, **_difference(bill.billed_nanos, bill.would_bill_nanos)}
+            for org, bill in bills[:CUSTOMERS_MAX]
+        ],
+        "customers_left_off": max(len(bills) - CUSTOMERS_MAX, 0),
+    }
+
+
+def _difference(billed_nanos: int, would_bill_nanos: int) -> dict[str, str]:
+    return {
+        "billed": major(billed_nanos),
+        "would_bill": major(would_bill_nanos),
+        "difference": major(would_bill_nanos - billed_nanos),
+    }
 
 
 def _document(published: Published) -> dict[str, Any]:
