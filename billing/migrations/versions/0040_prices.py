@@ -106,7 +106,7 @@ STATEMENTS = (
       DROP CONSTRAINT usage_rollups_pkey,
       ADD PRIMARY KEY (hour, project, key, wallet, model, price_book, disposition, service_tier)
     """,
-    # The same by session and task, for requests that name one of them; empty where they don't.
+    # The same by session and task, which are empty for requests that name none.
     """
     CREATE TABLE usage_rollups_by_session (
       session text NOT NULL,
@@ -121,7 +121,7 @@ STATEMENTS = (
       price_book text NOT NULL,
       disposition text NOT NULL,
       service_tier text NOT NULL,
-      requests bigint NOT NULL CHECK (requests >= 0),
+      requests bigint NOT NULL,
       tokens_input_uncached bigint NOT NULL,
       tokens_cache_read bigint NOT NULL,
       tokens_cache_write bigint NOT NULL,
@@ -135,6 +135,15 @@ STATEMENTS = (
     "CREATE INDEX usage_rollups_by_session_of_org ON usage_rollups_by_session (org, hour)",
     "CREATE INDEX usage_rollups_by_session_of_task ON usage_rollups_by_session (task, hour) WHERE task <> ''",
     "CREATE INDEX usage_rollups_of_project ON usage_rollups (project, hour)",
+    # And by the day, from which a seller's whole month is read in a moment.
+    """
+    CREATE TABLE usage_rollups_by_day (
+      LIKE usage_rollups INCLUDING DEFAULTS,
+      PRIMARY KEY (hour, project, key, wallet, model, price_book, disposition, service_tier)
+    )
+    """,
+    "CREATE INDEX usage_rollups_by_day_of_org ON usage_rollups_by_day (org, hour)",
+    "CREATE INDEX usage_rollups_by_day_of_project ON usage_rollups_by_day (project, hour)",
     # What each event moved its group's charge by, in the order of receipt: the sums are what was posted.
     """
     CREATE TEMPORARY TABLE event_charges ON COMMIT DROP AS
@@ -174,8 +183,14 @@ STATEMENTS = (
            sum(e.tokens_output_visible), sum(e.tokens_reasoning), sum(c.list_attos * 1000000000000),
            sum(CASE WHEN e.disposition IN ('prepaid', 'payg') THEN c.charge_nanos ELSE 0 END)
     FROM usage_effective e JOIN event_charges c USING (id)
-    WHERE coalesce(e.session, '') <> '' OR coalesce(e.task, '') <> ''
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+    """,
+    """
+    INSERT INTO usage_rollups_by_day
+    SELECT date_trunc('day', hour), org, project, key, wallet, currency, model, price_book, disposition,
+           sum(requests), sum(tokens_input_uncached), sum(tokens_cache_read), sum(tokens_cache_write),
+           sum(tokens_output_visible), sum(tokens_reasoning), sum(list_attos), service_tier, sum(charge_nanos)
+    FROM usage_rollups GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, service_tier
     """,
 )
 

@@ -24,6 +24,7 @@ from headrace_billing.problems import answer_problems
 from headrace_billing.rating.http import router as rating
 from headrace_billing.reconciliation.http import router as reconciliation
 from headrace_billing.settings import ApiSettings, from_environment
+from headrace_billing.usage.http import router as usage
 from headrace_billing.valkey import ValkeyError, connect
 from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
@@ -39,6 +40,7 @@ ROUTERS = (
     invoicing,
     reconciliation,
     costs,
+    usage,
 )
 
 

@@ -36,6 +36,8 @@ STATUSES: dict[str, int] = {
     "effective_in_the_past": 422,
     "interval_invalid": 422,
     "cost_book_invalid": 422,
+    "query_too_wide": 422,
+    "cursor_invalid": 400,
     "expiry_in_the_past": 422,
     "acceptance_rule_invalid": 422,
     "evidence_invalid": 422,

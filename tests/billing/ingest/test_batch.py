@@ -171,6 +171,7 @@ BAD: dict[str, dict[str, object]] = {
     "disposition_not_sold": {"disposition": "plan_window"},
     "count_out_of_range": {"tokens": {"output_visible": -1}},
     "time_out_of_range": {"received_at_us": 10**18},
+    "label_too_long": {"session": "s" * 257},
     "refused_by_the_database": {"session": "a\x00b"},
 }
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from headrace_billing.errors import BillingError
-from headrace_billing.rating.price import ATTOS_PER_NANO, TokenClass
+from headrace_billing.rating.price import TokenClass
 
 
 class CostMethod(StrEnum):
@@ -59,8 +59,3 @@ class Margin:
     @property
     def margin_nanos(self) -> int:
         return self.revenue_nanos - self.cost_nanos
-
-
-def nanos_of_attos(attos: int) -> int:
-    """Rounded once, half away from zero; of what is never negative."""
-    return (2 * attos + ATTOS_PER_NANO) // (2 * ATTOS_PER_NANO)

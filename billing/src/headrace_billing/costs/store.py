@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.costs.cost_book import CostBook, Margin, MarginBy, nanos_of_attos
-from headrace_billing.rating.price import TokenClass, price_text, scaled
+from headrace_billing.costs.cost_book import CostBook, Margin, MarginBy
+from headrace_billing.rating.price import TokenClass, nanos_of_attos, price_text, scaled
 
 
 async def publish(

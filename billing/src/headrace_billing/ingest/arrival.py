@@ -18,6 +18,8 @@ from headrace_contracts.usage import Disposition, Grade, UsageEvent, decode_even
 TOKENS_MAX = 10**12
 ATTEMPTS_MAX = 10**6
 SEQUENCE_MAX = 2**62
+# Twice what gateways accept, and well below what an index can hold: rollups are found by session and task.
+LABEL_BYTES_MAX = 256
 EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -100,6 +102,8 @@ def _refusal(event: UsageEvent) -> str | None:
     counts = msgspec.structs.astuple(event.tokens)
     if not all(0 <= count <= TOKENS_MAX for count in counts) or not 0 <= event.attempts <= ATTEMPTS_MAX:
         return "count_out_of_range"
+    if any(len((label or "").encode()) > LABEL_BYTES_MAX for label in (event.session, event.task)):
+        return "label_too_long"
     if event.disposition not in CHARGED | UNCHARGED:
         return f"disposition_not_sold: {event.disposition}"
     return None

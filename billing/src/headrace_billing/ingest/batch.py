@@ -171,9 +171,7 @@ async def _count(
     standing = await sums_store.rated(session, {change.group.payer for change in changed})
     rated, charges = cumulative.rate(standing, changed, books)
     await sums_store.keep_rated(session, rated)
-    sums, by_session = rollups(found, charges, books)
-    await sums_store.add_rollups(session, sums)
-    await sums_store.add_session_rollups(session, by_session)
+    await sums_store.add_rollups(session, rollups(found, charges, books))
     owed: dict[cumulative.Payer, dict[str, int]] = {}
     for place, nanos in charges.items():
         usage = found[place].usage

@@ -5,7 +5,7 @@ estimate that was counted before it, and an estimate that comes after the final 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -50,7 +50,7 @@ class RollupKey:
     service_tier: ServiceTier
     session: str = ""
     task: str = ""
-    """Empty in the rollups that tell neither session nor task apart."""
+    """Empty where a request names none."""
 
 
 @dataclass(slots=True)
@@ -76,15 +76,12 @@ class RollupSums:
 Rollups = dict[RollupKey, RollupSums]
 
 
-def rollups(
-    found: Sequence[Effect], charges: Mapping[int, int], books: Mapping[str, PriceBook]
-) -> tuple[Rollups, Rollups]:
-    """Signed sums by hour of receipt and whatever a report may group by; and those by session and task apart.
+def rollups(found: Sequence[Effect], charges: Mapping[int, int], books: Mapping[str, PriceBook]) -> Rollups:
+    """Signed sums by hour of receipt and whatever a report may group by.
 
     `charges` has what each effect, by its place, added to the charge of its groups.
     """
     sums: Rollups = {}
-    by_session: Rollups = {}
     for place, effect in enumerate(found):
         event, received_at = effect.usage.event, effect.usage.received_at
         key = RollupKey(
@@ -98,6 +95,8 @@ def rollups(
             event.price_book,
             event.disposition,
             event.service_tier,
+            event.session or "",
+            event.task or "",
         )
         attos = list_attos(
             event.tokens,
@@ -108,7 +107,4 @@ def rollups(
         )
         nanos = charges.get(place, 0) if event.disposition in CHARGED else 0
         sums.setdefault(key, RollupSums()).add(event.tokens, attos, nanos, effect.sign)
-        if event.session or event.task:
-            finer = replace(key, session=event.session or "", task=event.task or "")
-            by_session.setdefault(finer, RollupSums()).add(event.tokens, attos, nanos, effect.sign)
-    return sums, by_session
+    return sums

@@ -1,4 +1,4 @@
-"""What usage adds up to in Postgres: rollups by hour, by session, and the quantities that charges follow from.
+"""What usage adds up to in Postgres: rollups, and the quantities that charges follow from.
 
 Only ingest and the closing of months write here, one transaction at a time (`batch.ONE_AT_A_TIME`), so what is read
 is what is written against.
@@ -6,7 +6,7 @@ is what is written against.
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.ingest.effects import RollupKey, RollupSums
@@ -14,15 +14,14 @@ from headrace_billing.ingest.store import as_json, token_columns
 from headrace_billing.rating.book import PriceLine
 from headrace_billing.rating.cumulative import Group, Payer, Rated
 from headrace_billing.rating.price import TokenClass
-from headrace_contracts.usage import Disposition, ServiceTier, TokenCounts
+from headrace_contracts.usage import Disposition, ServiceTier
 
 
 async def add_rollups(session: AsyncSession, sums: Mapping[RollupKey, RollupSums]) -> None:
-    await session.execute(UPSERT_ROLLUPS, {"rows": _rollup_rows(sums)})
-
-
-async def add_session_rollups(session: AsyncSession, sums: Mapping[RollupKey, RollupSums]) -> None:
-    await session.execute(UPSERT_SESSION_ROLLUPS, {"rows": _rollup_rows(sums)})
+    """By session and hour, by hour, and by day: each report reads the coarsest that tells what it asks."""
+    rows = _rollup_rows(sums)
+    for statement in UPSERT_ROLLUPS:
+        await session.execute(statement, {"rows": rows})
 
 
 def _rollup_rows(sums: Mapping[RollupKey, RollupSums]) -> str:
@@ -96,36 +95,38 @@ async def keep_rated(session: AsyncSession, ratings: Mapping[Group, Rated]) -> N
     await session.execute(UPSERT_RATED, {"rows": as_json(rows)})
 
 
-ROLLUP_COLUMNS = """hour timestamptz, org text, project text, key text, wallet text, currency text, model text,
-      price_book text, disposition text, service_tier text, requests bigint, tokens_input_uncached bigint,
-      tokens_cache_read bigint, tokens_cache_write bigint, tokens_output_visible bigint,
-      tokens_reasoning bigint, list_attos numeric, charge_nanos numeric"""
+PLACE = """org text, project text, key text, wallet text, currency text, model text, price_book text,
+      disposition text, service_tier text"""
 
-ROLLUP_NAMES = ", ".join(column.split()[0] for column in ROLLUP_COLUMNS.split(","))
+SUMS = """requests bigint, tokens_input_uncached bigint, tokens_cache_read bigint, tokens_cache_write bigint,
+      tokens_output_visible bigint, tokens_reasoning bigint, list_attos numeric, charge_nanos numeric"""
 
-ADD_UP = ", ".join(
-    f"{name} = u.{name} + excluded.{name}"
-    for name in (
-        "requests",
-        *(f"tokens_{name}" for name in TokenCounts.__struct_fields__),
-        "list_attos",
-        "charge_nanos",
-    )
+
+def _names(columns: str) -> list[str]:
+    return [column.split()[0] for column in columns.split(",")]
+
+
+def _upsert(table: str, *, begins: str, finer: str = "") -> TextClause:
+    """`begins` is when a row's time began; `finer` what the table tells apart beside time and place."""
+    places = [*(_names(finer) if finer else []), *_names(PLACE)]
+    unique = ", ".join(place for place in places if place not in {"org", "currency"})
+    sums = _names(SUMS)
+    return text(f"""
+        INSERT INTO {table} AS u (hour, {", ".join(places + sums)})
+        SELECT {begins}, {", ".join(places)}, {", ".join(f"sum({name})" for name in sums)}
+        FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+          AS r (hour timestamptz, session text, task text, {PLACE}, {SUMS})
+        GROUP BY {begins}, {", ".join(places)}
+        ON CONFLICT (hour, {unique})
+        DO UPDATE SET {", ".join(f"{name} = u.{name} + excluded.{name}" for name in sums)}
+    """)  # noqa: S608 - only names of tables and columns, from above
+
+
+UPSERT_ROLLUPS = (
+    _upsert("usage_rollups_by_session", begins="hour", finer="session text, task text"),
+    _upsert("usage_rollups", begins="hour"),
+    _upsert("usage_rollups_by_day", begins="date_trunc('day', hour)"),
 )
-
-UPSERT_ROLLUPS = text(f"""
-    INSERT INTO usage_rollups AS u ({ROLLUP_NAMES})
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r ({ROLLUP_COLUMNS})
-    ON CONFLICT (hour, project, key, wallet, model, price_book, disposition, service_tier)
-    DO UPDATE SET {ADD_UP}
-""")  # noqa: S608 - only names of columns, from above
-
-UPSERT_SESSION_ROLLUPS = text(f"""
-    INSERT INTO usage_rollups_by_session AS u (session, task, {ROLLUP_NAMES})
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (session text, task text, {ROLLUP_COLUMNS})
-    ON CONFLICT (project, session, task, hour, key, wallet, model, price_book, disposition, service_tier)
-    DO UPDATE SET {ADD_UP}
-""")  # noqa: S608 - only names of columns, from above
 
 SELECT_RATED = text("""
     SELECT period, org, project, wallet, currency, price_book, model, disposition, token_class, price_window,

@@ -73,3 +73,9 @@ def quantities(tokens: TokenCounts) -> dict[TokenClass, int]:
         TokenClass.CACHE_WRITE: tokens.cache_write,
         TokenClass.OUTPUT: tokens.output,
     }
+
+
+def nanos_of_attos(attos: int) -> int:
+    """Rounded half away from zero; of what is never negative."""
+    assert attos >= 0, attos
+    return (2 * attos + ATTOS_PER_NANO) // (2 * ATTOS_PER_NANO)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from headrace_billing.money import major
-from headrace_billing.rating.price import ATTOS_PER_NANO, PriceInvalid, price_text, times
+from headrace_billing.rating.price import PriceInvalid, nanos_of_attos, price_text, times
 
 TIERS_MAX = 20
 PACKAGE_TOKENS_MAX = 10**12
@@ -76,8 +76,7 @@ def flat(price: int) -> Schedule:
 def charge_nanos(quantity: int, schedule: Schedule, *, closed: bool = False) -> int:
     """Of a month's cumulative quantity: rounded once, half away from zero, then held between minimum and maximum."""
     assert quantity >= 0, f"a cumulative quantity of {quantity}"
-    attos = _attos(quantity, schedule, closed=closed)
-    nanos = (2 * attos + ATTOS_PER_NANO) // (2 * ATTOS_PER_NANO)
+    nanos = nanos_of_attos(_attos(quantity, schedule, closed=closed))
     if closed and quantity and schedule.minimum_nanos is not None:
         nanos = max(nanos, schedule.minimum_nanos)
     return nanos if schedule.maximum_nanos is None else min(nanos, schedule.maximum_nanos)

@@ -35,6 +35,8 @@ class Money:
     """Charge as ingest rated it, step by step; of the same months."""
     rolled: int
     """Charge as rollups have it by hour and key, for whoever asks what was spent; of the same months."""
+    rolled_by_day: int
+    rolled_by_session: int
     posted: int
     """Usage as the ledger has it; of the same months."""
     unbilled: int
@@ -66,6 +68,8 @@ def money_checks(money: Money) -> list[Check]:
     return [
         Check("usage: events = rated", money.events, money.rated, money.currency),
         Check("usage: rollups = rated", money.rolled, money.rated, money.currency),
+        Check("usage: rollups by day = rated", money.rolled_by_day, money.rated, money.currency),
+        Check("usage: rollups by session = rated", money.rolled_by_session, money.rated, money.currency),
         Check("usage: rated = ledger", money.rated, money.posted, money.currency),
         Check("invoices: issued = ledger", money.invoiced, money.posted_invoices, money.currency),
         Check("unbilled: used and accepted - invoiced = ledger", unbilled, money.unbilled, money.currency),

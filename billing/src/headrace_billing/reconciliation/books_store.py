@@ -94,6 +94,8 @@ def _month_after(end: datetime) -> date:
 SUMS = (
     "rated",
     "rolled",
+    "rolled_by_day",
+    "rolled_by_session",
     "posted",
     "unbilled",
     "applied",
@@ -155,6 +157,16 @@ SELECT_SUMS = text("""
     GROUP BY currency
     UNION ALL
     SELECT currency, 'rolled', sum(charge_nanos) FROM usage_rollups
+    WHERE (CAST(:org AS text) IS NULL OR org = :org)
+      AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
+    GROUP BY currency
+    UNION ALL
+    SELECT currency, 'rolled_by_day', sum(charge_nanos) FROM usage_rollups_by_day
+    WHERE (CAST(:org AS text) IS NULL OR org = :org)
+      AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
+    GROUP BY currency
+    UNION ALL
+    SELECT currency, 'rolled_by_session', sum(charge_nanos) FROM usage_rollups_by_session
     WHERE (CAST(:org AS text) IS NULL OR org = :org)
       AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
     GROUP BY currency
