@@ -17,6 +17,7 @@ from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
+from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
 from headrace_billing.outcomes.http import router as outcomes
 from headrace_billing.parts import Parts, PartsOf
@@ -34,6 +35,7 @@ ROUTERS = (
     changes,
     service_accounts,
     ledger,
+    credit,
     rating,
     ingest,
     outcomes,

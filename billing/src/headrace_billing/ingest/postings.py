@@ -39,8 +39,8 @@ def usage_transaction(
     if payer.disposition is Disposition.PREPAID:
         assert holdings is not None, f"{payer.wallet} was not locked"
         burnt: list[Posting] = []
-        for _, nanos in sorted(nanos_by_model.items()):
-            taken = charge(holdings, nanos, project=payer.project)
+        for model, nanos in sorted(nanos_by_model.items()):
+            taken = charge(holdings, nanos, project=payer.project, model=model)
             holdings = applied(holdings, taken)
             burnt += taken
         wallet_applied = Account(AccountKind.WALLET_APPLIED, payer.org, payer.currency)
