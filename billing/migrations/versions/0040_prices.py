@@ -132,7 +132,7 @@ STATEMENTS = (
       PRIMARY KEY (project, session, task, hour, key, wallet, model, price_book, disposition, service_tier)
     )
     """,
-    "CREATE INDEX usage_rollups_by_session_of_org ON usage_rollups_by_session (org, hour)",
+    "CREATE INDEX usage_rollups_by_session_of_org ON usage_rollups_by_session (org, session, hour)",
     "CREATE INDEX usage_rollups_by_session_of_task ON usage_rollups_by_session (task, hour) WHERE task <> ''",
     "CREATE INDEX usage_rollups_of_project ON usage_rollups (project, hour)",
     # And by the day, from which a seller's whole month is read in a moment.

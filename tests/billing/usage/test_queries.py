@@ -1,6 +1,7 @@
 """What was used and what it cost: the ledger's figures, however they are grouped, for whom they concern."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -83,6 +84,8 @@ def total(found: Document) -> int:
     ),
     granularity=st.sampled_from([None, *Granularity]),
     limit=st.integers(3, 50),
+    begins=st.integers(0, 30),
+    ends=st.integers(31, 71),
 )
 async def test_however_costs_are_grouped_and_paged_they_add_up_to_the_ledger(
     *,
@@ -92,6 +95,8 @@ async def test_however_costs_are_grouped_and_paged_they_add_up_to_the_ledger(
     group_by: list[Dimension],
     granularity: Granularity | None,
     limit: int,
+    begins: int,
+    ends: int,
 ) -> None:
     async with database.begin() as session:
         used = (await session.execute(text("SELECT count(*) FROM usage_events"))).scalar_one()
@@ -104,10 +109,26 @@ async def test_however_costs_are_grouped_and_paged_they_add_up_to_the_ledger(
     }
     if granularity is not None:
         query["granularity"] = granularity.value
+    # The whole time, in three that meet at any hours.
+    borders = [START + timedelta(hours=hours) for hours in (0, begins, ends, 72)]
+    found = 0
+    for start, end in pairwise(borders):
+        if start < end:
+            found += await added_up(seller, query, start=f"{start:{ISO}}", end=f"{end:{ISO}}")
+    assert found == await ledger(database)
+
+
+ISO = "%Y-%m-%dT%H:%M:%SZ"
+
+
+async def added_up(seller: Seller, query: Document, **span: str) -> int:
+    """All pages, none of whose items comes twice."""
     found, seen = 0, list[str]()
     cursor: str | None = None
     while True:
-        page = await ask(seller, "/v1/costs", **query, **({} if cursor is None else {"cursor": cursor}))
+        page = await ask(
+            seller, "/v1/costs", **query, **span, **({} if cursor is None else {"cursor": cursor})
+        )
         found += total(page)
         seen += [
             str([item.get(name) for name in ("starts_at", *query["group_by"])]) for item in page["items"]
@@ -115,8 +136,8 @@ async def test_however_costs_are_grouped_and_paged_they_add_up_to_the_ledger(
         cursor = page["next"]
         if cursor is None:
             break
-    assert found == await ledger(database)
     assert len(seen) == len(set(seen))
+    return found
 
 
 async def test_usage_is_there_as_soon_as_it_is_ingested(

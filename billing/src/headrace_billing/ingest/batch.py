@@ -182,16 +182,18 @@ async def _count(
     for effect in found:
         payer = cumulative.payer_of(effect.usage.event, effect.usage.received_at)
         latest[payer] = max(latest.get(payer, effect.usage.received_at), effect.usage.received_at)
-    await _post(session, owed, latest, batch=batch)
+    await post_usage(session, owed, key=f"usage:{batch}", memo={"batch": str(batch)}, occurred_at=latest)
 
 
-async def _post(
+async def post_usage(
     session: AsyncSession,
-    owed: dict[cumulative.Payer, dict[str, int]],
-    latest: dict[cumulative.Payer, datetime],
+    owed: Mapping[cumulative.Payer, Mapping[str, int]],
     *,
-    batch: int,
+    key: str,
+    memo: Mapping[str, str],
+    occurred_at: Mapping[cumulative.Payer, datetime],
 ) -> None:
+    """Posts what each payer owes for each model, in nano-units; may be negative."""
     held: dict[str, Holdings] = await wallets.lock(
         session, {payer.wallet for payer in owed if payer.disposition is Disposition.PREPAID}
     )
@@ -200,9 +202,9 @@ async def _post(
         transaction = usage_transaction(
             payer,
             owed[payer],
-            key=f"usage:{batch}",
-            memo={"batch": str(batch)},
-            occurred_at=latest[payer],
+            key=key,
+            memo=memo,
+            occurred_at=occurred_at[payer],
             holdings=held.get(payer.wallet),
         )
         if transaction is None:

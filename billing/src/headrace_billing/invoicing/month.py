@@ -14,12 +14,8 @@ from headrace_billing.database import Database
 from headrace_billing.ids import new_id
 from headrace_billing.ingest import sums_store
 from headrace_billing.ingest.arrival import CHARGED
-from headrace_billing.ingest.batch import ONE_AT_A_TIME
+from headrace_billing.ingest.batch import ONE_AT_A_TIME, post_usage
 from headrace_billing.ingest.effects import RollupKey, RollupSums
-from headrace_billing.ingest.postings import usage_transaction
-from headrace_billing.ledger import wallets
-from headrace_billing.ledger.lots import applied
-from headrace_billing.ledger.store import post_all
 from headrace_billing.rating import cumulative
 from headrace_billing.rating.cumulative import Group, Payer
 from headrace_billing.rating.store import price_books
@@ -53,7 +49,18 @@ async def _close(session: AsyncSession, payers: set[Payer], *, now: datetime) ->
         if rated.charge_nanos != standing[group].charge_nanos
     }
     await sums_store.add_rollups(session, _rollups(added))
-    await _post(session, added, closing=new_id("mcl", now))
+    owed: dict[Payer, dict[str, int]] = {}
+    for group, nanos in added.items():
+        by_model = owed.setdefault(group.payer, {})
+        by_model[group.model] = by_model.get(group.model, 0) + nanos
+    closing = new_id("mcl", now)
+    await post_usage(
+        session,
+        owed,
+        key=f"month-close:{closing}",
+        memo={"close": closing},
+        occurred_at={payer: last_hour(payer.period) + timedelta(hours=1, microseconds=-1) for payer in owed},
+    )
 
 
 def _rollups(added: dict[Group, int]) -> dict[RollupKey, RollupSums]:
@@ -74,30 +81,6 @@ def _rollups(added: dict[Group, int]) -> dict[RollupKey, RollupSums]:
         )
         sums.setdefault(key, RollupSums()).charge_nanos += nanos
     return sums
-
-
-async def _post(session: AsyncSession, added: dict[Group, int], *, closing: str) -> None:
-    owed: dict[Payer, dict[str, int]] = {}
-    for group, nanos in added.items():
-        by_model = owed.setdefault(group.payer, {})
-        by_model[group.model] = by_model.get(group.model, 0) + nanos
-    prepaid = {payer.wallet for payer in owed if payer.disposition is Disposition.PREPAID}
-    held = await wallets.lock(session, prepaid)
-    transactions = []
-    for payer in sorted(owed):
-        transaction = usage_transaction(
-            payer,
-            owed[payer],
-            key=f"month-close:{closing}",
-            memo={"close": closing},
-            occurred_at=last_hour(payer.period) + timedelta(hours=1, microseconds=-1),
-            holdings=held.get(payer.wallet),
-        )
-        if transaction is not None:
-            transactions.append(transaction)
-            if payer.disposition is Disposition.PREPAID:
-                held[payer.wallet] = applied(held[payer.wallet], transaction.postings)
-    await post_all(session, transactions)
 
 
 def last_hour(month: date) -> datetime:

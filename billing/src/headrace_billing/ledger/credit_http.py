@@ -17,7 +17,6 @@ from headrace_billing.ledger.grant import Grant, GrantKind, GrantSource, grant_t
 from headrace_billing.ledger.grants_store import Granted
 from headrace_billing.ledger.lots import PRIORITY_DEFAULT
 from headrace_billing.ledger.refund import CreditNotRefundable, refund_transaction, refundable_nanos
-from headrace_billing.ledger.wallets import WalletBalance
 from headrace_billing.money import major, nanos_of
 from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.valkey import ValkeyError
@@ -119,7 +118,8 @@ async def grant_credit(
         )
         await store.post_all(session, grant_transactions(grant, holdings))
         (balance,) = await wallets.balances(session, [wallet])
-        answer = _grant_document(grant, balance)
+        granted = await grants_store.granted(session, grant.id)
+        answer = {**_document(granted), "balance": major(balance.balance_nanos)}
         await remember(session, scope="credit-grants", key=idempotency_key, answer=answer)
     await _push_soon(parts, wallet)
     return answer
@@ -129,7 +129,7 @@ async def grant_credit(
 async def list_grants(parts: PartsOf, page: PageOf, wallet: Id | None = None) -> dict[str, Any]:
     async with parts.database.begin() as session:
         found = await grants_store.page(session, wallet=wallet, after=page.begins_after, limit=page.limit)
-    return page_of([_granted_document(one) for one in found], page)
+    return page_of([_document(one) for one in found], page)
 
 
 @router.get("/v1/credit-grants/{grant_id}")
@@ -139,7 +139,7 @@ async def show_grant(grant_id: Id, parts: PartsOf) -> dict[str, Any]:
         grant = await grants_store.granted(session, grant_id)
         movements = await grants_store.movements(session, grant_id)
     return {
-        **_granted_document(grant),
+        **_document(grant),
         "movements": [{"kind": one.kind, "amount": major(one.nanos)} for one in movements],
     }
 
@@ -195,24 +195,7 @@ async def _push_soon(parts: Parts, wallet: str) -> None:
         log.warning("push_left_to_the_worker", wallet=wallet, error=type(error).__name__)
 
 
-def _grant_document(grant: Grant, balance: WalletBalance) -> dict[str, Any]:
-    return {
-        "id": grant.id,
-        "wallet": grant.wallet,
-        "amount": major(grant.amount_nanos),
-        "currency": grant.currency,
-        "kind": grant.kind,
-        "source": grant.source,
-        "reason": grant.reason,
-        "scope": {"project": grant.scope, "model": grant.scope_model},
-        "priority": grant.priority,
-        "granted_at": grant.at.isoformat(),
-        "expires_at": None if grant.expires_at is None else grant.expires_at.isoformat(),
-        "balance": major(balance.balance_nanos),
-    }
-
-
-def _granted_document(grant: Granted) -> dict[str, Any]:
+def _document(grant: Granted) -> dict[str, Any]:
     return {
         "id": grant.id,
         "wallet": grant.wallet,

@@ -150,27 +150,26 @@ SELECT_CLOSED = text("""
       AND period >= CAST(:first_month AS date) AND period < CAST(:end_month AS date)
 """)
 
-SELECT_SUMS = text("""
+ROLLED = "".join(
+    f"""
+    SELECT currency, '{name}', sum(charge_nanos) FROM {table}
+    WHERE (CAST(:org AS text) IS NULL OR org = :org)
+      AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
+    GROUP BY currency
+    UNION ALL"""  # noqa: S608 - names of tables, from below
+    for name, table in (
+        ("rolled", "usage_rollups"),
+        ("rolled_by_day", "usage_rollups_by_day"),
+        ("rolled_by_session", "usage_rollups_by_session"),
+    )
+)
+
+SELECT_SUMS = text(f"""
     SELECT currency, 'rated' AS name, sum(charge_nanos) AS nanos FROM rated_usage
     WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged)
       AND period >= CAST(:first_month AS date) AND period < CAST(:end_month AS date)
     GROUP BY currency
-    UNION ALL
-    SELECT currency, 'rolled', sum(charge_nanos) FROM usage_rollups
-    WHERE (CAST(:org AS text) IS NULL OR org = :org)
-      AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
-    GROUP BY currency
-    UNION ALL
-    SELECT currency, 'rolled_by_day', sum(charge_nanos) FROM usage_rollups_by_day
-    WHERE (CAST(:org AS text) IS NULL OR org = :org)
-      AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
-    GROUP BY currency
-    UNION ALL
-    SELECT currency, 'rolled_by_session', sum(charge_nanos) FROM usage_rollups_by_session
-    WHERE (CAST(:org AS text) IS NULL OR org = :org)
-      AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
-    GROUP BY currency
-    UNION ALL
+    UNION ALL {ROLLED}
     SELECT currency, 'rated_ever', sum(charge_nanos) FROM rated_usage
     WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged) GROUP BY currency
     UNION ALL
@@ -209,4 +208,4 @@ SELECT_SUMS = text("""
     UNION ALL
     SELECT currency, 'invoiced_applied', sum(applied_nanos) FROM invoices
     WHERE (CAST(:org AS text) IS NULL OR org = :org) GROUP BY currency
-""")
+""")  # noqa: S608 - put together from constants

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, time
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from headrace_billing.errors import BillingError
@@ -23,6 +23,9 @@ class Dimension(StrEnum):
     SESSION = "session"
     TASK = "task"
 
+
+DAY = timedelta(days=1)
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 FINE = frozenset({Dimension.SESSION, Dimension.TASK})
 """What only the rollups by session tell apart."""
@@ -40,6 +43,15 @@ class Rollup(StrEnum):
     BY_SESSION = "usage_rollups_by_session"
     BY_HOUR = "usage_rollups"
     BY_DAY = "usage_rollups_by_day"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A table, and the time that is read from it."""
+
+    rollup: Rollup
+    start: datetime
+    end: datetime
 
 
 class QueryTooWide(BillingError):
@@ -71,11 +83,21 @@ class Query:
     currency: str | None = None
 
     @property
-    def rollup(self) -> Rollup:
-        if FINE & {*self.group_by, *self.filters}:
-            return Rollup.BY_SESSION
-        whole_days = all(at.time() == time() for at in (self.start, self.end))
-        return Rollup.BY_DAY if whole_days and self.granularity is not Granularity.HOUR else Rollup.BY_HOUR
+    def by_session(self) -> bool:
+        return bool(FINE & {*self.group_by, *self.filters})
+
+    def parts(self, start: datetime) -> list[Part]:
+        """The coarsest tables that tell what is asked, from `start` on: whole days by the day, hours at the edges."""
+        if self.by_session:
+            return [Part(Rollup.BY_SESSION, start, self.end)]
+        first_day, last_day = (
+            -(-(start - EPOCH) // DAY) * DAY + EPOCH,
+            (self.end - EPOCH) // DAY * DAY + EPOCH,
+        )
+        if self.granularity is Granularity.HOUR or first_day >= last_day:
+            return [Part(Rollup.BY_HOUR, start, self.end)]
+        edges = [Part(Rollup.BY_HOUR, start, first_day), Part(Rollup.BY_HOUR, last_day, self.end)]
+        return [Part(Rollup.BY_DAY, first_day, last_day), *(edge for edge in edges if edge.start < edge.end)]
 
     @property
     def fingerprint(self) -> str:
@@ -87,7 +109,7 @@ class Query:
 def check_width(query: Query) -> None:
     """Raises `QueryTooWide`."""
     narrow = {Dimension.ORGANIZATION, Dimension.PROJECT, *FINE}
-    if query.rollup is Rollup.BY_SESSION and not narrow & set(query.filters):
+    if query.by_session and not narrow & set(query.filters):
         raise QueryTooWide
 
 

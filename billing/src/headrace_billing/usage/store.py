@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.usage.query import CursorInvalid, Dimension, Query, cursor_after, read_cursor
+from headrace_billing.usage.query import CursorInvalid, Dimension, Part, Query, cursor_after, read_cursor
 from headrace_contracts.usage import TokenCounts
 
 COLUMNS = {dimension: dimension.value for dimension in Dimension} | {Dimension.ORGANIZATION: "org"}
@@ -39,9 +39,8 @@ async def sums(
 ) -> Page:
     """In the order of time and then of what is told apart. Raises `CursorInvalid`."""
     places = [COLUMNS[dimension] for dimension in query.group_by] + (["currency"] if by_currency else [])
+    start = query.start
     parameters: dict[str, Any] = {
-        "start": query.start,
-        "end": query.end,
         "currency": query.currency,
         "limit": limit + 1,
         **{f"only_{COLUMNS[dimension]}": value for dimension, value in query.filters.items()},
@@ -50,9 +49,13 @@ async def sums(
         timed = query.granularity is not None
         values = read_cursor(query, after, values=len(places) + timed)
         if timed:
-            parameters["start"] = max(query.start, _instant(values[0]))
+            start = max(start, _instant(values[0]))
         parameters |= {f"after_{n}": value for n, value in enumerate(values)}
-    rows = (await session.execute(_statement(query, places, paged=after is not None), parameters)).all()
+    parts = query.parts(start)
+    for n, part in enumerate(parts):
+        parameters |= {f"start_{n}": part.start, f"end_{n}": part.end}
+    statement = _statement(query, parts, places, paged=after is not None)
+    rows = (await session.execute(statement, parameters)).all()
     found = [
         Sums(
             starts_at=None if query.granularity is None else row.starts_at,
@@ -84,7 +87,7 @@ def _instant(written: str) -> datetime:
     return at
 
 
-def _statement(query: Query, places: Sequence[str], *, paged: bool) -> TextClause:
+def _statement(query: Query, parts: Sequence[Part], places: Sequence[str], *, paged: bool) -> TextClause:
     """Names of tables and columns are constants of this project; every value is a parameter."""
     times = [] if query.granularity is None else [f"date_trunc('{query.granularity}', hour)"]
     keys = [*times, *places]
@@ -93,17 +96,20 @@ def _statement(query: Query, places: Sequence[str], *, paged: bool) -> TextClaus
     sums = [f"tokens_{name}" for name in TokenCounts.__struct_fields__]
     sums += ["requests", "list_attos", "charge_nanos"]
     where = [
-        "hour >= :start",
-        "hour < :end",
         *([] if query.currency is None else ["currency = :currency"]),
         *(f"{COLUMNS[dimension]} = :only_{COLUMNS[dimension]}" for dimension in query.filters),
     ]
+    read = " UNION ALL ".join(
+        f"SELECT {', '.join(['hour', *places, *sums])} FROM {part.rollup} WHERE "  # noqa: S608 - see above
+        + " AND ".join([f"hour >= :start_{n} AND hour < :end_{n}", *where])
+        for n, part in enumerate(parts)
+    )
     selected = [*(f"{one} AS starts_at" for one in times), *places]
     selected += [f"coalesce(sum({name}), 0) AS {name}" for name in sums]
     grouped = f"GROUP BY {', '.join(keys)}" if keys else ""
     having = f"HAVING ({', '.join(keys)}) > ({after})" if paged and keys else ""
     ordered = f"ORDER BY {', '.join(keys)}" if keys else ""
     return text(f"""
-        SELECT {", ".join(selected)} FROM {query.rollup} WHERE {" AND ".join(where)}
+        SELECT {", ".join(selected)} FROM ({read}) AS read
         {grouped} {having} {ordered} LIMIT :limit
     """)  # noqa: S608 - see above
