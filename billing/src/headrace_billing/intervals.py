@@ -6,6 +6,8 @@ from headrace_billing.errors import BillingError
 
 # A year and a day: reports compare a month with the same one of the year before.
 SPAN_MAX = timedelta(days=367)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class IntervalInvalid(BillingError):
@@ -14,9 +16,16 @@ class IntervalInvalid(BillingError):
     code = "interval_invalid"
 
 
+def utc(at: datetime) -> datetime:
+    """The same instant in UTC. Raises `IntervalInvalid` for one that no calendar could count from."""
+    if not EARLIEST <= at < LATEST:
+        raise IntervalInvalid(f"A time must lie between {EARLIEST.year} and {LATEST.year}.")
+    return at.astimezone(UTC)
+
+
 def interval(start: datetime, end: datetime) -> tuple[datetime, datetime]:
     """Whole hours, of which `start` belongs to it and `end` does not. Raises `IntervalInvalid`."""
-    since, until = start.astimezone(UTC), end.astimezone(UTC)
+    since, until = utc(start), utc(end)
     if since >= until:
         raise IntervalInvalid("start must lie before end, which is exclusive.")
     if until - since > SPAN_MAX:

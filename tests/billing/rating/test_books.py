@@ -219,6 +219,7 @@ PEAKED = {**PRICES, "windows": {"peak": "2"}}
         ({"windows": {"peak": PEAK, "also": PEAK}}, "price_invalid"),
         ({"inherited_times": "0.5"}, "price_invalid"),
         ({"effective_at": (NOW - timedelta(seconds=1)).isoformat()}, "effective_in_the_past"),
+        ({"effective_at": "9999-12-31T23:59:59-14:00"}, "interval_invalid"),
         ({"organization": "org_nobody", "windows": {}}, "not_found"),
         ({"models": {MODEL: {**PRICES, "output": {"kind": "flat", "price": "-1"}}}}, "price_invalid"),
         (

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from headrace_billing.database import Database
 from headrace_billing.money import nanos_of
-from headrace_billing.usage.query import Dimension, Granularity
+from headrace_billing.usage.query import Dimension, Granularity, Query, cursor_after
 from headrace_contracts.usage import Disposition, TokenCounts
 from tests.billing.ingest.usage import Gateway, take
 from tests.billing.seller import MODEL, PRICES, Document, Seller
@@ -227,6 +227,8 @@ async def test_what_is_not_charged_has_a_list_price_and_no_amount(
         ({"end": SPAN["start"]}, 422, "interval_invalid"),
         ({"end": "2026-11-01T00:30:00Z"}, 422, "interval_invalid"),
         ({"start": "2025-10-01T00:00:00Z"}, 422, "interval_invalid"),
+        ({"start": "0001-01-01T00:00:00+14:00"}, 422, "interval_invalid"),
+        ({"end": "9999-12-31T23:00:00-14:00"}, 422, "interval_invalid"),
         ({"start": "2026-10-31T00:00:00"}, 400, "invalid_request"),
         ({"group_by": ["colour"]}, 400, "invalid_request"),
         ({"limit": 0}, 400, "invalid_request"),
@@ -241,6 +243,20 @@ async def test_a_query_that_can_not_be_answered_says_why(
 ) -> None:
     answer = await seller.ask("GET", f"/v1/usage?{urlencode({**SPAN, **query}, doseq=True)}")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    "starts_at", ["9999-12-31T23:59:59+00:00", "2026-11-01T00:00:00", "yesterday", "\x00"]
+)
+async def test_a_cursor_that_was_tampered_with_is_refused(seller: Seller, starts_at: str) -> None:
+    query = Query(
+        start=START,
+        end=START + timedelta(days=3),
+        granularity=Granularity.HOUR,
+    )
+    forged = urlencode({**SPAN, "granularity": "hour", "cursor": cursor_after(query, [starts_at])})
+    answer = await seller.ask("GET", f"/v1/usage?{forged}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "cursor_invalid")
 
 
 async def test_a_cursor_belongs_to_its_query(seller: Seller, database: Database, gateway: Gateway) -> None:

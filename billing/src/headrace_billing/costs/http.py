@@ -1,6 +1,5 @@
 """The seller's routes for cost books, and for margins that name the ones they go by."""
 
-from datetime import UTC
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -11,7 +10,7 @@ from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.costs import store
 from headrace_billing.costs.cost_book import CostBook, CostBookInvalid, CostMethod, Margin, MarginBy
 from headrace_billing.idempotency import recall, remember
-from headrace_billing.intervals import interval
+from headrace_billing.intervals import interval, utc
 from headrace_billing.money import currency_of, major
 from headrace_billing.parts import PartsOf
 from headrace_billing.rating.price import TokenClass, parse_price, price_text
@@ -43,7 +42,7 @@ async def publish_cost_book(
 ) -> dict[str, Any]:
     """What a token of each model costs from `effective_at` on. Nothing that was billed depends on it."""
     currency_of(body.currency)
-    effective_at = body.effective_at.astimezone(UTC)
+    effective_at = utc(body.effective_at)
     if effective_at != effective_at.replace(minute=0, second=0, microsecond=0):
         raise CostBookInvalid("effective_at must be a whole hour of UTC: usage is kept by the hour.")
     models = {

@@ -1,12 +1,13 @@
 """What a caller sends to publish prices, and what becomes of it before anything is stored."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
 from headrace_billing.bodies import Amount, Body, Currency, Id, ModelName
+from headrace_billing.intervals import utc
 from headrace_billing.rating.book import Prices
 from headrace_billing.rating.definition import prices_of, windows_of
 from headrace_billing.rating.price import PriceInvalid, parse_price
@@ -110,12 +111,12 @@ class EffectiveInThePast(PriceInvalid):
 
 
 def effective(body: NewPriceBook, now: datetime) -> datetime:
-    """Raises `EffectiveInThePast`."""
+    """Raises `EffectiveInThePast` and `IntervalInvalid`."""
     if body.effective_at is None:
         return now
     if body.effective_at < now:
         raise EffectiveInThePast
-    return body.effective_at.astimezone(UTC)
+    return utc(body.effective_at)
 
 
 def draft_of(body: PriceList) -> Draft:

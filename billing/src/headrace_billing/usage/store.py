@@ -49,7 +49,7 @@ async def sums(
         timed = query.granularity is not None
         values = read_cursor(query, after, values=len(places) + timed)
         if timed:
-            start = max(start, _instant(values[0]))
+            start = max(start, _instant(values[0], before=query.end))
         parameters |= {f"after_{n}": value for n, value in enumerate(values)}
     parts = query.parts(start)
     for n, part in enumerate(parts):
@@ -77,12 +77,12 @@ async def sums(
     return Page(found, cursor_after(query, last))
 
 
-def _instant(written: str) -> datetime:
+def _instant(written: str, *, before: datetime) -> datetime:
     try:
         at = datetime.fromisoformat(written)
     except ValueError as error:
         raise CursorInvalid from error
-    if at.tzinfo is None:
+    if at.tzinfo is None or at >= before:
         raise CursorInvalid
     return at
 
