@@ -205,6 +205,19 @@ async def test_an_organizations_own_prices_follow_each_version_of_what_they_inhe
     assert (await card(valkey, price_list)).models[MODEL].cache_read == "6"
 
 
+async def test_nobody_is_charged_by_another_organizations_prices(seller: Seller, database: Database) -> None:
+    await seller.publish_prices()
+    owner, other = await seller.customer(), await seller.customer()
+    own = await seller.post(
+        "/v1/price-books",
+        {"currency": "USD", "organization": owner.org, "models": {}, "inherited_times": "0.5"},
+    )
+    (verdict,) = (await take(database, Gateway(other, own["id"]).event())).verdicts
+    assert verdict.reason == "price_book_of_another_organization"
+    (accepted,) = (await take(database, Gateway(owner, own["id"], boot="boot-2").event())).verdicts
+    assert accepted.reason is None
+
+
 PEAKED = {**PRICES, "windows": {"peak": "2"}}
 
 

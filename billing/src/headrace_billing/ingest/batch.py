@@ -126,6 +126,8 @@ def _unpriced(usage: Usage, books: Mapping[str, PriceBook]) -> str | None:
         return "unknown_price_book"
     if book.currency != event.currency:
         return "price_book_of_another_currency"
+    if book.org not in (None, event.org):
+        return "price_book_of_another_organization"
     if event.model_served not in book.models:
         return "model_not_in_price_book"
     return None

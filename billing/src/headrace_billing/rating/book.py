@@ -92,6 +92,8 @@ class PriceBook:
     currency: str
     models: Mapping[str, Prices]
     windows: Mapping[str, HourWindow] = field(default_factory=dict)
+    org: str | None = None
+    """Whose own it is; null for everybody's."""
 
     def line(self, model: str, token_class: TokenClass, *, at: datetime, tier: ServiceTier) -> PriceLine:
         return self.models[model].line(token_class, self.window_of(model, at), tier)

@@ -132,7 +132,7 @@ def _document(published: Published) -> dict[str, Any]:
     return {
         "id": book.id,
         "currency": book.currency,
-        "organization": published.org,
+        "organization": book.org,
         "base": published.base,
         "version": published.version,
         "published_at": published.published_at.isoformat(),

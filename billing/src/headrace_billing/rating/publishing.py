@@ -138,7 +138,7 @@ async def _insert(
 ) -> Published:
     version: int = (await session.execute(NEXT_VERSION, {"currency": book.currency, "org": org})).scalar_one()
     names = [book.currency.lower(), *([] if org is None else [org]), str(version)]
-    book = replace(book, id="_".join(["pb", *names]))
+    book = replace(book, id="_".join(["pb", *names]), org=org)
     await session.execute(
         INSERT_BOOK,
         {
@@ -154,7 +154,7 @@ async def _insert(
     )
     rows = [_row(model, prices) for model, prices in book.models.items()]
     await session.execute(INSERT_PRICES, {"id": book.id, "rows": json.dumps(rows)})
-    return Published(book, version, at, effective_at, org, base)
+    return Published(book, version, at, effective_at, base)
 
 
 def _row(model: str, prices: Prices) -> dict[str, Any]:

@@ -28,7 +28,6 @@ class Published:
     version: int
     published_at: datetime
     effective_at: datetime
-    org: str | None = None
     base: str | None = None
 
 
@@ -68,7 +67,7 @@ async def price_books(session: AsyncSession, ids: Iterable[str]) -> dict[str, Pr
     for row in await session.execute(SELECT_PRICES, {"ids": sorted(set(ids))}):
         priced = models.setdefault(row.id, {})
         if row.id not in books:
-            books[row.id] = PriceBook(row.id, row.currency, priced, windows_of(row.windows))
+            books[row.id] = PriceBook(row.id, row.currency, priced, windows_of(row.windows), row.org)
         priced[row.model] = (
             prices_of(row.definition)
             if row.definition is not None
@@ -87,8 +86,7 @@ async def published(
     ).all()
     books = await price_books(session, [row.id for row in rows])
     return [
-        Published(books[row.id], row.version, row.published_at, row.effective_at, row.org, row.base)
-        for row in rows
+        Published(books[row.id], row.version, row.published_at, row.effective_at, row.base) for row in rows
     ]
 
 
@@ -107,13 +105,13 @@ SELECT_OVERRIDES = text("""
 SELECT_OVERRIDING = text("SELECT DISTINCT org FROM price_overrides WHERE currency = :currency ORDER BY org")
 
 SELECT_PRICES = text("""
-    SELECT b.id, b.currency, b.windows, p.model, p.input_uncached, p.cache_read, p.cache_write, p.output, p.definition
+    SELECT b.id, b.currency, b.org, b.windows, p.model, p.input_uncached, p.cache_read, p.cache_write, p.output, p.definition
     FROM price_books b JOIN price_book_prices p ON p.price_book = b.id WHERE b.id = ANY(:ids)
     ORDER BY b.id, p.model
 """)
 
 SELECT_BOOKS = text("""
-    SELECT id, version, published_at, effective_at, org, base FROM price_books
+    SELECT id, version, published_at, effective_at, base FROM price_books
     WHERE id > :after AND (CAST(:currency AS text) IS NULL OR currency = :currency)
       AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
 """)
