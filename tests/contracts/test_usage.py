@@ -49,7 +49,9 @@ def test_an_event_of_a_batch_request_says_so() -> None:
     assert event.service_tier is ServiceTier.BATCH
 
 
-@pytest.mark.parametrize("name", ["usage_event_1.json", "usage_event_1_least.json", "usage_event_2.json", "usage_event_3.json"])
+@pytest.mark.parametrize(
+    "name", ["usage_event_1.json", "usage_event_1_least.json", "usage_event_2.json", "usage_event_3.json"]
+)
 def test_an_event_survives_a_round_trip(name: str) -> None:
     event = decode_event((GOLDEN / name).read_bytes())
     assert decode_event(encode_event(event)) == event

@@ -204,6 +204,14 @@ async def test_a_key_sees_its_project_and_no_other(
     assert len(everybody) == 2
 
 
+async def test_a_key_of_other_scopes_sees_no_usage(seller: Seller, gateway: Gateway) -> None:
+    for scopes, status in ((["inference"], 403), (["usage:read"], 200)):
+        body = {"project": gateway.customer.project, "name": "scoped", "scopes": scopes}
+        key = await seller.post("/v1/keys", body)
+        answer = await Seller(seller.http, key["secret"]).ask("GET", f"/v1/usage?{urlencode(SPAN)}")
+        assert answer.status_code == status
+
+
 async def test_what_is_not_charged_has_a_list_price_and_no_amount(
     seller: Seller, database: Database, gateway: Gateway
 ) -> None:

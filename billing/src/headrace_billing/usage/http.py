@@ -18,6 +18,7 @@ from headrace_billing.usage import query as asked
 from headrace_billing.usage import store
 from headrace_billing.usage.query import Dimension, Granularity, check_width
 from headrace_billing.usage.store import Sums
+from headrace_contracts.access import KeyScope
 
 LIMIT_MAX = 1000
 CURSOR_CHARACTERS_MAX = 4000
@@ -78,6 +79,7 @@ def _allowed(caller: Admin | Customer, filters: dict[Dimension, str]) -> dict[Di
     """A key's project is added to whatever its holder asks for, and no other one can be asked for."""
     if isinstance(caller, Admin):
         return filters
+    caller.require(KeyScope.USAGE_READ)
     if Dimension.ORGANIZATION in filters and filters[Dimension.ORGANIZATION] != caller.org:
         raise NotFound("organization", filters[Dimension.ORGANIZATION])
     if Dimension.PROJECT in filters and filters[Dimension.PROJECT] != caller.project:

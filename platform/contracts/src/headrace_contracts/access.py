@@ -92,6 +92,7 @@ class KeyStatus(StrEnum):
 class KeyScope(StrEnum):
     INFERENCE = "inference"  # whatever makes an engine work: generation, counting of tokens
     MODELS_READ = "models:read"
+    USAGE_READ = "usage:read"  # what was used and what it cost, in the key's project
     TASKS = "tasks"  # opening tasks, reporting their outcomes, reading both
 
 
