@@ -1,0 +1,52 @@
+{{/* Secrets and addresses, one definition for every process that needs them, so that no two can differ. */}}
+
+{{- define "headrace.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secret }}
+      key: {{ .key }}
+{{- end -}}
+
+{{- define "headrace.databaseEnv" -}}
+{{- if .Values.evaluation.enabled -}}
+{{ include "headrace.secretEnv" (dict "name" "POSTGRES_PASSWORD" "secret" .Values.evaluation.existingSecret "key" .Values.evaluation.postgresPasswordKey) }}
+- name: HEADRACE_BILLING_DATABASE_URL
+  value: postgresql://headrace:$(POSTGRES_PASSWORD)@{{ include "headrace.fullname" . }}-postgres:5432/headrace
+{{- else -}}
+{{ include "headrace.secretEnv" (dict "name" "HEADRACE_BILLING_DATABASE_URL" "secret" .Values.database.existingSecret "key" .Values.database.urlKey) }}
+{{- end -}}
+{{- end -}}
+
+{{/* (dict "root" $ "prefix" "HEADRACE_GATEWAY_") */}}
+{{- define "headrace.valkeyEnv" -}}
+{{- $values := .root.Values -}}
+{{- if $values.evaluation.enabled -}}
+{{ include "headrace.secretEnv" (dict "name" "VALKEY_PASSWORD" "secret" $values.evaluation.existingSecret "key" $values.evaluation.valkeyPasswordKey) }}
+- name: {{ .prefix }}VALKEY_URL
+  value: redis://:$(VALKEY_PASSWORD)@{{ include "headrace.fullname" .root }}-valkey:6379/0
+{{- else -}}
+{{ include "headrace.secretEnv" (dict "name" (printf "%sVALKEY_URL" .prefix) "secret" $values.valkey.existingSecret "key" $values.valkey.urlKey) }}
+{{- end -}}
+{{- end -}}
+
+{{- define "headrace.ingestTokenEnv" -}}
+{{ include "headrace.secretEnv" (dict "name" (printf "%sINGEST_TOKEN" .prefix) "secret" .root.Values.auth.existingSecret "key" .root.Values.auth.ingestTokenKey) }}
+{{- end -}}
+
+{{/* What the API and the worker of billing share. */}}
+{{- define "headrace.billingEnv" -}}
+{{ include "headrace.databaseEnv" . }}
+{{ include "headrace.valkeyEnv" (dict "root" . "prefix" "HEADRACE_BILLING_") }}
+{{ include "headrace.secretEnv" (dict "name" "HEADRACE_BILLING_SIGNING_KEY" "secret" .Values.auth.existingSecret "key" .Values.auth.signingKeyKey) }}
+- name: HEADRACE_BILLING_DRAIN_WAIT_SECONDS
+  value: {{ .Values.billing.drainWaitSeconds | quote }}
+{{- end -}}
+
+{{- define "headrace.billingUrl" -}}
+http://{{ include "headrace.fullname" . }}-billing:{{ .Values.billing.service.port }}
+{{- end -}}
+
+{{- define "headrace.gatewayUrl" -}}
+http://{{ include "headrace.fullname" . }}-gateway:{{ .Values.gateway.service.port }}
+{{- end -}}

@@ -1,0 +1,72 @@
+{{/* Pieces of NetworkPolicies. */}}
+
+{{- define "headrace.egressDns" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+{{- end -}}
+
+{{/* To some networks, or anywhere, on some ports. (dict "cidrs" list "ports" list) */}}
+{{- define "headrace.egressTo" -}}
+- ports:
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with .cidrs }}
+  to:
+    {{- range . }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* To pods of a component. (dict "root" $ "component" "billing" "port" 8081) */}}
+{{- define "headrace.egressComponent" -}}
+- ports:
+    - {port: {{ .port }}, protocol: TCP}
+  to:
+    - podSelector:
+        matchLabels:
+          {{- include "headrace.selector" . | nindent 10 }}
+{{- end -}}
+
+{{- define "headrace.egressDatabase" -}}
+{{- if .Values.evaluation.enabled -}}
+{{ include "headrace.egressComponent" (dict "root" . "component" "postgres" "port" 5432) }}
+{{- else -}}
+{{ include "headrace.egressTo" (dict "cidrs" .Values.database.cidrs "ports" (list .Values.database.port)) }}
+{{- end -}}
+{{- end -}}
+
+{{- define "headrace.egressValkey" -}}
+{{- if .Values.evaluation.enabled -}}
+{{ include "headrace.egressComponent" (dict "root" . "component" "valkey" "port" 6379) }}
+{{- else -}}
+{{ include "headrace.egressTo" (dict "cidrs" .Values.valkey.cidrs "ports" (list .Values.valkey.port)) }}
+{{- end -}}
+{{- end -}}
+
+{{/* Pods of components, as peers. (dict "root" $ "components" (list "gateway")) */}}
+{{- define "headrace.peers" -}}
+{{- $root := .root -}}
+{{- range .components }}
+- podSelector:
+    matchLabels:
+      {{- include "headrace.selector" (dict "root" $root "component" .) | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{/* The head of a policy for a component. */}}
+{{- define "headrace.policyHead" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "headrace.fullname" .root }}-{{ .component }}
+  labels:
+    {{- include "headrace.labels" . | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "headrace.selector" . | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+{{- end -}}
