@@ -1,0 +1,75 @@
+"""Clusters of three versions take what the chart renders, and operators what is of their kinds."""
+
+from pathlib import Path
+
+import pytest
+
+from headrace_platform.control.deployment import decode
+from tests.chart.helm import CHART, ROOT, Helm, Manifest, Release
+from tests.chart.releases import RELEASES
+from tests.chart.schemas import Definition, problems_of_built_in
+
+VERSIONS = ("1.31", "1.33", "1.36")
+DEFINITIONS = ROOT.parent / "shared" / "crds"
+OWN = CHART / "crds" / "headrace.dev_modeldeployments.yaml"
+
+# Groups whose kinds a cluster has by itself.
+BUILT_IN = {"", "apps", "batch", "autoscaling", "policy", "networking.k8s.io", "rbac.authorization.k8s.io"}
+
+
+def group_of(manifest: Manifest) -> str:
+    return str(manifest["apiVersion"]).rpartition("/")[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_cluster_takes_every_object_of_its_own_kinds(release: Release, version: str) -> None:
+    own = [found for found in release.objects if group_of(found) in BUILT_IN]
+    assert {
+        f"{found['kind']}/{found['metadata']['name']}": problems
+        for found in own
+        if (problems := problems_of_built_in(found, version))
+    } == {}
+    assert own
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_field_that_a_cluster_does_not_know_would_be_found(helm: Helm, version: str) -> None:
+    deployment = helm.render(RELEASES["external"]).named("Deployment", "headrace-gateway")
+    wrong = deployment | {"spec": deployment["spec"] | {"replica": 2}}
+    assert problems_of_built_in(wrong, version)
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dict[str, Definition]:
+    if not DEFINITIONS.is_dir():
+        pytest.skip("the definitions of other projects' kinds are not here")
+    found = [Definition(path) for path in _used(DEFINITIONS)]
+    return {definition.kind: definition for definition in found}
+
+
+def _used(folder: Path) -> list[Path]:
+    """Those whose kinds the chart can make; KubeRay's are a megabyte each and the operator's to make."""
+    names = ("httproutes", "prometheusrules", "externalsecrets")
+    return [path for path in sorted(folder.glob("*.yaml")) if path.stem.endswith(names)]
+
+
+def test_other_operators_take_what_is_of_their_kinds(helm: Helm, definitions: dict[str, Definition]) -> None:
+    foreign = [
+        found
+        for values in RELEASES.values()
+        for found in helm.render(values).objects
+        if group_of(found) not in BUILT_IN | {"headrace.dev"}
+    ]
+    assert {found["kind"] for found in foreign} == definitions.keys()
+    assert {
+        found["metadata"]["name"]: problems
+        for found in foreign
+        if (problems := definitions[found["kind"]].problems(found))
+    } == {}
+
+
+def test_the_models_of_a_release_are_what_their_definition_and_the_operator_take(release: Release) -> None:
+    definition = Definition(OWN)
+    for found in release.of_kind("ModelDeployment"):
+        assert definition.problems(found) == []
+        assert decode(found).metadata.name == found["metadata"]["name"]
