@@ -68,6 +68,14 @@ format: $(VENV)/.complete ## Format and mend what the linter can
 test: setup $(CHECKOV_VENV)/.complete lint ## Lint, then every test, on the real parts
 	$(BIN)/pytest
 
+.PHONY: chart-check
+chart-check: $(VENV)/.complete ## Render the chart over its values, hold it to clusters' schemas and to the rules for pods
+	$(BIN)/pytest tests/chart tests/images
+
+.PHONY: chart-generate
+chart-generate: $(VENV)/.complete ## Write what of the chart follows from its values and from the ModelDeployment's definition
+	$(BIN)/python deploy/helm/generate.py
+
 .PHONY: terraform-check
 terraform-check: $(VENV)/.complete $(CHECKOV_VENV)/.complete ## Format, validate, test and scan the Terraform modules, offline
 	$(BIN)/pytest tests/terraform

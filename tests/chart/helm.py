@@ -22,8 +22,6 @@ Values = dict[str, Any]
 Manifest = dict[str, Any]
 Notes = NewType("Notes", str)
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 class Refused(Exception):
     """Helm would not render; the message is what its user reads."""
@@ -38,7 +36,7 @@ class Release:
             document
             for path, text in sorted(texts.items())
             if path.endswith(".yaml")
-            for document in yaml.load_all(text, _LOADER)
+            for document in yaml.load_all(text, yaml.CSafeLoader)
             if document is not None
         ]
 
@@ -61,7 +59,12 @@ class Helm:
         self._rendered: dict[str, Release] = {}
 
     def render(
-        self, values: Values, *, kinds: tuple[str, ...] = WITH_KUBERAY, upgrade: bool = False, name: str = RELEASE
+        self,
+        values: Values,
+        *,
+        kinds: tuple[str, ...] = WITH_KUBERAY,
+        upgrade: bool = False,
+        name: str = RELEASE,
     ) -> Release:
         """Raises `Refused`."""
         options = {

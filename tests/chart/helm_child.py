@@ -27,7 +27,9 @@ def answered(chart: Chart, path: str, asked: dict[str, Any]) -> dict[str, Any]:
         chart.validate_schema(values)
         if "lint" in asked:
             return {"lint": lint(path, values, strict=True)}
-        text = _native.call_string("helm_render", chart._raw(), json.dumps(values), json.dumps(asked["options"]))
+        text = _native.call_string(
+            "helm_render", chart._raw(), json.dumps(values), json.dumps(asked["options"])
+        )
     except HelmError as error:
         return {"error": str(error)}
     return {"manifests": json.loads(text)}

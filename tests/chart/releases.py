@@ -15,7 +15,7 @@ BUILT: Values = {"images": {"engine": {"digest": DIGEST}}}
 # The output `helm_values` of an environment, in its shape; `test_terraform_values` takes the real one.
 TERRAFORM: Values = {
     "externalSecrets": {
-        "storeRef": {"name": "aws"},
+        "auth": {"key": "arn:auth"},
         "database": {"key": "arn:rds", "host": "db.example.internal"},
         "valkey": {"key": "headrace/limits", "host": "limits.example.internal"},
         "gcs": {"key": "headrace/ray"},

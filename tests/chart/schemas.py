@@ -9,16 +9,14 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import yaml
-from kubernetes_validate import utils
+from kubernetes_validate import utils  # type: ignore[import-untyped]
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 Schema = dict[str, Any]
 Manifest = dict[str, Any]
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def problems_of_built_in(manifest: Manifest, kubernetes: str) -> list[str]:
@@ -38,16 +36,16 @@ def _built_in(api_version: str, kind: str, kubernetes: str) -> jsonschema.Draft2
 @functools.cache
 def _definitions(folder: str, kubernetes: str) -> Registry[Any]:
     definitions = utils.schema_contents(f"{folder}/_definitions.json", kubernetes)
-    resource = Resource.from_contents(definitions, default_specification=DRAFT202012)
-    registry: Registry[Any] = Registry()
-    return registry.with_resource("_definitions.json", resource)
+    resource: Resource[Any] = Resource.from_contents(definitions, default_specification=DRAFT202012)
+    empty: Registry[Any] = Registry()
+    return empty.with_resource("_definitions.json", resource)
 
 
 class Definition:
     """A CustomResourceDefinition as it stands in a file."""
 
     def __init__(self, path: Path) -> None:
-        document = yaml.load(path.read_text(), _LOADER)
+        document = yaml.load(path.read_text(), yaml.CSafeLoader)
         self.kind: str = document["spec"]["names"]["kind"]
         self._schemas: dict[str, Schema] = {
             f"{document['spec']['group']}/{version['name']}": version["schema"]["openAPIV3Schema"]
@@ -100,7 +98,11 @@ def _closed(schema: Schema, *, root: bool = False) -> Schema:
         closed["properties"] = {name: _closed(value) for name, value in schema["properties"].items()}
         if root:
             # What every object has, which a definition does not spell out.
-            closed["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {}}
+            closed["properties"] |= {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": {},
+            }
         if "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
             closed["additionalProperties"] = False
     if isinstance(schema.get("items"), dict):

@@ -67,7 +67,9 @@ def test_only_the_operator_has_a_token_of_the_cluster(release: Release) -> None:
         if template["spec"]["automountServiceAccountToken"]
     }
     assert with_token <= WITH_TOKEN
-    assert all(account["automountServiceAccountToken"] is False for account in release.of_kind("ServiceAccount"))
+    assert all(
+        account["automountServiceAccountToken"] is False for account in release.of_kind("ServiceAccount")
+    )
 
 
 def test_every_account_that_a_pod_names_is_made(release: Release) -> None:
@@ -204,10 +206,16 @@ def test_services_budgets_and_autoscalers_find_their_pods(release: Release) -> N
     for service in release.of_kind("Service"):
         found = [pod for pod in templates if selects({"matchLabels": service["spec"]["selector"]}, pod)]
         assert len(found) == 1, service["metadata"]["name"]
-        ports = {port["name"] for container in found[0]["spec"]["containers"] for port in container.get("ports", [])}
+        ports = {
+            port["name"]
+            for container in found[0]["spec"]["containers"]
+            for port in container.get("ports", [])
+        }
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
     for budget in release.of_kind("PodDisruptionBudget"):
-        assert sum(selects(budget["spec"]["selector"], pod) for pod in templates) == 1, budget["metadata"]["name"]
+        assert sum(selects(budget["spec"]["selector"], pod) for pod in templates) == 1, budget["metadata"][
+            "name"
+        ]
     for scaler in release.of_kind("HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         assert "replicas" not in release.named(target["kind"], target["name"])["spec"]
@@ -215,7 +223,9 @@ def test_services_budgets_and_autoscalers_find_their_pods(release: Release) -> N
 
 def test_the_gateway_and_billing_spread_scale_and_survive_a_node_s_repair(helm: Helm) -> None:
     release = helm.render(EXTERNAL)
-    assert {found["spec"]["scaleTargetRef"]["name"] for found in release.of_kind("HorizontalPodAutoscaler")} == {
+    assert {
+        found["spec"]["scaleTargetRef"]["name"] for found in release.of_kind("HorizontalPodAutoscaler")
+    } == {
         "headrace-gateway",
         "headrace-billing",
     }

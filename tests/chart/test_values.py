@@ -37,12 +37,14 @@ def keys_in_blocks(path: Path) -> list[str]:
     """Paths of all keys that stand on a line of their own."""
     found: list[str] = []
 
-    def walk(node: yaml.Node, prefix: str) -> None:
+    def walk(node: yaml.Node | None, prefix: str) -> None:
         if isinstance(node, yaml.MappingNode) and not node.flow_style:
             for key, value in node.value:
                 inside = f"{prefix}{key.value}"
                 # What a map by free names and a block of plain Kubernetes hold needs no words of ours.
-                if not inside.endswith(("esources.requests", "esources.limits", ".glm-tiny.model", ".glm-tiny.accelerator")):
+                if not inside.endswith(
+                    ("esources.requests", "esources.limits", ".glm-tiny.model", ".glm-tiny.accelerator")
+                ):
                     found.append(inside)
                 walk(value, f"{inside}.")
 

@@ -23,6 +23,9 @@ mock_provider "aws" {
   mock_resource "aws_rds_cluster" {
     defaults = { master_user_secret = [{ secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds", kms_key_id = "key", secret_status = "active" }] }
   }
+  mock_data "aws_secretsmanager_secret" {
+    defaults = { arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:auth" }
+  }
   mock_data "aws_secretsmanager_secret_version" {
     defaults = {
       arn           = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:valkey"
@@ -35,11 +38,15 @@ mock_provider "aws" {
 }
 
 variables {
-  region              = "eu-central-1"
-  zones               = ["eu-central-1a", "eu-central-1b"]
-  administrators      = ["arn:aws:iam::123456789012:role/platform"]
-  gpu_pools           = { flash = { instance_type = "g6e.12xlarge", node_count = { max = 2 } } }
+  region         = "eu-central-1"
+  zones          = ["eu-central-1a", "eu-central-1b"]
+  administrators = ["arn:aws:iam::123456789012:role/platform"]
+  gpu_pools = {
+    flash = { instance_type = "g6e.12xlarge", node_count = { max = 2 } }
+    large = { instance_type = "p5en.48xlarge", node_count = { max = 1 } }
+  }
   model_bucket        = "headrace-weights"
+  auth_secret         = "headrace/auth"
   valkey_auth_secrets = { limits = "headrace/limits", ray = "headrace/ray" }
   monthly_usd         = 5000
   emails              = ["oncall@example.com"]
@@ -51,8 +58,12 @@ run "the_whole_environment_can_be_planned_before_anything_exists" {
 
 run "the_chart_learns_where_things_are_and_no_secret" {
   assert {
-    condition     = yamldecode(output.helm_values).pools.flash.nodes_max == 2 && yamldecode(output.helm_values).valkeys.limits.tls && yamldecode(output.helm_values).models.bucket == "headrace-weights"
+    condition     = yamldecode(output.helm_values).gpuProfiles.large.engine == "h200" && yamldecode(output.helm_values).externalSecrets.valkey.tls && output.environment.bucket == "headrace-weights"
     error_message = "The chart would not find its way."
+  }
+  assert {
+    condition     = keys(yamldecode(output.helm_values).gpuProfiles) == ["large"]
+    error_message = "A pool whose GPU the catalogue does not know has a profile."
   }
   assert {
     condition     = !strcontains(output.helm_values, "a-token-of-a-test")

@@ -52,7 +52,7 @@ class Workbench:
         shutil.copytree(SOURCE, root, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".terraform*"))
         return cls(root, mirror)
 
-    def test(self, folder: str, test_file: str) -> subprocess.CompletedProcess[str]:
+    def test(self, folder: str, test_file: str, *options: str) -> subprocess.CompletedProcess[str]:
         """Initialise one module or environment, validate it and run its file of tests."""
         module = self.root / folder
         shutil.copy(TESTS / test_file, module / test_file)
@@ -61,7 +61,7 @@ class Workbench:
         )
         if initialised.returncode != 0:
             return initialised
-        return self.command(module, "test", f"-filter={test_file}")
+        return self.command(module, "test", f"-filter={test_file}", *options)
 
     def command(self, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         binary = terraform_binary()

@@ -59,6 +59,10 @@ module "model_store" {
   bucket = var.model_bucket
 }
 
+data "aws_secretsmanager_secret" "auth" {
+  name = var.auth_secret
+}
+
 module "identity" {
   source = "../../modules/identity"
 
@@ -74,7 +78,7 @@ module "identity" {
     secrets = {
       namespace       = "external-secrets"
       service_account = "external-secrets"
-      reads_secrets   = concat([module.data.postgres.secret_arn], [for valkey in module.data.valkeys : valkey.secret_arn])
+      reads_secrets   = concat([data.aws_secretsmanager_secret.auth.arn, module.data.postgres.secret_arn], [for valkey in module.data.valkeys : valkey.secret_arn])
       keys            = [module.data.kms_key_arn]
     }
   }

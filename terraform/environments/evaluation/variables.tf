@@ -31,6 +31,11 @@ variable "model_bucket" {
   type        = string
 }
 
+variable "auth_secret" {
+  description = "Name of the Secrets Manager secret (JSON) with `admin-token`, `ingest-token` and `signing-key`; made beforehand."
+  type        = string
+}
+
 variable "valkey_auth_secrets" {
   description = "Names of the Secrets Manager secrets that hold the tokens of the two Valkeys; made beforehand."
   type        = object({ limits = string, ray = string })

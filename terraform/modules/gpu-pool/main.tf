@@ -12,6 +12,15 @@ locals {
     "p6-b200.48xlarge" = 8
   }
 
+  # GPUs that the catalogue of models knows by a profile, and how many of them a node has.
+  gpus = {
+    "p4de.24xlarge"    = { profile = "a100", count = 8 }
+    "p5.48xlarge"      = { profile = "h100", count = 8 }
+    "p5e.48xlarge"     = { profile = "h200", count = 8 }
+    "p5en.48xlarge"    = { profile = "h200", count = 8 }
+    "p6-b200.48xlarge" = { profile = "b200", count = 8 }
+  }
+
   reserved = { for name, pool in var.gpu_pools : name => pool.reservation != null }
   by_block = { for name, pool in var.gpu_pools : name => try(pool.reservation.kind, "") == "capacity-block" }
   cards    = { for name, pool in var.gpu_pools : name => pool.efa ? lookup(local.efa_cards, pool.instance_type, 0) : 0 }

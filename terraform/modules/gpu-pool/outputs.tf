@@ -1,11 +1,12 @@
-output "pools" {
-  description = "What a model's placement may name: each pool's label, taint and bound."
+output "gpu_profiles" {
+  description = "The chart's `gpuProfiles`: the pools whose GPUs the catalogue of models knows. Others are for whoever installs to describe."
   value = {
     for name, pool in var.gpu_pools : name => {
-      node_selector = { "headrace.dev/pool" = name }
-      taint         = "nvidia.com/gpu"
-      instance_type = pool.instance_type
-      nodes_max     = pool.node_count.max
-    }
+      engine              = local.gpus[pool.instance_type].profile
+      resourceName        = "nvidia.com/gpu"
+      acceleratorsPerNode = local.gpus[pool.instance_type].count
+      nodeSelector        = { "headrace.dev/pool" = name }
+      tolerations         = [{ key = "nvidia.com/gpu", operator = "Exists", effect = "NoSchedule" }]
+    } if contains(keys(local.gpus), pool.instance_type)
   }
 }

@@ -8,6 +8,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from typing import Any
 
 QUESTION = "What is 17+25?"
 
@@ -34,11 +35,13 @@ def main() -> int:
 def first_model() -> str:
     models = call("/v1/models")["data"]
     if not models:
-        raise LookupError("no model is served to this key: `kubectl get modeldeployments` says which is not ready")
-    return models[0]["id"]
+        raise LookupError(
+            "no model is served to this key: `kubectl get modeldeployments` says which is not ready"
+        )
+    return str(models[0]["id"])
 
 
-def call(path: str, body: dict | None = None) -> dict:
+def call(path: str, body: dict[str, Any] | None = None) -> Any:
     request = urllib.request.Request(
         os.environ["GATEWAY_URL"] + path,
         data=None if body is None else json.dumps(body).encode(),

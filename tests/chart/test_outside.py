@@ -1,0 +1,63 @@
+"""The ways from outside to the gateway: whatever is in front waits longer than the gateway does, and keeps nothing back."""
+
+import pytest
+
+from tests.chart.helm import Helm
+from tests.chart.releases import EXTERNAL, merged
+
+SECONDS = 1800
+SLOW = merged(EXTERNAL, {"gateway": {"requestTimeoutSeconds": SECONDS, "firstByteTimeoutSeconds": 400}})
+
+
+def test_a_route_waits_longer_than_the_longest_request(helm: Helm) -> None:
+    values = merged(
+        SLOW,
+        {"httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}], "hostnames": ["a.example.com"]}},
+    )
+    route = helm.render(values).named("HTTPRoute", "headrace-gateway")["spec"]
+    assert route["hostnames"] == ["a.example.com"]
+    (rule,) = route["rules"]
+    assert rule["backendRefs"] == [{"name": "headrace-gateway", "port": 80}]
+    for timeout in rule["timeouts"].values():
+        assert int(timeout.removesuffix("s")) > SECONDS
+
+
+def ingress(helm: Helm, **changes: object) -> dict[str, str]:
+    values = merged(SLOW, {"ingress": {"enabled": True, "host": "a.example.com", **changes}})
+    annotations: dict[str, str] = helm.render(values).named("Ingress", "headrace-gateway")["metadata"][
+        "annotations"
+    ]
+    return annotations
+
+
+def test_nginx_waits_longer_than_the_longest_request_and_passes_tokens_on_as_they_come(helm: Helm) -> None:
+    annotations = ingress(helm, controller="nginx")
+    prefix = "nginx.ingress.kubernetes.io"
+    assert int(annotations[f"{prefix}/proxy-read-timeout"]) > SECONDS
+    assert annotations[f"{prefix}/proxy-buffering"] == "off"
+    # A second try after the first bytes would be a second bill.
+    assert annotations[f"{prefix}/proxy-next-upstream"] == "error"
+    assert int(annotations[f"{prefix}/proxy-body-size"]) == 8388608
+
+
+def test_an_alb_waits_longer_than_for_the_slowest_first_token(helm: Helm) -> None:
+    annotations = ingress(helm, controller="alb")
+    attributes = annotations["alb.ingress.kubernetes.io/load-balancer-attributes"]
+    assert int(attributes.rpartition("=")[2]) > 400
+    assert "deregistration_delay.timeout_seconds=1830" in annotations.values()
+
+
+def test_annotations_of_one_s_own_win(helm: Helm) -> None:
+    key = "nginx.ingress.kubernetes.io/proxy-body-size"
+    assert ingress(helm, annotations={key: "1m"})[key] == "1m"
+
+
+@pytest.mark.parametrize("values", [SLOW, merged(EXTERNAL, {"billing": {"service": {"port": 9000}}})])
+def test_nothing_but_the_gateway_is_open_to_the_outside(helm: Helm, values: dict[str, object]) -> None:
+    release = helm.render(merged(values, {"gateway": {"service": {"type": "LoadBalancer"}}}))
+    open_services = [
+        s["metadata"]["name"]
+        for s in release.of_kind("Service")
+        if s["spec"].get("type") not in (None, "ClusterIP")
+    ]
+    assert open_services == ["headrace-gateway"]
