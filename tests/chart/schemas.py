@@ -6,6 +6,7 @@ default. Rules in CEL are not run.
 
 import copy
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ Manifest = dict[str, Any]
 
 def problems_of_built_in(manifest: Manifest, kubernetes: str) -> list[str]:
     """What a cluster of that version (`1.33`) has against an object of one of its own kinds; unknown fields too."""
-    return _problems(_built_in(manifest["apiVersion"], manifest["kind"], kubernetes), manifest)
+    return list(_checked(json.dumps(manifest, sort_keys=True), kubernetes))
+
+
+@functools.cache
+def _checked(text: str, kubernetes: str) -> tuple[str, ...]:
+    """Most objects are the same in most sets of values, and a check takes milliseconds."""
+    manifest = json.loads(text)
+    return tuple(_problems(_built_in(manifest["apiVersion"], manifest["kind"], kubernetes), manifest))
 
 
 @functools.cache
@@ -37,8 +45,8 @@ def _built_in(api_version: str, kind: str, kubernetes: str) -> jsonschema.Draft2
 def _definitions(folder: str, kubernetes: str) -> Registry[Any]:
     definitions = utils.schema_contents(f"{folder}/_definitions.json", kubernetes)
     resource: Resource[Any] = Resource.from_contents(definitions, default_specification=DRAFT202012)
-    empty: Registry[Any] = Registry()
-    return empty.with_resource("_definitions.json", resource)
+    registry: Registry[Any] = Registry().with_resource("_definitions.json", resource)
+    return registry
 
 
 class Definition:
