@@ -17,6 +17,9 @@ else
 TORCH := --torch-backend cpu
 endif
 
+# Images that have an extra, and so a lock, of their own.
+SERVICES := gateway billing
+
 # The system's certificates, as pip uses them: a company's proxy has its own.
 export UV_SYSTEM_CERTS := 1
 
@@ -80,6 +83,10 @@ chart-generate: $(VENV)/.complete ## Write what of the chart follows from its va
 terraform-check: $(VENV)/.complete $(CHECKOV_VENV)/.complete ## Format, validate, test and scan the Terraform modules, offline
 	$(BIN)/pytest tests/terraform
 
+.PHONY: images
+images: ## Build and push every image (BASE=Python's image by digest, REGISTRY=…, VERSION=…); prints their digests
+	sh deploy/docker/images.sh "$(BASE)" "$(REGISTRY)" "$(VERSION)"
+
 .PHONY: bench-gateway
 bench-gateway: $(VENV)/.complete ## CPU time of a request through the gateway, beside a bare relay's in the same run
 	PYTHONPATH=. $(BIN)/python benchmarks/gateway.py
@@ -97,8 +104,14 @@ evaluate-tiny: setup ## Measure glm-tiny's answers on held-out questions, throug
 lock: $(VENV)/.complete ## Recompute requirements/*.lock from pyproject.toml and requirements/engine.in
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
 	  --no-emit-index-url --no-emit-find-links --no-emit-package headrace --quiet --output-file requirements/dev.lock
+	for image in $(SERVICES); do $(BIN)/uv pip compile pyproject.toml --extra $$image --constraint requirements/dev.lock \
+	  --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	  --no-emit-package headrace --quiet --output-file requirements/$$image.lock; done
 	$(BIN)/uv pip compile requirements/engine.in --override requirements/engine-overrides.txt --generate-hashes \
 	  --python-version 3.11 --no-emit-index-url --no-emit-find-links $(TORCH) --quiet --output-file requirements/engine.lock
+	env -u UV_FIND_LINKS $(BIN)/uv pip compile requirements/engine-cuda.in --override requirements/engine-cuda-overrides.txt \
+	  --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_31 \
+	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements/engine-cuda.lock
 	$(BIN)/uv pip compile requirements/build.in --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements/build.lock
 	$(BIN)/uv pip compile requirements/checkov.in --universal --python-version 3.11 --generate-hashes \
