@@ -36,7 +36,7 @@ def _of(manifest: Manifest) -> Fields:
             return {name: spec[name] for name in ("selector", "serviceName", "volumeClaimTemplates")}
         case "Service":
             return {"headless": spec.get("clusterIP") == "None"}
-        case "RoleBinding":
+        case "RoleBinding" | "ClusterRoleBinding":
             return {"roleRef": manifest["roleRef"]}
         case "Job":
             return {"template": spec["template"]}

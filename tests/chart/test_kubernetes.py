@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_platform.control.deployment import decode
-from tests.chart.helm import CHART, ROOT, Helm, Manifest, Release
+from tests.chart.helm import CHART, NAMESPACE, ROOT, Helm, Manifest, Release
+from tests.chart.operator import needed_part, operator_environment
 from tests.chart.releases import RELEASES
 from tests.chart.schemas import Definition, problems_of_built_in
 
@@ -68,8 +68,20 @@ def test_other_operators_take_what_is_of_their_kinds(helm: Helm, definitions: di
     } == {}
 
 
-def test_the_models_of_a_release_are_what_their_definition_and_the_operator_take(release: Release) -> None:
+def test_the_models_of_a_release_are_what_their_definition_takes(release: Release) -> None:
     definition = Definition(OWN)
     for found in release.of_kind("ModelDeployment"):
         assert definition.problems(found) == []
-        assert decode(found).metadata.name == found["metadata"]["name"]
+
+
+@pytest.mark.parametrize("values", sorted(RELEASES.keys() - {"least"}))
+def test_the_operator_can_serve_the_models_of_a_release_as_they_are(helm: Helm, values: str) -> None:
+    release = helm.render(RELEASES[values])
+    environment = operator_environment(release)
+    found = release.of_kind("ModelDeployment")
+    assert found
+    for manifest in found:
+        placed = manifest | {"metadata": manifest["metadata"] | {"namespace": NAMESPACE}}
+        deployment = needed_part("deployment").decode(placed)
+        assert needed_part("rules").violations(deployment, environment) == []
+        assert needed_part("render").render(deployment, environment)

@@ -12,7 +12,7 @@ from tests.chart.releases import DEV, EXTERNAL, RELEASES, merged
 # Pods that talk to the Kubernetes API.
 WITH_TOKEN = {"operator"}
 # What is one process by its nature, or is told by its answers alone that it works.
-WITHOUT_PROBES = {"worker", "operator", "migrate", "schema", "completion"}
+WITHOUT_PROBES = {"worker", "migrate", "schema", "completion"}
 
 
 def component_of(template: Manifest) -> str:
@@ -110,7 +110,7 @@ def test_pull_secrets_are_on_every_pod_jobs_and_tests_too(helm: Helm) -> None:
 
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|API_KEY|SIGNING_KEY|_AUTH$|_URL$")
 # Addresses without a password in them.
-OPEN = {"HEADRACE_GATEWAY_BILLING_URL", "GATEWAY_URL"}
+OPEN = {"HEADRACE_GATEWAY_BILLING_URL", "HEADRACE_OPERATOR_BILLING_URL", "GATEWAY_URL"}
 
 
 def test_no_secret_stands_in_an_environment_in_plain_text(release: Release) -> None:

@@ -1,6 +1,5 @@
 """The chart and the processes agree: each variable is a setting of the process that gets it, and nothing is missing."""
 
-import json
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,8 +12,8 @@ from headrace_billing.settings import ApiSettings, DatabaseSettings, WorkerSetti
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.valkey.connection import parse_url
-from headrace_platform.control.environment import Environment, decode_environment
 from tests.chart.helm import NAMESPACE, Helm, Manifest, Release
+from tests.chart.operator import operator_environment, part_of_the_operator
 from tests.chart.releases import DEV, DIGEST, EXTERNAL, RELEASES, merged
 
 # Which settings each container is started with.
@@ -26,12 +25,16 @@ PROCESSES: dict[str, type[BaseSettings]] = {
     "schema": DatabaseSettings,
 }
 
+if settings_of_the_operator := part_of_the_operator("settings"):
+    PROCESSES["operator"] = settings_of_the_operator.OperatorSettings
+
 # What a Secret may hold, by the variable that it is given to.
 SECRETS = {
     "DATABASE_URL": "postgresql://headrace:secret@db.example.internal:5432/headrace",
     "VALKEY_URL": "rediss://:secret@valkey.example.internal:6379/0",
     "SIGNING_KEY": "ab" * 32,
 }
+FIELDS = {"metadata.name": "headrace-gateway-6d8f7c9b5d-x2x4z", "metadata.namespace": NAMESPACE}
 MEBIBYTE = 2**20
 
 
@@ -52,8 +55,7 @@ def environment(container: Manifest) -> dict[str, str]:
         if "secretKeyRef" in source:
             value = next((secret for ending, secret in SECRETS.items() if name.endswith(ending)), "s" * 32)
         elif "fieldRef" in source:
-            assert source["fieldRef"]["fieldPath"] == "metadata.name"
-            value = "headrace-gateway-6d8f7c9b5d-x2x4z"
+            value = FIELDS[source["fieldRef"]["fieldPath"]]
         else:
             value = re.sub(r"\$\((\w+)\)", lambda match: found[match[1]], variable["value"])
         found[name] = value
@@ -87,18 +89,20 @@ def test_the_chart_gives_a_process_nothing_that_it_does_not_know(
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_a_process_gets_only_the_secrets_that_it_requires(helm: Helm, process: str) -> None:
+def test_a_process_gets_each_of_its_secrets_by_reference_and_no_other(helm: Helm, process: str) -> None:
     settings = PROCESSES[process]
     prefix = str(settings.model_config["env_prefix"])
-    required = {
-        f"{prefix}{name.upper()}" for name, field in settings.model_fields.items() if field.is_required()
+    secret = {
+        f"{prefix}{name.upper()}"
+        for name, field in settings.model_fields.items()
+        if "SecretStr" in str(field.annotation)
     }
-    secrets = {
+    given = {
         variable["name"]
         for variable in containers(helm.render(EXTERNAL))[process]["env"]
         if "secretKeyRef" in variable.get("valueFrom", {})
     }
-    assert secrets <= required
+    assert given == secret
 
 
 def test_what_two_processes_must_agree_on_is_the_same_value_for_both(helm: Helm) -> None:
@@ -172,11 +176,6 @@ def test_the_addresses_of_the_evaluation_lead_to_its_services(helm: Helm) -> Non
     services = {service["metadata"]["name"] for service in release.of_kind("Service")}
     assert parse_url(given["HEADRACE_BILLING_VALKEY_URL"]).host in services
     assert given["HEADRACE_BILLING_DATABASE_URL"].split("@")[1].split(":")[0] in services
-
-
-def operator_environment(release: Release) -> Environment:
-    text = release.named("ConfigMap", "headrace-operator")["data"]["environment.json"]
-    return decode_environment(json.loads(text))
 
 
 @pytest.mark.parametrize("values", sorted(RELEASES.keys() - {"least"}))

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tests.chart.helm import Helm, Values
+from tests.chart.operator import operator_environment
 from tests.chart.releases import BUILT, file, merged
-from tests.chart.test_settings import operator_environment
 from tests.terraform.workbench import SOURCE, Workbench, provider_mirror, terraform_binary
 
 ENVIRONMENT = "production"

@@ -34,6 +34,15 @@ A test decodes what this renders with that very type.
       "longestStreamSeconds" (int64 $values.gateway.requestTimeoutSeconds)
       "quotas" $values.engine.quotas
       "sharedQuota" $values.engine.sharedQuota -}}
+{{- if $values.engine.serviceAccount.create -}}
+{{- $_ := set $environment "serviceAccountName" "headrace-engine" -}}
+{{- end -}}
+{{- /* For ModelDeployments with an image of their own: there a registry is a host alone. */ -}}
+{{- with $values.global.imageRegistry -}}
+{{- if regexMatch "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$" . -}}
+{{- $_ := set $environment "registry" . -}}
+{{- end -}}
+{{- end -}}
 {{- with $values.cluster.gateway -}}
 {{- if .name -}}
 {{- $_ := set $environment.gateway "parentName" .name -}}
