@@ -25,10 +25,12 @@ for name in sys.argv[1:]:
 PACKAGES = {
     "gateway": ["headrace_gateway"],
     "billing": ["headrace_billing"],
+    "operator": ["headrace_platform.control"],
 }
 SAYS = {
     "gateway": (["headrace_gateway"], "valkey_url"),
     "billing": (["headrace_billing", "api"], "database_url"),
+    "operator": (["headrace_platform.control"], "environment"),
 }
 
 
@@ -54,12 +56,12 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def installed(image: str, dist: Path, folder: Path) -> Path:
+def installed(image: str, dist: Path, folder: Path, **extra: str) -> Path:
     """A clean environment with what the image's step installs; its Python."""
     made = run("uv", "venv", "--quiet", "--python", sys.executable, str(folder))
     assert made.returncode == 0, made.stderr
     python = folder / "bin" / "python"
-    step = run("sh", str(DOCKER / "install.sh"), image, str(dist), str(folder), PYTHON=str(python))
+    step = run("sh", str(DOCKER / "install.sh"), image, str(dist), str(folder), PYTHON=str(python), **extra)
     assert step.returncode == 0, step.stderr
     return python
 
@@ -76,4 +78,24 @@ def test_an_image_has_all_that_its_process_imports(image: str, dist: Path, tmp_p
     assert started.returncode != 0
     assert said in started.stdout + started.stderr
     # Hundreds of megabytes that nobody looks at again.
+    shutil.rmtree(tmp_path)
+
+
+def test_the_engine_s_image_has_ray_and_all_that_starts_it(dist: Path, tmp_path: Path) -> None:
+    if not (ROOT / ".venv-engine" / ".complete").exists():
+        pytest.skip("two gigabytes to fetch: `make setup` has them at hand")
+    links = run(sys.executable, "-m", "pip", "config", "get", "global.find-links").stdout.strip()
+    extra = {"UV_FIND_LINKS": os.environ.get("UV_FIND_LINKS", links)} if links else {}
+    python = installed("engine", dist, tmp_path / "image", **extra)
+    # vLLM takes half a minute to import, and `make test` does that elsewhere, from the same lock.
+    imported = run(
+        str(python),
+        "-I",
+        "-c",
+        "import headrace_platform.serving.__main__, importlib.util as u; assert u.find_spec('vllm')",
+    )
+    assert imported.returncode == 0, imported.stderr
+    # By its name on the path: that is how KubeRay starts it.
+    ray = run(str(python.parent / "ray"), "--version")
+    assert ray.stdout.startswith("ray, version"), ray.stderr
     shutil.rmtree(tmp_path)
