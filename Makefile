@@ -18,7 +18,7 @@ TORCH := --torch-backend cpu
 endif
 
 # Images that have an extra, and so a lock, of their own.
-SERVICES := gateway billing
+SERVICES := gateway billing operator
 
 # The system's certificates, as pip uses them: a company's proxy has its own.
 export UV_SYSTEM_CERTS := 1
