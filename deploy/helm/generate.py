@@ -20,7 +20,10 @@ CRD = "crds/headrace.dev_modeldeployments.yaml"
 
 BEGIN = "<!-- values -->\n"
 
-# Everything that names an image, switched on. The digest is not the engine's: it is not known before it is built.
+# The engine runs by digest, which is not known before it is built; these are its builds, by the chart's version.
+ENGINES = ("headrace/engine", "headrace/engine-cuda")
+
+# Everything that names an image, switched on.
 ALL_IMAGES = {
     "auth": {"existingSecret": "auth"},
     "evaluation": {"enabled": True, "existingSecret": "evaluation"},
@@ -110,9 +113,9 @@ def closed(node: Any) -> Any:
 def images() -> str:
     with Chart.load(CHART) as chart:
         rendered = chart.render(ALL_IMAGES, name="headrace", namespace="headrace")
-        engine = chart.values["images"]["engine"]["repository"] + ":" + str(chart.metadata["appVersion"])
+        engines = {f"{engine}:{chart.metadata['appVersion']}" for engine in ENGINES}
     named = {image for text in rendered.values() for image in IMAGE.findall(text)}
-    return "".join(f"{image}\n" for image in sorted({*named, engine}))
+    return "".join(f"{image}\n" for image in sorted(named | engines))
 
 
 if __name__ == "__main__":

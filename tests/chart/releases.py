@@ -91,6 +91,8 @@ RELEASES: dict[str, Values] = {
                 "serviceAccount": {"annotations": {"example.com/role": "reader"}},
                 "weightsStorageClass": "fast",
                 "hostPaths": ["/srv/weights"],
+                "hostnames": {"org_1": ["models.example.org"]},
+                "arguments": ["--max-num-seqs"],
                 "upgradeGateway": {"className": "istio", "url": "http://{gateway}-istio.{namespace}.svc"},
                 "quotas": {"org_1": {"cpu": 0}},
                 "sharedQuota": {"cpu": 0},

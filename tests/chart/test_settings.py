@@ -1,10 +1,12 @@
 """The chart and the processes agree: each variable is a setting of the process that gets it, and nothing is missing."""
 
+import json
 import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic_settings import BaseSettings
 
@@ -13,7 +15,7 @@ from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.valkey.connection import parse_url
 from tests.chart.helm import NAMESPACE, Helm, Manifest, Release
-from tests.chart.operator import operator_environment, part_of_the_operator
+from tests.chart.operator import needed_part, operator_environment, part_of_the_operator
 from tests.chart.releases import DEV, DIGEST, EXTERNAL, RELEASES, merged
 
 # Which settings each container is started with.
@@ -196,7 +198,19 @@ def test_the_operator_is_told_of_the_pods_and_services_that_are_there(helm: Helm
         service["metadata"]["name"]: service["spec"] for service in release.of_kind("Service")
     }
     assert services[told.gateway.service_name]["ports"][0]["port"] == told.gateway.service_port
-    assert told.billing.records_url.startswith("http://headrace-billing:8081/")
+    assert told.billing.records_url.startswith(f"http://headrace-billing.{NAMESPACE}.svc.cluster.local:8081/")
     assert told.gcs.address == f"redis://headrace-gcs.{NAMESPACE}.svc.cluster.local:6379"
     mounted = release.named("Deployment", "headrace-gateway")["spec"]["template"]["spec"]["volumes"]
     assert told.gateway.routes_config_map in {volume.get("configMap", {}).get("name") for volume in mounted}
+
+
+def test_whatever_the_operator_can_be_told_the_chart_can_say(helm: Helm) -> None:
+    known = {field.encode_name for field in msgspec.structs.fields(needed_part("environment").Environment)}
+    said = {
+        key
+        for values in RELEASES.values()
+        for config in helm.render(values).of_kind("ConfigMap")
+        if "environment.json" in config["data"]
+        for key in json.loads(config["data"]["environment.json"])
+    }
+    assert said == known

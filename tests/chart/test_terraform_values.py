@@ -49,7 +49,9 @@ def test_the_chart_takes_the_output_as_it_is(helm: Helm, values: Values) -> None
 
 
 def test_the_operator_learns_of_the_pools_with_gpus(helm: Helm, values: Values) -> None:
-    profiles = operator_environment(helm.render(values)).gpu_profiles
+    told = operator_environment(helm.render(values))
+    assert told.shared_quota == {"large": 8}
+    profiles = told.gpu_profiles
     assert profiles["large"].engine == "h200"
     assert profiles["large"].accelerators_per_node == 8
     assert profiles["large"].node_selector == {"headrace.dev/pool": "large"}

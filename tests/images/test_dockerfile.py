@@ -7,19 +7,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests.chart.operator import needed_part
 from tests.images.dockerfile import DOCKER, ROOT, entrypoint, last, lineage, stages
 
 IMAGES = re.findall(r"^for image in (.+); do$", (DOCKER / "images.sh").read_text(), re.MULTILINE)[0].split()
 SERVICES = [image for image in IMAGES if not image.startswith("engine")]
-VALUES = yaml.safe_load((ROOT / "deploy" / "helm" / "headrace" / "values.yaml").read_text())
 
 
 def test_every_image_of_ours_that_the_chart_names_is_built() -> None:
-    ours = {image["repository"] for image in VALUES["images"].values() if isinstance(image, dict)}
-    built = {f"headrace/{image}" for image in IMAGES}
-    assert {name for name in ours if name.startswith("headrace/")} <= built
+    listed = (ROOT / "deploy" / "helm" / "headrace" / "images.txt").read_text().split()
+    ours = {image.partition(":")[0] for image in listed if image.startswith("headrace/")}
+    assert ours == {f"headrace/{image}" for image in IMAGES}
     assert set(IMAGES) <= stages().keys()
 
 
@@ -47,8 +46,8 @@ def test_a_service_s_image_takes_its_libraries_alone_and_no_tools_to_build(image
 def test_an_image_starts_a_module_that_is_there(image: str) -> None:
     python, flag, module = entrypoint(image)
     assert (python, flag) == ("python", "-m")
-    if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not in this tree")
+    if image == "operator":
+        needed_part("__main__")
     assert importlib.util.find_spec(f"{module}.__main__") is not None
 
 

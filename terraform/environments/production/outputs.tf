@@ -14,6 +14,7 @@ output "helm_values" {
       gcs      = { key = module.data.valkeys.ray.secret_arn }
     }
     gpuProfiles = module.gpu_pool.gpu_profiles
+    engine      = { sharedQuota = module.gpu_pool.gpus_max }
   })
 }
 

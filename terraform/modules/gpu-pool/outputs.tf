@@ -10,3 +10,8 @@ output "gpu_profiles" {
     } if contains(keys(local.gpus), pool.instance_type)
   }
 }
+
+output "gpus_max" {
+  description = "How many GPUs each of those pools can have, which is as much as deployments may ask for."
+  value       = { for name, pool in var.gpu_pools : name => pool.node_count.max * local.gpus[pool.instance_type].count if contains(keys(local.gpus), pool.instance_type) }
+}

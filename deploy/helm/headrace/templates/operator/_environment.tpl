@@ -24,8 +24,10 @@ A test decodes what this renders with that very type.
       "apiServer" $values.cluster.apiServer
       "weights" $values.engine.weightsFrom
       "hostPaths" $values.engine.hostPaths
+      "hostnames" $values.engine.hostnames
+      "engineArguments" $values.engine.arguments
       "billing" (dict
-        "recordsUrl" (printf "%s/internal/v1/engine-records" (include "headrace.billingUrl" .))
+        "recordsUrl" (printf "http://%s-billing.%s.svc.%s:%v/internal/v1/engine-records" (include "headrace.fullname" .) .Release.Namespace $values.cluster.domain $values.billing.service.port)
         "ingestToken" (dict "name" $values.auth.existingSecret "key" $values.auth.ingestTokenKey)
         "destination" (dict
           "port" 8081
