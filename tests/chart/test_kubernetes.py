@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.helm import CHART, NAMESPACE, ROOT, Helm, Manifest, Release
+from tests.chart.helm import CHART, NAMESPACE, ROOT, Helm, Manifest, Refused, Release, Values
 from tests.chart.operator import needed_part, operator_environment
-from tests.chart.releases import RELEASES
+from tests.chart.releases import EXTERNAL, RELEASES, merged
 from tests.chart.schemas import Definition, problems_of_built_in
 
 VERSIONS = ("1.31", "1.33", "1.36")
@@ -85,3 +85,29 @@ def test_the_operator_can_serve_the_models_of_a_release_as_they_are(helm: Helm, 
         deployment = needed_part("deployment").decode(placed)
         assert needed_part("rules").violations(deployment, environment) == []
         assert needed_part("render").render(deployment, environment)
+
+
+SHA256 = "0123456789abcdef" * 4
+SOURCES: dict[str, Values] = {
+    "s3": {"sha256": SHA256, "s3": {"uri": "s3://weights/tiny", "sizeGib": 1}},
+    "hf": {"sha256": SHA256, "hf": {"repository": "headrace/tiny", "commit": "ab" * 20, "sizeGib": 1}},
+    "pvc": {"sha256": SHA256, "pvc": {"claimName": "weights", "path": "tiny"}},
+    "oci": {"oci": {"repository": "registry.example.com/tiny", "digest": f"sha256:{SHA256}"}},
+    "hostPath": {"sha256": SHA256, "hostPath": {"path": "/srv/weights/tiny"}},
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_weights_may_come_from_wherever_a_deployment_says(helm: Helm, kind: str) -> None:
+    deployment = {"glm-tiny": {"model": {"source": SOURCES[kind]}}}
+    values = merged(EXTERNAL, {"engine": {"hostPaths": ["/srv/weights"]}, "modelDeployments": deployment})
+    release = helm.render(values)
+    (model,) = release.of_kind("ModelDeployment")
+    assert model["spec"]["model"]["source"] == SOURCES[kind]
+    assert Definition(OWN).problems(model) == []
+
+
+def test_weights_without_their_checksum_are_refused(helm: Helm) -> None:
+    unproven = {"glm-tiny": {"model": {"source": {"sha256": "none", "hf": SOURCES["hf"]["hf"]}}}}
+    with pytest.raises(Refused, match="sha256"):
+        helm.render(merged(EXTERNAL, {"modelDeployments": unproven}))

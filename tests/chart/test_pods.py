@@ -1,5 +1,6 @@
 """What every pod of the chart is held to, whatever the values: Pod Security's restricted level and our own rules."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -100,12 +101,14 @@ def test_a_digest_beats_the_tag_and_the_global_registry_every_other(helm: Helm) 
     assert all(image.startswith("registry.example.com/models/") for image in images.values())
 
 
-def test_pull_secrets_are_on_every_pod_jobs_and_tests_too(helm: Helm) -> None:
+def test_pull_secrets_are_on_every_pod_of_jobs_tests_and_ray_too(helm: Helm) -> None:
     release = helm.render(RELEASES["everything"])
     kinds = {owner["kind"] for owner, _ in release.workloads()}
     assert kinds == {"Deployment", "Job", "Pod"}
     for owner, template in release.workloads():
         assert template["spec"]["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}], owner["metadata"]
+    told = json.loads(release.named("ConfigMap", "headrace-operator")["data"]["environment.json"])
+    assert told["pullSecrets"] == ["one", "two"]
 
 
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|API_KEY|SIGNING_KEY|_AUTH$|_URL$")
