@@ -1,8 +1,11 @@
 """The ways from outside to the gateway: whatever is in front waits longer than the gateway does, and keeps nothing back."""
 
+import ast
+import re
+
 import pytest
 
-from tests.chart.helm import Helm
+from tests.chart.helm import ROOT, Helm
 from tests.chart.releases import EXTERNAL, merged
 
 SECONDS = 1800
@@ -17,6 +20,7 @@ def test_a_route_waits_longer_than_the_longest_request(helm: Helm) -> None:
     route = helm.render(values).named("HTTPRoute", "headrace-gateway")["spec"]
     assert route["hostnames"] == ["a.example.com"]
     (rule,) = route["rules"]
+    assert {match["path"]["type"] for match in rule["matches"]} == {"PathPrefix"}
     assert rule["backendRefs"] == [{"name": "headrace-gateway", "port": 80}]
     for timeout in rule["timeouts"].values():
         assert int(timeout.removesuffix("s")) > SECONDS
@@ -61,3 +65,44 @@ def test_nothing_but_the_gateway_is_open_to_the_outside(helm: Helm, values: dict
         if s["spec"].get("type") not in (None, "ClusterIP")
     ]
     assert open_services == ["headrace-gateway"]
+
+
+# Of the cluster and of whoever runs it, not of customers.
+INSIDE = {"/healthz", "/readyz", "/metrics"}
+
+
+def served() -> set[str]:
+    """Paths that the gateway's sources name, whole ones alone."""
+    found = set()
+    for name in ("router.py", "shapes.py"):
+        tree = ast.parse((ROOT / "gateway" / "src" / "headrace_gateway" / "http" / name).read_text())
+        pieces = {
+            id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
+        }
+        found |= {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in pieces
+            if re.fullmatch(r"(/[\w.]+)+/?", node.value)
+        }
+    return found
+
+
+def test_what_customers_call_is_open_and_nothing_else(helm: Helm) -> None:
+    values = merged(
+        SLOW,
+        {
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+            "ingress": {"enabled": True, "host": "a.example.com"},
+        },
+    )
+    release = helm.render(values)
+    (rule,) = release.named("HTTPRoute", "headrace-gateway")["spec"]["rules"]
+    by_route = {match["path"]["value"] for match in rule["matches"]}
+    (rule,) = release.named("Ingress", "headrace-gateway")["spec"]["rules"]
+    assert {path["path"] for path in rule["http"]["paths"]} == by_route
+    paths = served()
+    assert "/v1/chat/completions" in paths
+    for path in paths - INSIDE:
+        assert any(path.startswith(f"{prefix}/") for prefix in by_route), path
+    assert not any(path.startswith(prefix) for path in INSIDE for prefix in by_route)

@@ -14,7 +14,7 @@ from headrace_billing.settings import ApiSettings, DatabaseSettings, WorkerSetti
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.valkey.connection import parse_url
-from tests.chart.helm import NAMESPACE, Helm, Manifest, Release
+from tests.chart.helm import NAMESPACE, Helm, Manifest, Refused, Release, Values
 from tests.chart.operator import needed_part, operator_environment, part_of_the_operator
 from tests.chart.releases import DEV, DIGEST, EXTERNAL, RELEASES, merged
 
@@ -91,11 +91,13 @@ def test_the_chart_gives_a_process_nothing_that_it_does_not_know(
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_a_process_gets_each_of_its_secrets_by_reference_and_no_other(helm: Helm, process: str) -> None:
+def test_a_process_gets_each_secret_that_it_must_have_by_reference_and_nobody_else_s(
+    helm: Helm, process: str
+) -> None:
     settings = PROCESSES[process]
     prefix = str(settings.model_config["env_prefix"])
     secret = {
-        f"{prefix}{name.upper()}"
+        f"{prefix}{name.upper()}": field.is_required()
         for name, field in settings.model_fields.items()
         if "SecretStr" in str(field.annotation)
     }
@@ -104,7 +106,44 @@ def test_a_process_gets_each_of_its_secrets_by_reference_and_no_other(helm: Helm
         for variable in containers(helm.render(EXTERNAL))[process]["env"]
         if "secretKeyRef" in variable.get("valueFrom", {})
     }
-    assert given == secret
+    assert {name for name, is_required in secret.items() if is_required} <= given <= secret.keys()
+
+
+FURTHER: Values = {
+    "settings": {"HEAD_TIMEOUT_SECONDS": 12, "NAMED": "a: b"},
+    "secretSettings": {"ANOTHER_SECRET": {"name": "another", "key": "secret"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("component", "names"),
+    [("gateway", ["gateway"]), ("billing", ["api", "worker"]), ("operator", ["operator"])],
+)
+def test_a_process_can_be_told_whatever_else_it_knows(helm: Helm, component: str, names: list[str]) -> None:
+    by_name = containers(helm.render(merged(EXTERNAL, {component: FURTHER})))
+    for name in names:
+        variables = {variable["name"]: variable for variable in by_name[name]["env"]}
+        prefix = f"HEADRACE_{component.upper()}_"
+        assert variables[f"{prefix}HEAD_TIMEOUT_SECONDS"]["value"] == "12"
+        assert variables[f"{prefix}NAMED"]["value"] == "a: b"
+        assert variables[f"{prefix}ANOTHER_SECRET"]["valueFrom"] == {
+            "secretKeyRef": {"name": "another", "key": "secret"}
+        }
+
+
+@pytest.mark.parametrize("component", ["gateway", "billing", "operator"])
+def test_nothing_is_told_twice(helm: Helm, component: str) -> None:
+    prefix = f"HEADRACE_{component.upper()}_"
+    own = {
+        variable["name"].removeprefix(prefix)
+        for values in (EXTERNAL, DEV)
+        for container in containers(helm.render(values)).values()
+        for variable in container.get("env", [])
+        if variable["name"].startswith(prefix)
+    }
+    for name in own:
+        with pytest.raises(Refused, match=name):
+            helm.render(merged(EXTERNAL, {component: {"settings": {name: "other"}}}))
 
 
 def test_what_two_processes_must_agree_on_is_the_same_value_for_both(helm: Helm) -> None:

@@ -50,3 +50,24 @@ http://{{ include "headrace.fullname" . }}-billing:{{ .Values.billing.service.po
 {{- define "headrace.gatewayUrl" -}}
 http://{{ include "headrace.fullname" . }}-gateway:{{ .Values.gateway.service.port }}
 {{- end -}}
+
+{{/*
+Whatever else a process can be told. (dict "values" .Values.gateway "prefix" "HEADRACE_GATEWAY_")
+A variable given twice would be whichever comes last, so what the chart sets itself is refused (`headrace.checks`).
+*/}}
+{{- define "headrace.furtherEnv" -}}
+{{- $prefix := .prefix -}}
+{{- range $name, $value := .values.settings }}
+- name: {{ $prefix }}{{ $name }}
+  value: {{ $value | toString | quote }}
+{{- end }}
+{{- range $name, $secret := .values.secretSettings }}
+{{ include "headrace.secretEnv" (dict "name" (printf "%s%s" $prefix $name) "secret" $secret.name "key" $secret.key) }}
+{{- end }}
+{{- end -}}
+
+{{/* The paths that clients use, for whatever leads to the gateway from outside. Health and metrics stay inside. */}}
+{{- define "headrace.clientPaths" -}}
+- /v1
+- /api
+{{- end -}}
