@@ -72,6 +72,7 @@ RELEASES: dict[str, Values] = {
             "global": {"imageRegistry": "registry.example.com:5000", "imagePullSecrets": ["one", "two"]},
             "gateway": {
                 "workers": 4,
+                "trustedProxies": ["10.0.0.0/16", "fd00::/8"],
                 "podLabels": {"team": "models"},
                 "podAnnotations": {"example.com/a": "b"},
                 "scheduling": {

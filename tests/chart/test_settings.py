@@ -75,6 +75,14 @@ def test_a_process_starts_with_what_the_chart_gives_it(
     PROCESSES[process]()
 
 
+def test_the_gateway_believes_the_load_balancers_that_it_is_told_of(
+    helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(containers(helm.render(RELEASES["everything"]))["gateway"]).items():
+        monkeypatch.setenv(name, value)
+    assert list(map(str, GatewaySettings.from_environment().trusted_proxies)) == ["10.0.0.0/16", "fd00::/8"]
+
+
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("values", ["external", "dev", "everything"])
 def test_the_chart_gives_a_process_nothing_that_it_does_not_know(

@@ -97,6 +97,7 @@ def test_a_value_that_the_schema_does_not_know_is_refused_by_its_name(
         (merged(DEV, {"database": {"existingSecret": "x"}}), "exclude each other"),
         (merged(EXTERNAL, {"httpRoute": {"enabled": True}}), "httpRoute.parentRefs is needed"),
         (merged(EXTERNAL, {"ingress": {"enabled": True}}), "ingress.host is needed"),
+        (merged(EXTERNAL, {"billing": {"autoscaling": {"minReplicas": 9}}}), "minReplicas is above maxReplicas"),
         (merged(EXTERNAL, {"externalSecrets": {"enabled": True}}), "externalSecrets.storeRef.name is needed"),
         (merged(EXTERNAL, {"gpuProfiles": {"cpu": None, "h200": {"engine": "h200", "acceleratorsPerNode": 8}}}), "there is no gpuProfiles.cpu"),
     ],

@@ -42,6 +42,11 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $component, $values := dict "gateway" .Values.gateway.autoscaling "billing" .Values.billing.autoscaling -}}
+{{- if gt (int $values.minReplicas) (int $values.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling: minReplicas is above maxReplicas." $component) -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $deployment := .Values.modelDeployments -}}
 {{- if not (hasKey $.Values.gpuProfiles $deployment.accelerator.profile) -}}
 {{- fail (printf "modelDeployments.%s: there is no gpuProfiles.%s." $name $deployment.accelerator.profile) -}}
