@@ -82,6 +82,7 @@ RELEASES: dict[str, Values] = {
                     "priorityClassName": "high",
                 },
             },
+            "operator": {"namespaces": ["acme", "globex"]},
             "networkPolicy": {
                 "gatewayFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
                 "billingFrom": [{"podSelector": {"matchLabels": {"app": "console"}}}],

@@ -1,10 +1,11 @@
 """The operator may do what it does and no more: its role beside the table of kinds that it works with."""
 
+import re
 from typing import Any
 
 import pytest
 
-from tests.chart.helm import NAMESPACE, Helm, Manifest, Release
+from tests.chart.helm import NAMESPACE, ROOT, Helm, Manifest, Release
 from tests.chart.operator import needed_part
 from tests.chart.releases import EXTERNAL, RELEASES, merged
 
@@ -57,21 +58,84 @@ def test_the_operator_may_keep_its_lease_its_records_and_the_gateways_table(helm
     assert allowed(role, "", "namespaces", "another") == set()
 
 
-def test_the_operator_reads_no_secret_and_has_nothing_of_the_whole_cluster_but_volumes(helm: Helm) -> None:
+def test_the_operator_may_do_what_its_page_says_that_it_does(helm: Helm) -> None:
+    page = ROOT / "docs" / "operations" / "operator.md"
+    if not page.exists():
+        pytest.skip("the operator is not in this tree")
+    release = helm.render(merged(EXTERNAL, {"engine": {"hostPaths": ["/srv/weights"]}}))
+    every = rules(release) + rules(release, "ClusterRole")
+    rows = re.findall(r"^\| `([^`]*)` \| `([^`]+)` \| ([^|]+) \|", page.read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    for group, plural, verbs in rows:
+        name = {"leases": "headrace-operator", "namespaces": NAMESPACE}.get(plural, "any")
+        wanted = {verb.strip() for verb in verbs.split(",")}
+        if plural == "namespaces":
+            # It looks after one, and so has no need to know of others.
+            wanted &= {"get"}
+        assert allowed(every, "" if group == "core" else group, plural, name) >= wanted, plural
+
+
+def test_the_operator_reads_no_secret_and_of_the_whole_cluster_only_which_kinds_there_are(helm: Helm) -> None:
     for values in RELEASES.values():
         release = helm.render(values)
         every = rules(release) + rules(release, "ClusterRole")
         words = {word for rule in every for key in ("apiGroups", "resources", "verbs") for word in rule[key]}
         assert not {"*", "secrets", "serviceaccounts", "roles", "pods/exec"} & words
-        assert all(rule["resources"] == ["persistentvolumes"] for rule in rules(release, "ClusterRole"))
-    assert helm.render(EXTERNAL).of_kind("ClusterRole", "ClusterRoleBinding") == []
+        folders = values.get("engine", {}).get("hostPaths")
+        of_the_cluster = {
+            resource for rule in rules(release, "ClusterRole") for resource in rule["resources"]
+        }
+        assert of_the_cluster <= {"customresourcedefinitions", *(["persistentvolumes"] if folders else [])}
 
 
 def test_every_binding_is_of_a_role_and_an_account_that_are_there(helm: Helm) -> None:
     release = helm.render(RELEASES["everything"])
-    accounts = {(account["metadata"]["name"], NAMESPACE) for account in release.of_kind("ServiceAccount")}
+    accounts = {
+        (account["metadata"]["name"], account["metadata"].get("namespace", NAMESPACE))
+        for account in release.of_kind("ServiceAccount")
+    }
+    roles = {
+        (role["kind"], role["metadata"]["name"], role["metadata"].get("namespace"))
+        for role in release.of_kind("Role", "ClusterRole")
+    }
     bindings = release.of_kind("RoleBinding", "ClusterRoleBinding")
-    assert len(bindings) == 2
+    assert len(bindings) == len(roles) == 4
     for binding in bindings:
-        assert release.named(binding["roleRef"]["kind"], binding["roleRef"]["name"])
+        reference = binding["roleRef"]
+        assert (reference["kind"], reference["name"], binding["metadata"].get("namespace")) in roles
         assert {(subject["name"], subject["namespace"]) for subject in binding["subjects"]} <= accounts
+
+
+def test_in_a_tenant_s_namespace_the_operator_looks_after_deployments_and_no_more(helm: Helm) -> None:
+    release = helm.render(RELEASES["everything"])
+    by_namespace = {role["metadata"]["namespace"]: role["rules"] for role in release.of_kind("Role")}
+    assert by_namespace.keys() == {NAMESPACE, "acme", "globex"}
+    tenant = by_namespace["acme"]
+    assert "patch" in allowed(tenant, "ray.io", "rayservices")
+    assert allowed(tenant, "", "namespaces", "acme") == {"get"}
+    for plural in ("configmaps", "leases", "httproutes"):
+        assert not any(allowed(tenant, group, plural) for group in ("", "coordination.k8s.io", "gateway.networking.k8s.io"))  # fmt: skip
+    (container,) = release.named("Deployment", "headrace-operator")["spec"]["template"]["spec"]["containers"]
+    told = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert told["HEADRACE_OPERATOR_NAMESPACES"] == f"{NAMESPACE},acme,globex"
+
+
+def test_tenants_engines_are_reached_and_reach_billing_as_those_of_all(helm: Helm) -> None:
+    release = helm.render(RELEASES["everything"])
+    engines = {
+        "key": "kubernetes.io/metadata.name",
+        "operator": "In",
+        "values": [NAMESPACE, "acme", "globex"],
+    }
+    for name, way in (
+        ("headrace-gateway", "egress"),
+        ("headrace-operator", "egress"),
+        ("headrace-billing", "ingress"),
+    ):
+        rules = release.named("NetworkPolicy", name)["spec"][way]
+        peers = [peer for rule in rules for peer in rule.get("to", []) + rule.get("from", [])]
+        assert engines in [
+            expression
+            for peer in peers
+            for expression in peer.get("namespaceSelector", {}).get("matchExpressions", [])
+        ], name

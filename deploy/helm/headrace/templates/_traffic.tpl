@@ -70,3 +70,26 @@ spec:
       {{- include "headrace.selector" . | nindent 6 }}
   policyTypes: [Ingress, Egress]
 {{- end -}}
+
+{{/* The release's namespace, and those of tenants. */}}
+{{- define "headrace.watchedNamespaces" -}}
+- {{ .Release.Namespace }}
+{{- range .Values.operator.namespaces }}
+- {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Ray's pods of the deployments that the release's operator looks after, as a peer. */}}
+{{- define "headrace.rayPeer" -}}
+- podSelector:
+    matchExpressions:
+      - {key: ray.io/cluster, operator: Exists}
+  {{- if .Values.operator.namespaces }}
+  namespaceSelector:
+    matchExpressions:
+      - key: kubernetes.io/metadata.name
+        operator: In
+        values:
+          {{- include "headrace.watchedNamespaces" . | nindent 10 }}
+  {{- end }}
+{{- end -}}
