@@ -1,6 +1,7 @@
 """`python -m headrace_billing migrate|wait-schema|api|worker`.
 
-`wait-schema` ends well once the database is at a revision that this program serves: what a pod does first."""
+`wait-schema` ends well once the database is at a revision that this program serves: what a pod does first.
+"""
 
 import asyncio
 import sys

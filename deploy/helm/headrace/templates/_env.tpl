@@ -53,7 +53,7 @@ http://{{ include "headrace.fullname" . }}-gateway:{{ .Values.gateway.service.po
 
 {{/*
 Whatever else a process can be told. (dict "values" .Values.gateway "prefix" "HEADRACE_GATEWAY_")
-A variable given twice would be whichever comes last, so what the chart sets itself is refused (`headrace.checks`).
+The schema refuses what the chart sets itself: a variable given twice would be whichever comes last.
 */}}
 {{- define "headrace.furtherEnv" -}}
 {{- $prefix := .prefix -}}
