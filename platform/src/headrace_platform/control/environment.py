@@ -48,6 +48,11 @@ class Destination(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     pods: Pods | None = None
     cidrs: Annotated[tuple[Cidr, ...], Meta(max_length=64)] = ()
 
+    def __post_init__(self) -> None:
+        if self.pods is None and not self.cidrs:
+            # To Kubernetes a rule without a peer is one that allows every peer.
+            raise ValueError("a destination is `pods` or `cidrs`; this one leads nowhere")
+
 
 class GpuProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """One kind of node, and what of it goes with one accelerator."""
@@ -122,6 +127,10 @@ class Environment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         None
     )
     pull_secrets: Annotated[tuple[ObjectName, ...], Meta(max_length=8)] = ()
+    service_account_name: Annotated[
+        ObjectName | None,
+        Meta(description="Of workers, in the deployment's namespace: what an object store knows them by."),
+    ] = None
     gpu_profiles: Annotated[dict[Label, GpuProfile], Meta(min_length=1, max_length=64)]
     head: Head = Head()
     gateway: Gateway
