@@ -10,6 +10,7 @@ import pytest
 
 from headrace_platform.catalog import tiny
 from headrace_platform.catalog.models import GLM_TINY, location
+from headrace_platform.catalog.shape import GroupedQuery
 from headrace_platform.catalog.tiny.dialogue import EOS_TOKENS, HIDDEN_TOKENS, TAG_TOKENS
 
 FOLDER = Path(location(GLM_TINY))
@@ -41,18 +42,23 @@ def test_the_weights_are_small_enough_to_ship() -> None:
 
 
 def test_the_config_is_a_glm_mixture_of_experts_of_the_recorded_shape(config: dict[str, Any]) -> None:
-    shape = GLM_TINY.dimensions
+    shape = GLM_TINY.shape
+    assert shape
+    assert shape.experts
+    assert isinstance(shape.attention, GroupedQuery)
 
     assert config["architectures"] == [GLM_TINY.architecture] == ["Glm4MoeForCausalLM"]
     assert config["num_hidden_layers"] == shape.layers
     assert config["first_k_dense_replace"] == shape.layers_dense
     assert config["hidden_size"] == shape.hidden
-    assert config["num_attention_heads"] == shape.heads
-    assert config["num_key_value_heads"] == shape.heads_kv
-    assert config["head_dim"] == shape.head_dim
-    assert config["n_routed_experts"] == shape.experts_routed > 1
-    assert config["n_shared_experts"] == shape.experts_shared == 1
-    assert config["num_experts_per_tok"] == shape.experts_per_token
+    assert config["num_attention_heads"] == shape.attention.heads
+    assert config["num_key_value_heads"] == shape.attention.heads_kv
+    assert config["head_dim"] == shape.attention.head_dim
+    assert config["n_routed_experts"] == shape.experts.routed > 1
+    assert config["n_shared_experts"] == shape.experts.shared == 1
+    assert config["num_experts_per_tok"] == shape.experts.per_token
+    assert config["intermediate_size"] == shape.feed_forward
+    assert config["moe_intermediate_size"] == shape.experts.feed_forward
     assert config["vocab_size"] == shape.vocabulary
     assert config["max_position_embeddings"] == GLM_TINY.context_tokens
 
@@ -60,12 +66,14 @@ def test_the_config_is_a_glm_mixture_of_experts_of_the_recorded_shape(config: di
 def test_every_layer_after_the_dense_ones_has_routed_and_shared_experts(
     tensors: dict[str, dict[str, Any]],
 ) -> None:
-    shape = GLM_TINY.dimensions
+    shape = GLM_TINY.shape
+    assert shape
+    assert shape.experts
     for layer in range(shape.layers_dense, shape.layers):
         block = f"model.layers.{layer}.mlp"
         experts = {name.split(".")[5] for name in tensors if name.startswith(f"{block}.experts.")}
 
-        assert experts == {str(expert) for expert in range(shape.experts_routed)}
+        assert experts == {str(expert) for expert in range(shape.experts.routed)}
         assert f"{block}.shared_experts.down_proj.weight" in tensors
         assert f"{block}.gate.weight" in tensors
 
@@ -89,7 +97,8 @@ def test_the_tokens_that_delimit_turns_end_a_reply(config: dict[str, Any], token
 
 def test_glms_tokens_stand_in_order_after_the_ordinary_vocabulary(token_ids: dict[str, int]) -> None:
     added = (*HIDDEN_TOKENS, *TAG_TOKENS)
-    first = GLM_TINY.dimensions.vocabulary - len(added)
+    assert GLM_TINY.shape
+    first = GLM_TINY.shape.vocabulary - len(added)
 
     assert [token_ids[token] for token in added] == list(range(first, first + len(added)))
 

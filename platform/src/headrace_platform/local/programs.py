@@ -99,6 +99,7 @@ class Blueprint:
 
     def deployments(self) -> DeploymentTable:
         record = models.find(self.layout.model)
+        assert record.context_tokens is not None, f"{record.id} is not served"
         upstream = self.layout.upstream
         return DeploymentTable(
             deployments=[
@@ -111,7 +112,7 @@ class Blueprint:
                     aliases=list(record.aliases),
                     context_tokens=record.context_tokens,
                     prompt_overhead_tokens=record.prompt_overhead_tokens,
-                    released_at=record.released_at,
+                    released_at=record.released_at or 0,
                     owned_by=record.owned_by,
                 )
             ]

@@ -1,0 +1,137 @@
+"""Reading records: a TOML file a model, held to the types of `record`, whatever is wrong named by model and field.
+
+A record may lean on another one in two ways. `same_shape_as = "ID"` takes its architecture and dimensions, as
+the next release of a model does. `base = "ID"` makes it a fine-tune: everything is inherited but what a
+fine-tune has of its own (`OWN`), tables are overridden key by key, and `without` names what the base has and
+the fine-tune has not.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from headrace_platform.catalog.record import NAME, NAME_CHARACTERS_MAX, ModelRecord
+
+SHAPE = ("architecture", "architecture_mtp", "shape")
+# Its own weights and name; and nobody's price list or test bench speaks of it.
+OWN = ("id", "aliases", "revision", "owned_by", "released_at", "weights", "minimums", "price", "licence")
+
+Table = dict[str, Any]
+
+
+class RecordWrong(Exception):
+    """A record's file can't be used; the message names the model and the field."""
+
+    code = "record_wrong"
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"the record of {model} is wrong: {reason}")
+        self.model = model
+
+
+def read_folder(folder: Path) -> list[ModelRecord]:
+    """The records of a folder, by name. Raises `RecordWrong`."""
+    tables: dict[str, Table] = {}
+    for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem):
+        try:
+            tables[path.stem] = tomllib.loads(path.read_text())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecordWrong(path.stem, str(error)) from error
+    return records(tables)
+
+
+def records(tables: Mapping[str, Table]) -> list[ModelRecord]:
+    """Records from their tables, each under its id. Raises `RecordWrong`."""
+    found = [record(name, tables) for name in tables]
+    taken: dict[str, str] = {}
+    for one in found:
+        for name in (one.id, *one.aliases):
+            if name in taken:
+                raise RecordWrong(one.id, f"`{name}` is also a name of {taken[name]}")
+            taken[name] = one.id
+    return found
+
+
+def record(name: str, tables: Mapping[str, Table]) -> ModelRecord:
+    try:
+        found = msgspec.convert(whole(name, tables), ModelRecord)
+    except msgspec.ValidationError as error:
+        raise RecordWrong(name, str(error)) from error
+    if found.id != name:
+        raise RecordWrong(name, f"`id` is {found.id!r}, and the file is named {name}.toml")
+    for wrong in contradictions(found):
+        raise RecordWrong(name, wrong)
+    return found
+
+
+def whole(name: str, tables: Mapping[str, Table], above: tuple[str, ...] = ()) -> Table:
+    """A record's table with what it inherits."""
+    if name in above:
+        raise RecordWrong(name, f"it leans on itself by way of {' and '.join(above)}")
+    own = dict(tables[name])
+    without = own.pop("without", [])
+    inherited: Table = {}
+    for field, takes in (("same_shape_as", SHAPE), ("base", None)):
+        other = own.get(field)
+        if other is None:
+            continue
+        if other not in tables:
+            raise RecordWrong(name, f"`{field}` is {other!r}, of which there is no record")
+        of_other = whole(other, tables, (*above, name))
+        inherited |= {
+            key: value for key, value in of_other.items() if (key in takes if takes else key not in OWN)
+        }
+    own.pop("same_shape_as", None)
+    for field in without:
+        if inherited.pop(field, None) is None:
+            raise RecordWrong(name, f"`without` names `{field}`, which it does not inherit")
+    return merged(inherited, own)
+
+
+def merged(under: Table, over: Table) -> Table:
+    """`over` laid upon `under`: tables key by key, anything else whole."""
+    both = {**under, **over}
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], dict) and isinstance(over[key], dict):
+            both[key] = merged(under[key], over[key])
+    return both
+
+
+def contradictions(one: ModelRecord) -> Iterator[str]:
+    """What the types can't rule out."""
+    yield from names_amiss(one)
+    if not one.weights:
+        yield "`weights` is empty"
+    formats = [weights.format for weights in one.weights]
+    if len(set(formats)) < len(formats):
+        yield "`weights` has a format twice"
+    for minimum in one.minimums:
+        if minimum.format not in formats:
+            yield f"`minimums` speaks of {minimum.format}, of which `weights` has none"
+    if one.unserved is None:
+        for field in ("architecture", "shape", "context_tokens"):
+            if getattr(one, field) is None:
+                yield f"`{field}` is missing, without which it can't be served"
+    if one.parameters_active is not None and not 0 < one.parameters_active <= one.parameters:
+        yield "`parameters_active` must lie between 1 and `parameters`"
+    if one.context_tokens is not None and not 0 <= one.prompt_overhead_tokens < one.context_tokens:
+        yield "`prompt_overhead_tokens` must be below `context_tokens`"
+    if one.thinking and not one.thinking.by_default and one.thinking.switch is None:
+        yield "`thinking` is off by default and has no switch"
+    if one.thinking and one.thinking.effort_default not in (None, *one.thinking.efforts):
+        yield "`thinking.effort_default` is none of its `efforts`"
+    experts = one.shape.experts if one.shape else None
+    if experts and experts.per_token > experts.routed:
+        yield "`shape.experts.per_token` is above `routed`"
+    if one.speculation and one.speculation.method == "mtp" and not (one.shape and one.shape.layers_mtp):
+        yield "`speculation` drafts with the model's own layer, and `shape.layers_mtp` is 0"
+
+
+def names_amiss(one: ModelRecord) -> Iterator[str]:
+    for name in (one.id, *one.aliases):
+        if not re.fullmatch(NAME, name) or len(name) > NAME_CHARACTERS_MAX:
+            yield f"{name!r} is no name: lower-case letters, digits, dots and dashes, at most {NAME_CHARACTERS_MAX}"

@@ -1,0 +1,297 @@
+"""Where a model goes: which weights, on how many GPUs, divided how, with what room for requests.
+
+Invariant: a placement fits by the formulas of `memory`, and has no fewer GPUs than the model's maker or vLLM's
+recipe names for these weights on this GPU. What does not fit is refused with the arithmetic that says so.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from headrace_platform.catalog import memory
+from headrace_platform.catalog.memory import GB, KvLayout, Memory
+from headrace_platform.catalog.profiles import Backend, Profile
+from headrace_platform.catalog.record import Format, KvCache, ModelRecord, OnHardware, Weights
+from headrace_platform.catalog.shape import Latent, Shape
+
+# Beyond that a replica is a cluster of its own, which nobody has shown to work for these models.
+NODES_MAX = 4
+
+# A model that can't take this much of its context is not worth the GPUs.
+CONTEXT_TOKENS_MIN = 16_384
+# Of the estimated pool, what one request may have: vLLM does not start when the context exceeds the real pool.
+CONTEXT_SHARE = 0.9
+CONTEXT_STEP = 1024
+
+# For how many requests at once the engine is set up: this is a usual length of one with its answer.
+SEQUENCE_TOKENS_USUAL = 8192
+
+
+class DoesNotFit(Exception):
+    """The model can't run like that on this profile; the message says why."""
+
+    code = "does_not_fit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How a replica is divided over GPUs."""
+
+    tensor: int = 1
+    """GPUs that share each layer."""
+    pipeline: int = 1
+    """Groups of those that have some of the layers each."""
+    data: int = 1
+    """Copies of all but the experts inside one replica, each with requests of its own."""
+    expert: bool = False
+    """Spread the experts whole over the GPUs, also where the record does not say so."""
+
+    @property
+    def gpus(self) -> int:
+        return self.tensor * self.pipeline * self.data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One replica of a model on one profile."""
+
+    model: str
+    profile: str
+    format: Format
+    gpus: int
+    nodes: int
+    tensor: int
+    pipeline: int
+    data: int
+    expert: int
+    """GPUs over which the experts are spread whole; 1 where they are divided like everything else."""
+    kv_cache: KvCache
+    context_tokens: int
+    """What the engine is told: the model's, or less where the cache could not hold one whole."""
+    sequences_max: int
+    memory_share: float
+    memory: Memory
+
+    @property
+    def pool_tokens(self) -> int:
+        """Tokens of running requests that a replica can hold, all its data-parallel ranks together."""
+        return self.memory.pool_tokens * self.data
+
+    def sequences(self, tokens: int) -> int:
+        """Requests of so many tokens that a replica can run at once, memory alone considered."""
+        return self.memory.sequences(tokens) * self.data
+
+
+def place(
+    record: ModelRecord,
+    profile: Profile,
+    *,
+    stored: Format | None = None,
+    sizes: Sizes | None = None,
+    context_tokens: int | None = None,
+) -> Placement:
+    """The smallest placement: of these weights or else the record's preferred ones that fit, on one node if at
+    all possible. `sizes` and `context_tokens` ask for more than the smallest.
+
+    Raises `DoesNotFit`, `FormatMissing`.
+    """
+    if record.unserved is not None:
+        raise DoesNotFit(f"{record.id} is not served: {record.unserved}")
+    wanted = [record.stored_as(stored)] if stored else list(record.weights)
+    asked = context_tokens or 0
+    if record.context_tokens is not None and asked > record.context_tokens:
+        raise DoesNotFit(f"{record.id} has a context of {record.context_tokens:,} tokens, not {asked:,}")
+    fitting: list[Placement] = []
+    reasons: list[tuple[Format, str]] = []
+    for weights in wanted:
+        try:
+            fitting.append(_smallest(record, profile, weights, sizes, asked))
+        except DoesNotFit as refusal:
+            reasons.append((weights.format, str(refusal)))
+        if fitting and fitting[-1].nodes == 1:
+            return fitting[-1]
+    if fitting:
+        return fitting[0]
+    raise DoesNotFit(_told(reasons))
+
+
+def on_hardware(record: ModelRecord, profile: Profile) -> OnHardware:
+    """What the record says of the profile, the narrower word over the wider one."""
+    found = OnHardware()
+    for kind in profile.kinds:
+        if (more := record.hardware.get(kind)) is not None:
+            found = OnHardware(
+                kv_cache=more.kv_cache or found.kv_cache,
+                sequences_max=more.sequences_max or found.sequences_max,
+                memory_share=more.memory_share or found.memory_share,
+                flags=found.flags + more.flags,
+                environment=found.environment | more.environment,
+            )
+    return found
+
+
+def kv_layout(cache: KvCache, shape: Shape, profile: Profile) -> KvLayout:
+    """How vLLM stores the cache when told this.
+
+    Sparse attention runs on FlashMLA up to Hopper, which has an FP8 layout of its own, and on FlashInfer after it.
+    Source: vLLM 0.32, `_canonicalize_sparse_mla_kv_cache_dtype`.
+    """
+    if cache is KvCache.AUTO:
+        return KvLayout.BF16
+    sparse = isinstance(shape.attention, Latent) and shape.attention.indexer is not None
+    return KvLayout.FP8_DS_MLA if sparse and profile.generation == "hopper" else KvLayout.FP8
+
+
+def _smallest(
+    record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes | None, asked: int
+) -> Placement:
+    assert record.shape is not None, f"{record.id} is served and has no shape"
+    _expect_able(record.shape, profile, weights)
+    fewest = max(
+        (
+            minimum.gpus
+            for minimum in record.minimums
+            if minimum.format is weights.format
+            and minimum.profile == profile.id
+            and not minimum.whole_context
+        ),
+        default=0,
+    )
+    closest: Placement | None = None
+    for candidate in [sizes] if sizes else _sizes(record.shape, profile):
+        _expect_divisible(record, profile, candidate)
+        if candidate.gpus < fewest and not sizes:
+            continue
+        placement = _fill(record, profile, weights, candidate)
+        if placement.context_tokens >= max(asked, min(CONTEXT_TOKENS_MIN, record.context_tokens or 0)):
+            return replace(placement, context_tokens=asked or placement.context_tokens)
+        closest = placement
+    raise DoesNotFit(_shortage(closest, asked))
+
+
+def _expect_able(shape: Shape, profile: Profile, weights: Weights) -> None:
+    if isinstance(shape.attention, Latent) and shape.attention.indexer is not None:
+        if profile.sparse_attention is None:
+            raise DoesNotFit("whether vLLM's sparse attention runs there is not known")
+        if not profile.sparse_attention:
+            raise DoesNotFit("vLLM's sparse attention does not run there")
+    able = profile.formats.get(weights.format)
+    if able is None:
+        raise DoesNotFit("whether it computes with such weights is not known")
+    if not able:
+        raise DoesNotFit("it does not compute with such weights")
+
+
+def _expect_divisible(record: ModelRecord, profile: Profile, sizes: Sizes) -> None:
+    assert record.shape is not None
+    heads = record.shape.attention.heads
+    if sizes.gpus > 1 and profile.backend is Backend.CPU:
+        raise DoesNotFit(f"{profile.name} is one device, not {sizes.gpus}")
+    if heads % sizes.tensor:
+        raise DoesNotFit(f"{heads} attention heads can't be shared out over {sizes.tensor} GPUs")
+    if sizes.tensor > max(1, profile.gpus_a_node):
+        raise DoesNotFit(
+            f"a tensor group of {sizes.tensor} GPUs does not fit on a node of {profile.gpus_a_node}"
+        )
+    if sizes.pipeline > record.shape.layers:
+        raise DoesNotFit(f"{record.shape.layers} layers can't be shared out over {sizes.pipeline} groups")
+    if sizes.data > 1:
+        if record.shape.experts is None:
+            raise DoesNotFit(
+                "it has no experts to share out over data-parallel ranks; run more replicas instead"
+            )
+        if sizes.gpus > profile.gpus_a_node:
+            raise DoesNotFit(
+                f"data-parallel ranks run on one node; {sizes.gpus} GPUs are more than its {profile.gpus_a_node}"
+            )
+
+
+def _sizes(shape: Shape, profile: Profile) -> Iterator[Sizes]:
+    """From one GPU up to several nodes: tensor groups as large as a node allows before layers are divided."""
+    tensor = largest = 1
+    while tensor <= profile.gpus_a_node:
+        if shape.attention.heads % tensor == 0:
+            largest = tensor
+            yield Sizes(tensor=tensor)
+        tensor *= 2
+    if profile.backend is Backend.CPU:
+        yield Sizes()
+        return
+    for nodes in range(2, NODES_MAX + 1):
+        yield Sizes(tensor=largest, pipeline=nodes)
+
+
+def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes) -> Placement:
+    """The placement of these sizes, whether or not it fits."""
+    shape = record.shape
+    assert shape is not None
+    assert record.context_tokens is not None
+    hardware = on_hardware(record, profile)
+    cache = hardware.kv_cache or weights.kv_cache or KvCache.AUTO
+    share = hardware.memory_share or memory.MEMORY_SHARE
+    on_gpu = profile.backend is not Backend.CPU
+    given = int(profile.memory_gb * GB * share) if on_gpu else profile.memory_gb * GB
+    overhead = memory.OVERHEAD_BYTES if on_gpu else 0
+    parts = {"tensor": sizes.tensor, "pipeline": sizes.pipeline}
+    in_weights = memory.weights_bytes(shape, weights.size_bytes, record.parameters, **parts, data=sizes.data)
+    left = given - in_weights - overhead
+    drafts = record.speculation.tokens if record.speculation else 0
+    room = Memory(
+        given_bytes=given,
+        weights_bytes=in_weights,
+        overhead_bytes=overhead,
+        token_bytes=memory.token_bytes(
+            shape, layout=kv_layout(cache, shape, profile), drafting=drafts > 0, **parts
+        ),
+        sequence_bytes=memory.sequence_bytes(shape, draft_tokens=drafts, **parts),
+        pool_bytes=min(left, profile.engine.kv_cache_bytes or left),
+    )
+    usual = min(SEQUENCE_TOKENS_USUAL, record.context_tokens)
+    spread = record.expert_parallel or weights.expert_parallel or sizes.expert or sizes.data > 1
+    return Placement(
+        model=record.id,
+        profile=profile.id,
+        format=weights.format,
+        gpus=sizes.gpus if on_gpu else 0,
+        nodes=-(-sizes.gpus // max(1, profile.gpus_a_node)),
+        tensor=sizes.tensor,
+        pipeline=sizes.pipeline,
+        data=sizes.data,
+        expert=sizes.tensor * sizes.data if spread and shape.experts else 1,
+        kv_cache=cache,
+        context_tokens=_context(record.context_tokens, room.pool_tokens),
+        sequences_max=max(
+            1, min(profile.engine.sequences_max, hardware.sequences_max or 10**9, room.sequences(usual))
+        ),
+        memory_share=share,
+        memory=room,
+    )
+
+
+def _context(wanted: int, pool_tokens: int) -> int:
+    possible = int(pool_tokens * CONTEXT_SHARE)
+    return wanted if possible >= wanted else possible // CONTEXT_STEP * CONTEXT_STEP
+
+
+def _shortage(closest: Placement | None, asked: int) -> str:
+    assert closest is not None, "no size was tried"
+    room = closest.memory
+    on = "it" if closest.gpus == 0 else f"{closest.gpus} GPU{'s' if closest.gpus > 1 else ''}"
+    sum_of = f"of {room.given_bytes / GB:.1f} GB each, {room.weights_bytes / GB:.1f} go to weights"
+    if room.overhead_bytes:
+        sum_of += f" and {room.overhead_bytes / GB:.1f} to the engine"
+    if room.pool_bytes <= 0:
+        return f"too large for {on}: {sum_of}"
+    return (
+        f"too little room for requests on {on}: {sum_of}, which leaves a context of {closest.context_tokens:,} "
+        f"tokens where {max(asked, CONTEXT_TOKENS_MIN):,} are wanted"
+    )
+
+
+def _told(reasons: list[tuple[Format, str]]) -> str:
+    """Each reason once, with the formats that it holds for; alone without them when it holds for all."""
+    by_reason: dict[str, list[str]] = {}
+    for stored, reason in reasons:
+        by_reason.setdefault(reason, []).append(stored)
+    if len(by_reason) == 1:
+        return next(iter(by_reason))
+    return "; ".join(f"{', '.join(formats)}: {reason}" for reason, formats in by_reason.items())
