@@ -171,9 +171,12 @@ def structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     result = {key: node[key] for key in KEPT if key in node and node[key] != []}
     if "enum" in node:
         result["type"] = "string"
-    if node.get("default") is not None:
+    default = node.get("default")
+    if default is not None:
         # An object's own fields have their defaults, which the API server fills in one level at a time.
-        result["default"] = {} if isinstance(node["default"], dict) else node["default"]
+        result["default"] = (
+            {} if isinstance(default, dict) else list(default) if isinstance(default, tuple) else default
+        )
     if "properties" in node:
         result["properties"] = {
             name: structural(child, definitions) for name, child in node["properties"].items()

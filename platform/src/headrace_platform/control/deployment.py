@@ -148,7 +148,8 @@ class Toleration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     effect: TaintEffect | None = None
 
 
-NodeSelector = Annotated[dict[LabelKey, LabelValue], Meta(max_length=16)]
+# A schema can't bound the keys of a map; what they may be is a rule.
+NodeSelector = Annotated[dict[str, LabelValue], Meta(max_length=16)]
 Tolerations = Annotated[tuple[Toleration, ...], Meta(max_length=16)]
 
 

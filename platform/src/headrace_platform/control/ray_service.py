@@ -35,9 +35,7 @@ def ray_service(
             # The head has no replica and should carry no traffic.
             "excludeHeadPodFromServeSvc": True,
             "upgradeStrategy": upgrade_strategy(deployment.spec.upgrade, environment),
-            "serveConfigV2": yaml.safe_dump(
-                serve_config(deployment, cluster, shape, environment), sort_keys=False
-            ),
+            "serveConfigV2": yaml.safe_dump(serve_config(deployment, cluster, environment), sort_keys=False),
             "rayClusterConfig": ray_cluster(deployment, cluster, shape, environment),
         },
     }

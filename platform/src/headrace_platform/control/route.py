@@ -11,7 +11,9 @@ from headrace_platform.control.clusters import Cluster, clusters, upgrade_gatewa
 from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
 from headrace_platform.control.environment import Environment
 from headrace_platform.control.labels import Manifest
+from headrace_platform.control.names import deployment_id
 from headrace_platform.control.network_policy import SERVE_PORT
+from headrace_platform.control.serve_application import placement_of
 
 
 def render_route(deployment: ModelDeployment, environment: Environment) -> Manifest:
@@ -37,8 +39,9 @@ def field_manager(deployment: ModelDeployment) -> str:
 
 
 def table(deployment: ModelDeployment, environment: Environment) -> DeploymentTable:
-    record = models.find(deployment.spec.model.id)
     spec = deployment.spec
+    record = models.find(spec.model.id)
+    context_tokens = placement_of(deployment, environment).context_tokens
     return DeploymentTable(
         deployments=[
             Deployment(
@@ -48,20 +51,15 @@ def table(deployment: ModelDeployment, environment: Environment) -> DeploymentTa
                 engine_model=record.id,
                 revision=spec.model.revision or record.revision,
                 aliases=list(dict.fromkeys((*record.aliases, *spec.model.served_names))),
-                context_tokens=record.context_tokens,
+                context_tokens=context_tokens,
                 prompt_overhead_tokens=record.prompt_overhead_tokens,
-                released_at=record.released_at,
+                released_at=record.released_at or 0,
                 owned_by=record.owned_by,
                 tenant=spec.tenant_ref.org if spec.tenant_ref else None,
             )
             for cluster in clusters(deployment, environment)
         ]
     )
-
-
-def deployment_id(deployment: ModelDeployment, cluster: Cluster) -> str:
-    """One name in the gateway's events and the engine's records."""
-    return f"{deployment.metadata.namespace}/{cluster.name}"
 
 
 def url(deployment: ModelDeployment, cluster: Cluster, environment: Environment) -> str:

@@ -11,6 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from headrace_platform.catalog import models
 from headrace_platform.catalog.models import ModelUnknown
+from headrace_platform.catalog.placement import DoesNotFit
+from headrace_platform.catalog.profiles import ProfileUnknown
+from headrace_platform.catalog.record import FormatMissing
 from headrace_platform.control.capacity import CapacityWanted, capacity_wanted
 from headrace_platform.control.clusters import CLUSTERS_MAX, WORKERS_MAX, clusters_count
 from headrace_platform.control.deployment import (
@@ -21,9 +24,14 @@ from headrace_platform.control.deployment import (
 )
 from headrace_platform.control.environment import Environment, GpuProfile
 from headrace_platform.control.scaling import ScalingMode
+from headrace_platform.control.serve_application import placement_of
 from headrace_platform.control.violation import Violation
 
 NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+LABEL_KEY = re.compile(
+    r"([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9._]{0,61}[A-Za-z0-9])?"
+)
 
 RAY_VERSION_MIN = (2, 52, 0)
 """Of Ray's tokens, without which whoever reaches a cluster can run code in it."""
@@ -83,9 +91,10 @@ def violations(
         known = ", ".join(sorted(environment.gpu_profiles))
         found.append(Violation("profile_unknown", "spec.accelerator.profile", f"use one of: {known}"))
         return found
-    placed = list(_accelerators(deployment, profile))
-    found += placed
-    if not placed:
+    divided = list(_accelerators(deployment, profile))
+    found += divided
+    if not divided:
+        found += _placement(deployment, environment)
         found += _size(deployment, environment)
         found += _quota(deployment, environment, held or {})
     return found
@@ -114,9 +123,15 @@ def _model(deployment: ModelDeployment) -> Iterator[Violation]:
     try:
         record = models.find(model.id)
     except ModelUnknown:
-        known = ", ".join(record.id for record in models.MODELS)
-        yield Violation("model_unknown", "spec.model.id", f"the catalogue has {known}")
+        near = ", ".join(models.near(model.id)) or ", ".join(each.id for each in models.MODELS)
+        yield Violation("model_unknown", "spec.model.id", f"the catalogue has {near}")
         return
+    if model.source is None and all(weights.folder is None for weights in record.weights):
+        yield Violation(
+            "source_missing",
+            "spec.model.source",
+            f"say where the weights of {record.id} come from: the engine's image has none",
+        )
     taken = {name for other in models.MODELS if other.id != record.id for name in (other.id, *other.aliases)}
     for number, name in enumerate(model.served_names):
         if name in taken:
@@ -230,7 +245,8 @@ def _scaling(deployment: ModelDeployment) -> Iterator[Violation]:
             f"{path}.minReplicas",
             "use 1 or more, or say with scaleToZeroAfterSeconds when the last one goes",
         )
-    if scaling.targets.ongoing_requests > scaling.targets.ongoing_requests_max:
+    target, most = scaling.targets.ongoing_requests, scaling.targets.ongoing_requests_max
+    if target is not None and most is not None and target > most:
         yield Violation(
             "target_unreachable", f"{path}.targets.ongoingRequests", "use at most ongoingRequestsMax"
         )
@@ -274,6 +290,11 @@ def _exposure(deployment: ModelDeployment, environment: Environment) -> Iterator
 
 
 def _scheduling(deployment: ModelDeployment) -> Iterator[Violation]:
+    for key in deployment.spec.scheduling.node_selector:
+        if not LABEL_KEY.fullmatch(key):
+            yield Violation(
+                "node_selector_malformed", "spec.scheduling.nodeSelector", f"{key!r} is no label's name"
+            )
     for number, toleration in enumerate(deployment.spec.scheduling.tolerations):
         if (toleration.operator is TolerationOperator.EXISTS) == (toleration.value is not None):
             yield Violation(
@@ -323,6 +344,24 @@ def _accelerators(deployment: ModelDeployment, profile: GpuProfile) -> Iterator[
         yield Violation(
             "replica_too_large", "spec.accelerator.count", f"a Ray cluster has at most {WORKERS_MAX} workers"
         )
+
+
+def _placement(deployment: ModelDeployment, environment: Environment) -> Iterator[Violation]:
+    """Whether the model runs like that, by the catalogue's arithmetic."""
+    try:
+        placement_of(deployment, environment)
+    except ModelUnknown:
+        return  # said already
+    except ProfileUnknown as unknown:
+        yield Violation(
+            "profile_unreadable",
+            "spec.accelerator.profile",
+            f"the operator's profile is of a kind that the catalogue does not have: {unknown}",
+        )
+    except FormatMissing as missing:
+        yield Violation("format_missing", "spec.model.format", str(missing))
+    except DoesNotFit as refusal:
+        yield Violation("does_not_fit", "spec.parallelism", str(refusal))
 
 
 def _size(deployment: ModelDeployment, environment: Environment) -> Iterator[Violation]:

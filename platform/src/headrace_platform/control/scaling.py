@@ -22,16 +22,20 @@ class ScalingMode(StrEnum):
 
 
 class Targets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """Requests at once, of one replica but for the queue."""
+    """Requests at once, of one replica but for the queue; what the model's placement makes usual where absent."""
 
-    ongoing_requests: Annotated[
-        int, Meta(ge=1, le=10000, description="Asks for one more replica beyond it.")
-    ] = 32
-    ongoing_requests_max: Annotated[
-        int, Meta(ge=1, le=10000, description="That a replica takes; others wait or go to another.")
-    ] = 64
+    ongoing_requests: (
+        Annotated[int, Meta(ge=1, le=10000, description="Asks for one more replica beyond it.")] | None
+    ) = None
+    ongoing_requests_max: (
+        Annotated[
+            int, Meta(ge=1, le=10000, description="That a replica takes; others wait or go to another.")
+        ]
+        | None
+    ) = None
     queued_requests_max: Annotated[
-        int, Meta(ge=1, le=100000, description="That wait in front of full replicas; others get 503 at once.")
+        int,
+        Meta(ge=1, le=100000, description="That wait in front of full replicas; others get 503 at once."),
     ] = 256
 
 

@@ -26,9 +26,6 @@ from headrace_platform.serving.attempts import Recorder
 
 TASKS = ("generate",)
 
-# A model on one device needs no workers apart from the engine's process, and no third import of vLLM.
-ONE_DEVICE = ("--distributed-executor-backend", "uni")
-
 # How the engine says that it gave a choice up itself, rather than that the model ended it.
 ENDINGS = {"abort": EngineEnding.ABORTED, "error": EngineEnding.FAILED}
 
@@ -72,7 +69,7 @@ class RecordedEngine(AsyncLLM):  # type: ignore[misc]
 
 def parse(arguments: list[str]) -> Namespace:
     """`vllm serve`'s own reading of its arguments."""
-    parsed: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args([*arguments, *ONE_DEVICE])
+    parsed: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
     validate_parsed_serve_args(parsed)
     return parsed
 

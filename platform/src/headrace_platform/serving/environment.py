@@ -5,7 +5,7 @@ Set before either is imported. What the machine's owner has set already stays.
 
 import os
 
-from headrace_platform.serving.settings import EngineSettings
+from headrace_platform.serving.settings import EngineSettings, ReplicaSettings
 
 QUIET = {
     # Nobody is told how this is used.
@@ -17,11 +17,14 @@ QUIET = {
 VLLM = {
     # Weights come from the folder that the catalogue names; an engine looks for nothing outside.
     "HF_HUB_OFFLINE": "1",
-    # Nothing is compiled in eager mode, yet the first request for logprobs would wait 26 s for the compiler.
-    "TORCHDYNAMO_DISABLE": "1",
-    # The engine works in its own process, without a third one that imports vLLM once more; goes with `ONE_DEVICE`.
+    # The engine works in its own process, without a third one that imports vLLM once more.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "WARNING",
+}
+
+EAGER = {
+    # Nothing is compiled in eager mode, yet the first request for logprobs would wait 26 s for the compiler.
+    "TORCHDYNAMO_DISABLE": "1",
 }
 
 RAY = {
@@ -43,8 +46,8 @@ def prepare_head(settings: EngineSettings) -> None:
     _fill({**QUIET, **RAY, "RAY_AUTH_TOKEN_PATH": str(settings.state_dir / "ray-token")})
 
 
-def prepare_replica(settings: EngineSettings) -> None:
-    _fill({**QUIET, **VLLM, "VLLM_CACHE_ROOT": str(settings.state_dir / "vllm")})
+def prepare_replica(settings: ReplicaSettings, *, eager: bool) -> None:
+    _fill({**QUIET, **VLLM, **(EAGER if eager else {}), "VLLM_CACHE_ROOT": str(settings.state_dir / "vllm")})
 
 
 def _fill(values: dict[str, str]) -> None:

@@ -73,9 +73,11 @@ def fetch(source: str, folder: Path, *, endpoint: str | None = None) -> None:
     """Downloads what is not there yet; a second start of the same pod takes up where the first was stopped."""
     kind, _, rest = source.partition("://")
     if kind == "hf":
-        fetch_from_hub(*rest.rsplit("@", 1), folder)
+        repository, _, commit = rest.rpartition("@")
+        fetch_from_hub(repository, commit, folder)
     elif kind == "s3":
-        fetch_from_bucket(*rest.partition("/")[::2], folder, endpoint=endpoint)
+        bucket, _, prefix = rest.partition("/")
+        fetch_from_bucket(bucket, prefix, folder, endpoint=endpoint)
     else:
         raise WeightsWrong(f"weights come from s3:// or hf://, not from {source}")
 
