@@ -231,8 +231,10 @@ def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes)
     on_gpu = profile.backend is not Backend.CPU
     given = int(profile.memory_gb * GB * share) if on_gpu else profile.memory_gb * GB
     overhead = memory.OVERHEAD_BYTES if on_gpu else 0
-    parts = {"tensor": sizes.tensor, "pipeline": sizes.pipeline}
-    in_weights = memory.weights_bytes(shape, weights.size_bytes, record.parameters, **parts, data=sizes.data)
+    tensor, pipeline = sizes.tensor, sizes.pipeline
+    in_weights = memory.weights_bytes(
+        shape, weights.size_bytes, record.parameters, tensor=tensor, pipeline=pipeline, data=sizes.data
+    )
     left = given - in_weights - overhead
     drafts = record.speculation.tokens if record.speculation else 0
     room = Memory(
@@ -240,9 +242,13 @@ def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes)
         weights_bytes=in_weights,
         overhead_bytes=overhead,
         token_bytes=memory.token_bytes(
-            shape, layout=kv_layout(cache, shape, profile), drafting=drafts > 0, **parts
+            shape,
+            layout=kv_layout(cache, shape, profile),
+            drafting=drafts > 0,
+            tensor=tensor,
+            pipeline=pipeline,
         ),
-        sequence_bytes=memory.sequence_bytes(shape, draft_tokens=drafts, **parts),
+        sequence_bytes=memory.sequence_bytes(shape, draft_tokens=drafts, tensor=tensor, pipeline=pipeline),
         pool_bytes=min(left, profile.engine.kv_cache_bytes or left),
     )
     usual = min(SEQUENCE_TOKENS_USUAL, record.context_tokens)
