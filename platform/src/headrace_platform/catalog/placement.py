@@ -97,6 +97,9 @@ def place(
     if record.unserved is not None:
         raise DoesNotFit(f"{record.id} is not served: {record.unserved}")
     wanted = [record.stored_as(stored)] if stored else list(record.weights)
+    smallest = min(weights.size_bytes for weights in wanted)
+    if profile.backend is Backend.CPU and smallest > profile.memory_gb * GB:
+        raise DoesNotFit(f"its weights take {smallest / GB:.1f} GB of {profile.memory_gb}")
     asked = context_tokens or 0
     if record.context_tokens is not None and asked > record.context_tokens:
         raise DoesNotFit(f"{record.id} has a context of {record.context_tokens:,} tokens, not {asked:,}")
@@ -281,10 +284,11 @@ def _context(wanted: int, pool_tokens: int) -> int:
 def _shortage(closest: Placement | None, asked: int) -> str:
     assert closest is not None, "no size was tried"
     room = closest.memory
-    on = "it" if closest.gpus == 0 else f"{closest.gpus} GPU{'s' if closest.gpus > 1 else ''}"
-    sum_of = f"of {room.given_bytes / GB:.1f} GB each, {room.weights_bytes / GB:.1f} go to weights"
-    if room.overhead_bytes:
-        sum_of += f" and {room.overhead_bytes / GB:.1f} to the engine"
+    on = f"{closest.gpus} GPU{'s' if closest.gpus > 1 else ''}"
+    sum_of = (
+        f"of {room.given_bytes / GB:.1f} GB each, {room.weights_bytes / GB:.1f} go to weights and "
+        f"{room.overhead_bytes / GB:.1f} to the engine"
+    )
     if room.pool_bytes <= 0:
         return f"too large for {on}: {sum_of}"
     return (
