@@ -255,6 +255,7 @@ def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes)
         pool_bytes=min(left, profile.engine.kv_cache_bytes or left),
     )
     usual = min(SEQUENCE_TOKENS_USUAL, record.context_tokens)
+    at_once = hardware.sequences_max or profile.engine.sequences_max
     spread = record.expert_parallel or weights.expert_parallel or sizes.expert or sizes.data > 1
     return Placement(
         model=record.id,
@@ -268,9 +269,7 @@ def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes)
         expert=sizes.tensor * sizes.data if spread and shape.experts else 1,
         kv_cache=cache,
         context_tokens=_context(record.context_tokens, room.pool_tokens),
-        sequences_max=max(
-            1, min(profile.engine.sequences_max, hardware.sequences_max or 10**9, room.sequences(usual))
-        ),
+        sequences_max=max(1, min(at_once, room.sequences(usual))),
         memory_share=share,
         memory=room,
     )

@@ -32,9 +32,8 @@ engine's arguments, and `--json` gives either to a program.
 
 PLACEMENT = """## Where they run
 
-The fewest GPUs of each kind that hold a model, in the format that is preferred among those that fit. `2×8` is two
-nodes of eight. An empty cell: it does not fit, does not run there, or that is not known; `headrace models ID` says
-which. Not served at all are {unserved}.
+The fewest GPUs of each kind that hold a model, in the format that is preferred among those that fit. An empty cell:
+it does not fit, does not run there, or that is not known; `headrace models ID` says which.
 """
 
 RECKONING = f"""The figures are reckoned, not measured. An engine is given {MEMORY_SHARE:.0%} of a GPU's memory; weights take their
@@ -101,12 +100,10 @@ def reference() -> str:
         (
             BEGINNING,
             table(MODEL_HEADINGS, map(model_row, MODELS)),
-            PLACEMENT.format(
-                unserved=" and ".join(
-                    f"{record.id} ({record.unserved})" for record in MODELS if record.unserved
-                )
-            ),
+            PLACEMENT,
             table(("model", *(name for name in PROFILES)), placement_rows()),
+            *(f"- {record.id} is not served: {record.unserved}." for record in MODELS if record.unserved),
+            "",
             RECKONING,
             PROFILES_TOLD,
             table(("profile", "GPU", "GB", "a node", "computes with", "sparse attention"), profile_rows()),
@@ -147,9 +144,8 @@ def placement_rows() -> Iterator[tuple[str, ...]]:
             continue
         cells = {}
         for profile, placement in placements(record):
-            each = placement.gpus // placement.nodes
-            gpus = f"{placement.nodes}×{each}" if placement.nodes > 1 else str(each or "CPU")
-            cells[profile.id] = f"{gpus} {placement.format}"
+            over = f", {placement.nodes} nodes" if placement.nodes > 1 else ""
+            cells[profile.id] = f"{placement.gpus or 'CPU'} {placement.format}{over}"
         yield (record.id, *(cells.get(name, "") for name in PROFILES))
 
 
