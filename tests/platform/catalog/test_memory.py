@@ -44,9 +44,19 @@ def test_a_token_takes_what_its_layers_keep_of_it(model: str, layout: KvLayout, 
 def test_linear_attention_keeps_a_state_a_request_and_one_more_for_each_draft(
     drafts: int, total: int
 ) -> None:
-    assert sequence_bytes(shape("glm-5.3-flash"), draft_tokens=drafts, tensor=1, pipeline=1) == total
-    assert sequence_bytes(shape("glm-5.3-flash"), draft_tokens=drafts, tensor=4, pipeline=1) == total // 4
-    assert sequence_bytes(shape("glm-5.3"), draft_tokens=drafts, tensor=1, pipeline=1) == 0
+    def of(model: str, *, tensor: int = 1, prefixes_cached: bool = False) -> int:
+        return sequence_bytes(
+            shape(model),
+            draft_tokens=drafts,
+            tensor=tensor,
+            pipeline=1,
+            prefixes_cached=prefixes_cached,
+        )
+
+    assert of("glm-5.3-flash") == total
+    assert of("glm-5.3-flash", tensor=4) == total // 4
+    assert of("glm-5.3-flash", prefixes_cached=True) == total // (1 + drafts) * (2 + drafts)
+    assert of("glm-5.3") == 0
 
 
 @pytest.mark.parametrize(

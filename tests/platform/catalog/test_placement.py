@@ -95,7 +95,7 @@ def test_a_node_with_fewer_gpus_makes_for_more_nodes() -> None:
             "gb10",
             "bf16: too large for 4 GPUs: of 115.2 GB each, 179.0 go to weights and 8.0 to the engine",
         ),
-        ("glm-4.7-flash", "local-cpu", "too large for it: of 1.0 GB each, 62.0 go to weights"),
+        ("glm-4.7-flash", "local-cpu", "its weights take 62.0 GB of 1"),
         ("glm-image", "h200", "it needs vllm-omni"),
     ],
 )

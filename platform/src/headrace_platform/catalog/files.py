@@ -6,21 +6,36 @@ fine-tune has of its own (`OWN`), tables are overridden key by key, and `without
 the fine-tune has not.
 """
 
-import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headrace_platform.catalog.record import NAME, NAME_CHARACTERS_MAX, ModelRecord
+from headrace_platform.catalog.profiles import PROFILES
+from headrace_platform.catalog.record import ModelRecord
 
 SHAPE = ("architecture", "architecture_mtp", "shape")
 # Its own weights and name; and nobody's price list or test bench speaks of it.
 OWN = ("id", "aliases", "revision", "owned_by", "released_at", "weights", "minimums", "price", "licence")
 
+LEANS: Mapping[str, Callable[[str], bool]] = {
+    "same_shape_as": lambda field: field in SHAPE,
+    "base": lambda field: field not in OWN,
+}
+
+KINDS = {kind for profile in PROFILES.values() for kind in profile.kinds}
+
 Table = dict[str, Any]
+
+
+class Leaning(msgspec.Struct):
+    """What a file says of other records; read before the rest of it."""
+
+    same_shape_as: str | None = None
+    base: str | None = None
+    without: list[str] = []
 
 
 class RecordWrong(Exception):
@@ -72,23 +87,21 @@ def whole(name: str, tables: Mapping[str, Table], above: tuple[str, ...] = ()) -
     """A record's table with what it inherits."""
     if name in above:
         raise RecordWrong(name, f"it leans on itself by way of {' and '.join(above)}")
-    own = dict(tables[name])
-    without = own.pop("without", [])
+    leaning = msgspec.convert(tables[name], Leaning)
     inherited: Table = {}
-    for field, takes in (("same_shape_as", SHAPE), ("base", None)):
-        other = own.get(field)
+    for field, takes in LEANS.items():
+        other = getattr(leaning, field)
         if other is None:
             continue
         if other not in tables:
             raise RecordWrong(name, f"`{field}` is {other!r}, of which there is no record")
         of_other = whole(other, tables, (*above, name))
-        inherited |= {
-            key: value for key, value in of_other.items() if (key in takes if takes else key not in OWN)
-        }
-    own.pop("same_shape_as", None)
-    for field in without:
-        if inherited.pop(field, None) is None:
+        inherited |= {key: value for key, value in of_other.items() if takes(key)}
+    for field in leaning.without:
+        if field not in inherited:
             raise RecordWrong(name, f"`without` names `{field}`, which it does not inherit")
+        del inherited[field]
+    own = {key: value for key, value in tables[name].items() if key not in ("same_shape_as", "without")}
     return merged(inherited, own)
 
 
@@ -103,22 +116,24 @@ def merged(under: Table, over: Table) -> Table:
 
 def contradictions(one: ModelRecord) -> Iterator[str]:
     """What the types can't rule out."""
-    yield from names_amiss(one)
-    if not one.weights:
-        yield "`weights` is empty"
     formats = [weights.format for weights in one.weights]
     if len(set(formats)) < len(formats):
         yield "`weights` has a format twice"
     for minimum in one.minimums:
         if minimum.format not in formats:
             yield f"`minimums` speaks of {minimum.format}, of which `weights` has none"
+        if minimum.profile not in PROFILES:
+            yield f"`minimums` speaks of {minimum.profile!r}, which is no profile"
+    for kind in one.hardware:
+        if kind not in KINDS:
+            yield f"`hardware` speaks of {kind!r}, which is no profile, generation or backend"
     if one.unserved is None:
         for field in ("architecture", "shape", "context_tokens"):
             if getattr(one, field) is None:
                 yield f"`{field}` is missing, without which it can't be served"
-    if one.parameters_active is not None and not 0 < one.parameters_active <= one.parameters:
-        yield "`parameters_active` must lie between 1 and `parameters`"
-    if one.context_tokens is not None and not 0 <= one.prompt_overhead_tokens < one.context_tokens:
+    if one.parameters_active is not None and one.parameters_active > one.parameters:
+        yield "`parameters_active` is above `parameters`"
+    if one.context_tokens is not None and one.prompt_overhead_tokens >= one.context_tokens:
         yield "`prompt_overhead_tokens` must be below `context_tokens`"
     if one.thinking and not one.thinking.by_default and one.thinking.switch is None:
         yield "`thinking` is off by default and has no switch"
@@ -129,9 +144,3 @@ def contradictions(one: ModelRecord) -> Iterator[str]:
         yield "`shape.experts.per_token` is above `routed`"
     if one.speculation and one.speculation.method == "mtp" and not (one.shape and one.shape.layers_mtp):
         yield "`speculation` drafts with the model's own layer, and `shape.layers_mtp` is 0"
-
-
-def names_amiss(one: ModelRecord) -> Iterator[str]:
-    for name in (one.id, *one.aliases):
-        if not re.fullmatch(NAME, name) or len(name) > NAME_CHARACTERS_MAX:
-            yield f"{name!r} is no name: lower-case letters, digits, dots and dashes, at most {NAME_CHARACTERS_MAX}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
 
-from headrace_platform.catalog.shape import GroupedQuery, Latent, Linear, Shape
+from headrace_platform.catalog.shape import GroupedQuery, Latent, Shape
 
 GB = 10**9
 
@@ -91,20 +91,24 @@ def token_bytes(shape: Shape, *, layout: KvLayout, drafting: bool, tensor: int, 
             return total
 
 
-def sequence_bytes(shape: Shape, *, draft_tokens: int, tensor: int, pipeline: int) -> int:
+def sequence_bytes(
+    shape: Shape, *, draft_tokens: int, tensor: int, pipeline: int, prefixes_cached: bool = True
+) -> int:
     """Bytes that a running request takes on one GPU whatever its length.
 
-    Kimi delta attention keeps a matrix a head in 32 bits and the convolution's last inputs in 16, once for the
-    request and once more for each drafted token, so that a rejected draft can be taken back:
-    layers · (heads · dim² · 4 + 3 · heads · dim · (convolution - 1 + drafts) · 2) / tensor · (1 + drafts).
-    Source: vLLM 0.32, `mamba_cache_mode` none.
+    Kimi delta attention keeps a state of a matrix a head in 32 bits and the convolution's last inputs in 16: one
+    for the request, one more for each drafted token, so that a rejected draft can be taken back, and one more
+    where prefixes are cached, as our engines do:
+    layers · (heads · dim² · 4 + 3 · heads · dim · (convolution - 1 + drafts) · 2) / tensor · (1 or 2 + drafts).
+    Source: vLLM 0.32, `MambaSpec.max_memory_usage_bytes` and `kda_state_shape`.
     """
     linear = shape.attention.linear if isinstance(shape.attention, Latent) else None
-    if not isinstance(linear, Linear):
+    if linear is None:
         return 0
     matrix = linear.heads * linear.head_dim**2 * 4
     inputs = 3 * linear.heads * linear.head_dim * (linear.convolution - 1 + draft_tokens) * 2
-    return ceil(linear.layers / pipeline) * (matrix + inputs) * (1 + draft_tokens) // tensor
+    states = (2 if prefixes_cached else 1) + draft_tokens
+    return ceil(linear.layers / pipeline) * (matrix + inputs) * states // tensor
 
 
 def weights_bytes(

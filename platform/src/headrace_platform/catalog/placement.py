@@ -97,6 +97,9 @@ def place(
     if record.unserved is not None:
         raise DoesNotFit(f"{record.id} is not served: {record.unserved}")
     wanted = [record.stored_as(stored)] if stored else list(record.weights)
+    smallest = min(weights.size_bytes for weights in wanted)
+    if profile.backend is Backend.CPU and smallest > profile.memory_gb * GB:
+        raise DoesNotFit(f"its weights take {smallest / GB:.1f} GB of {profile.memory_gb}")
     asked = context_tokens or 0
     if record.context_tokens is not None and asked > record.context_tokens:
         raise DoesNotFit(f"{record.id} has a context of {record.context_tokens:,} tokens, not {asked:,}")
@@ -231,8 +234,10 @@ def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes)
     on_gpu = profile.backend is not Backend.CPU
     given = int(profile.memory_gb * GB * share) if on_gpu else profile.memory_gb * GB
     overhead = memory.OVERHEAD_BYTES if on_gpu else 0
-    parts = {"tensor": sizes.tensor, "pipeline": sizes.pipeline}
-    in_weights = memory.weights_bytes(shape, weights.size_bytes, record.parameters, **parts, data=sizes.data)
+    tensor, pipeline = sizes.tensor, sizes.pipeline
+    in_weights = memory.weights_bytes(
+        shape, weights.size_bytes, record.parameters, tensor=tensor, pipeline=pipeline, data=sizes.data
+    )
     left = given - in_weights - overhead
     drafts = record.speculation.tokens if record.speculation else 0
     room = Memory(
@@ -240,12 +245,17 @@ def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes)
         weights_bytes=in_weights,
         overhead_bytes=overhead,
         token_bytes=memory.token_bytes(
-            shape, layout=kv_layout(cache, shape, profile), drafting=drafts > 0, **parts
+            shape,
+            layout=kv_layout(cache, shape, profile),
+            drafting=drafts > 0,
+            tensor=tensor,
+            pipeline=pipeline,
         ),
-        sequence_bytes=memory.sequence_bytes(shape, draft_tokens=drafts, **parts),
+        sequence_bytes=memory.sequence_bytes(shape, draft_tokens=drafts, tensor=tensor, pipeline=pipeline),
         pool_bytes=min(left, profile.engine.kv_cache_bytes or left),
     )
     usual = min(SEQUENCE_TOKENS_USUAL, record.context_tokens)
+    at_once = hardware.sequences_max or profile.engine.sequences_max
     spread = record.expert_parallel or weights.expert_parallel or sizes.expert or sizes.data > 1
     return Placement(
         model=record.id,
@@ -259,9 +269,7 @@ def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes)
         expert=sizes.tensor * sizes.data if spread and shape.experts else 1,
         kv_cache=cache,
         context_tokens=_context(record.context_tokens, room.pool_tokens),
-        sequences_max=max(
-            1, min(profile.engine.sequences_max, hardware.sequences_max or 10**9, room.sequences(usual))
-        ),
+        sequences_max=max(1, min(at_once, room.sequences(usual))),
         memory_share=share,
         memory=room,
     )
@@ -275,10 +283,11 @@ def _context(wanted: int, pool_tokens: int) -> int:
 def _shortage(closest: Placement | None, asked: int) -> str:
     assert closest is not None, "no size was tried"
     room = closest.memory
-    on = "it" if closest.gpus == 0 else f"{closest.gpus} GPU{'s' if closest.gpus > 1 else ''}"
-    sum_of = f"of {room.given_bytes / GB:.1f} GB each, {room.weights_bytes / GB:.1f} go to weights"
-    if room.overhead_bytes:
-        sum_of += f" and {room.overhead_bytes / GB:.1f} to the engine"
+    on = f"{closest.gpus} GPU{'s' if closest.gpus > 1 else ''}"
+    sum_of = (
+        f"of {room.given_bytes / GB:.1f} GB each, {room.weights_bytes / GB:.1f} go to weights and "
+        f"{room.overhead_bytes / GB:.1f} to the engine"
+    )
     if room.pool_bytes <= 0:
         return f"too large for {on}: {sum_of}"
     return (

@@ -8,17 +8,17 @@ not known is null, and is shown as such.
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated
 
-import msgspec
+from msgspec import Meta, Struct
 
-from headrace_platform.catalog.shape import Shape
+from headrace_platform.catalog.shape import Count, CountOrNone, Shape
 
-NAME = "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
 # A name is also part of names in Kubernetes.
-NAME_CHARACTERS_MAX = 40
+Name = Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=40)]
 
 
-class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Strict(Struct, frozen=True, forbid_unknown_fields=True):
     """Read from a file: a field that nobody knows is a mistake, not a surplus."""
 
 
@@ -88,7 +88,7 @@ class Weights(Strict, frozen=True, kw_only=True):
     """The repository's commit; null where whoever deploys the model has to name one."""
     folder: str | None = None
     """Below `catalog/weights/`, for weights that come with this distribution."""
-    size_bytes: int
+    size_bytes: Count
     """Size on disk, which is also what the weights take in memory."""
     kv_cache: KvCache | None = None
     expert_parallel: bool = False
@@ -98,16 +98,14 @@ class Weights(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.repository is None) == (self.folder is None):
             raise ValueError("weights are in a `repository` or in a `folder`: name one of them")
-        if self.size_bytes <= 0:
-            raise ValueError("`size_bytes` must be above zero")
 
 
 class OnHardware(Strict, frozen=True, kw_only=True):
     """What a model needs on one profile, one generation of GPUs, or one backend; the narrower one wins."""
 
     kv_cache: KvCache | None = None
-    sequences_max: int | None = None
-    memory_share: float | None = None
+    sequences_max: Count | None = None
+    memory_share: Annotated[float, Meta(gt=0, le=1)] | None = None
     """Of a GPU's memory, where less than usual must be given to the engine."""
     flags: tuple[str, ...] = ()
     environment: dict[str, str] = {}
@@ -117,7 +115,7 @@ class Speculation(Strict, frozen=True, kw_only=True):
     """Drafting tokens ahead."""
 
     method: str
-    tokens: int
+    tokens: Count
 
 
 class Minimum(Strict, frozen=True, kw_only=True):
@@ -125,7 +123,7 @@ class Minimum(Strict, frozen=True, kw_only=True):
 
     format: Format
     profile: str
-    gpus: int
+    gpus: Count
     whole_context: bool = False
     """For the model's whole context; else for some of it."""
 
@@ -141,16 +139,16 @@ class Price(Strict, frozen=True, kw_only=True):
 
 
 class ModelRecord(Strict, frozen=True, kw_only=True):
-    id: str
+    id: Name
     """The name that clients ask for, prices go by and the engine serves."""
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[Name, ...] = ()
     base: str | None = None
     """For a fine-tune, the record that it was derived from."""
     kind: Kind = Kind.TEXT
     revision: str
     """Of what is served under this name: it changes when the weights or the template do."""
     owned_by: str
-    released_at: int | None = None
+    released_at: CountOrNone | None = None
     """Seconds since the Unix epoch."""
     licence: str
 
@@ -159,10 +157,10 @@ class ModelRecord(Strict, frozen=True, kw_only=True):
     architecture_mtp: str | None = None
     """vLLM's class for the layer that drafts tokens."""
     shape: Shape | None = None
-    parameters: int
-    parameters_active: int | None = None
-    context_tokens: int | None = None
-    output_tokens_max: int | None = None
+    parameters: Count
+    parameters_active: Count | None = None
+    context_tokens: Count | None = None
+    output_tokens_max: Count | None = None
     eos_ids: tuple[int, ...] | None = None
 
     tool_format: ToolFormat | None = None
@@ -170,7 +168,7 @@ class ModelRecord(Strict, frozen=True, kw_only=True):
     reasoning_parser: str | None = None
     content_format: ContentFormat | None = None
     thinking: Thinking | None = None
-    prompt_overhead_tokens: int
+    prompt_overhead_tokens: CountOrNone
     """Upper bound of what the chat template adds to a prompt whose text is bounded by a token a byte."""
 
     vllm_minimum: str | None = None
@@ -185,7 +183,7 @@ class ModelRecord(Strict, frozen=True, kw_only=True):
     hardware: dict[str, OnHardware] = {}
     """By profile, generation or backend."""
 
-    weights: tuple[Weights, ...]
+    weights: Annotated[tuple[Weights, ...], Meta(min_length=1)]
     """In order of preference."""
     minimums: tuple[Minimum, ...] = ()
     price: Price | None = None
