@@ -100,7 +100,13 @@ class RoutingPolicy(StrEnum):
 
 
 class Routing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    policy: RoutingPolicy = RoutingPolicy.LEAST_LOADED
+    policy: Annotated[
+        RoutingPolicy,
+        Meta(
+            description="The less busy of two replicas; or the same one for the same `x-session-id`, so that its prefix"
+            " cache is found again."
+        ),
+    ] = RoutingPolicy.LEAST_LOADED
 
 
 class UpgradeStrategy(StrEnum):
@@ -113,7 +119,13 @@ Percent = Annotated[int, Meta(ge=1, le=100)]
 
 
 class Upgrade(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    strategy: UpgradeStrategy = UpgradeStrategy.NEW_CLUSTER
+    strategy: Annotated[
+        UpgradeStrategy,
+        Meta(
+            description="A second cluster, then the switch, for twice the accelerators; share by share, for two replicas"
+            " or more; or a changed pod template waits until the object is made anew."
+        ),
+    ] = UpgradeStrategy.NEW_CLUSTER
     surge_percent: Annotated[
         Percent, Meta(description="With `Incremental`: capacity beyond the running one.")
     ] = 100

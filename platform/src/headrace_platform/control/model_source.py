@@ -101,9 +101,7 @@ class ModelSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     sha256: (
         Annotated[
             Sha256,
-            Meta(
-                description="Of the folder's file SHA256SUMS, which in turn names every file with its checksum."
-            ),
+            Meta(description="Of all the files; `serving.weights checksum FOLDER` prints it."),
         ]
         | None
     ) = None

@@ -54,7 +54,13 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, re
 
 
 class Scaling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    mode: ScalingMode = ScalingMode.FIXED
+    mode: Annotated[
+        ScalingMode,
+        Meta(
+            description="A number of replicas; what Serve's autoscaler decides on requests at once; or what the scale"
+            " subresource is set to."
+        ),
+    ] = ScalingMode.FIXED
     replicas: Annotated[Replicas, Meta(description="With `fixed` and `external`.")] | None = None
     min_replicas: Annotated[Replicas, Meta(description="With `policy` and `external`.")] = 1
     max_replicas: Annotated[ReplicasSome, Meta(description="With `policy` and `external`.")] = 1
