@@ -10,9 +10,14 @@ import sys
 import threading
 from pathlib import Path
 
+from headrace_platform.catalog.serve import APPLICATION
 from headrace_platform.serving.environment import prepare_head
 from headrace_platform.serving.session import session_folder
 from headrace_platform.serving.settings import EngineSettings
+
+# What an application is before it runs, or is given up.
+STARTING = ("NOT_STARTED", "DEPLOYING")
+LOOK_SECONDS = 0.5
 
 
 def main() -> None:
@@ -39,7 +44,11 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         try:
             serve.start(http_options={"host": settings.host, "port": settings.port, "location": "HeadOnly"})
-            _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config), _blocking=True)
+            _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config), _blocking=False)
+            while (state := serve.status().applications.get(APPLICATION)) is None or state.status in STARTING:
+                if stop.wait(LOOK_SECONDS):
+                    return
+            assert state.status == "RUNNING", state
             url = f"http://{settings.host}:{settings.port}"
             ready = {"ready": True, "url": url, "model": settings.model, "pid": os.getpid()}
             sys.stdout.write(json.dumps(ready) + "\n")
