@@ -105,7 +105,13 @@ def test_one_tenant_s_objects_name_no_other_tenant(whole: dict[str, Any], org: s
     whole["spec"]["tenantRef"] = {"org": org}
     whole["spec"]["exposure"] = {"hostname": "models.example.com"}
     other = {"acme": "umbrella", "umbrella": "acme"}[org]
-    settings_ = environment({"quotas": {each: {"h200": 10**9} for each in ("acme", "umbrella")}})
+    tenants = ("acme", "umbrella")
+    settings_ = environment(
+        {
+            "quotas": {each: {"h200": 10**9} for each in tenants},
+            "hostnames": {each: ["models.example.com"] for each in tenants},
+        }
+    )
     deployment = decode(whole)
     if violations(deployment, settings_):
         return

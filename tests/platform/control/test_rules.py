@@ -38,15 +38,21 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("small", {"model.format": "fp8"}, "format_missing", "spec.model.format"),
     ("small", {"engine.rayVersion": "2.51.9"}, "ray_too_old", "spec.engine.rayVersion"),
-    ("small", {"engine.args": ["--api-key=x"]}, "engine_argument_reserved", "spec.engine.args[0]"),
+    ("small", {"engine.args": ["--api-key=x"]}, "engine_argument_forbidden", "spec.engine.args[0]"),
     (
         "small",
         {"engine.args": ["--seed", "1", "--api_key"]},
-        "engine_argument_reserved",
+        "engine_argument_forbidden",
         "spec.engine.args[2]",
     ),
-    ("small", {"engine.args": ["--trust-remote"]}, "engine_argument_reserved", "spec.engine.args[0]"),
-    ("small", {"engine.args": ["-tp"]}, "engine_argument_reserved", "spec.engine.args[0]"),
+    ("small", {"engine.args": ["--trust-remote"]}, "engine_argument_forbidden", "spec.engine.args[0]"),
+    (
+        "small",
+        {"engine.args": ["--tool-parser-plugin", "/x.py"]},
+        "engine_argument_forbidden",
+        "spec.engine.args[0]",
+    ),
+    ("small", {"engine.args": ["-tp"]}, "engine_argument_forbidden", "spec.engine.args[0]"),
     ("small", {"accelerator.profile": "h300"}, "profile_unknown", "spec.accelerator.profile"),
     ("small", {"accelerator.count": 1}, "accelerator_count", "spec.accelerator.count"),
     ("small", {"accelerator.profile": "h200"}, "accelerator_count", "spec.accelerator.count"),
@@ -112,6 +118,13 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
         "node_selector_malformed",
         "spec.scheduling.nodeSelector",
     ),
+    (
+        "dedicated",
+        {"exposure.hostname": "umbrella.example.com"},
+        "hostname_forbidden",
+        "spec.exposure.hostname",
+    ),
+    ("small", {"exposure.hostname": "acme.example.com"}, "hostname_forbidden", "spec.exposure.hostname"),
     ("many-clusters", {"scaling.maxReplicas": 1000}, "quota_exceeded", "spec.scaling"),
     ("dedicated", {"scaling.maxReplicas": 3}, "quota_exceeded", "spec.scaling"),
     ("dedicated", {"tenantRef.org": "umbrella"}, "quota_missing", "spec.tenantRef.org"),
@@ -155,6 +168,17 @@ def test_what_the_cluster_s_owner_did_not_allow_is_refused(
     assert code in {each.code for each in found}
 
 
+@pytest.mark.parametrize("argument", ["--max-num-seqs=64", "--max_num_seqs", "--seed", "-1", "plain value"])
+def test_what_tunes_an_engine_may_be_given(argument: str) -> None:
+    assert violations(deployment("small", {"engine.args": [argument]}), environment()) == []
+
+
+def test_the_cluster_s_owner_may_allow_more_of_vllm_s_arguments() -> None:
+    wanted = deployment("small", {"engine.args": ["--enable-log-requests"]})
+    assert violations(wanted, environment())
+    assert not violations(wanted, environment({"engineArguments": ["--enable-log-requests"]}))
+
+
 def test_a_second_cluster_for_an_upgrade_needs_its_quota() -> None:
     # Twelve of the 32 would be left with two replicas of eight, but an upgrade takes them twice.
     assert violations(deployment("dedicated"), environment({"quotas.acme.h200": 31}))
@@ -183,7 +207,7 @@ def test_a_suspended_deployment_takes_nothing_of_a_quota() -> None:
 def test_everything_that_is_wrong_is_told_at_once() -> None:
     changes = {"model.source.sha256": None, "engine.args": ["--model"], "scaling.minReplicas": 9}
     codes = [each.code for each in violations(deployment("dedicated", changes), environment())]
-    assert codes == ["source_unproven", "engine_argument_reserved", "bounds_reversed"]
+    assert codes == ["source_unproven", "engine_argument_forbidden", "bounds_reversed"]
 
 
 def test_a_code_is_a_condition_s_reason_too() -> None:

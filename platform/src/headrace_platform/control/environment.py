@@ -151,6 +151,14 @@ class Environment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         tuple[Path, ...],
         Meta(max_length=16, description="Folders of nodes that weights may be in; none by default."),
     ] = ()
+    hostnames: Annotated[
+        dict[Identifier, Annotated[tuple[Host, ...], Meta(max_length=64)]],
+        Meta(description="Names that an organisation's deployments may have; none by default."),
+    ] = {}
+    engine_arguments: Annotated[
+        tuple[Annotated[str, Meta(max_length=128, pattern="^--[a-z0-9-]+$")], ...],
+        Meta(max_length=64, description="Of vLLM, beside those that any deployment may give."),
+    ] = ()
     gcs: GcsValkey
     billing: Billing
     upgrade_gateway: UpgradeGateway | None = None

@@ -22,6 +22,7 @@ from headrace_platform.control.deployment import (
     TolerationOperator,
     UpgradeStrategy,
 )
+from headrace_platform.control.engine_arguments import forbidden
 from headrace_platform.control.environment import Environment, GpuProfile
 from headrace_platform.control.scaling import ScalingMode
 from headrace_platform.control.serve_application import placement_of
@@ -36,38 +37,6 @@ LABEL_KEY = re.compile(
 RAY_VERSION_MIN = (2, 52, 0)
 """Of Ray's tokens, without which whoever reaches a cluster can run code in it."""
 
-# vLLM's arguments that others than the deployment's author decide: what is loaded and under which name, what
-# billing counts by, what is listened on, and what runs code from a repository or shows a secret.
-ARGUMENTS_RESERVED = (
-    "--model",
-    "--served-model-name",
-    "--revision",
-    "--tokenizer",
-    "--download-dir",
-    "--host",
-    "--port",
-    "--uds",
-    "--api-key",
-    "--ssl",
-    "--allowed",
-    "--middleware",
-    "--hf-token",
-    "--trust-remote-code",
-    "--config",
-    "--enable-force-include-usage",
-    "--no-enable-force-include-usage",
-    "--enable-prompt-tokens-details",
-    "--no-enable-prompt-tokens-details",
-    "--tensor-parallel-size",
-    "--pipeline-parallel-size",
-    "--data-parallel",
-    "--enable-expert-parallel",
-    "--distributed-executor-backend",
-    "-tp",
-    "-pp",
-    "-dp",
-)
-
 
 def violations(
     deployment: ModelDeployment, environment: Environment, held: Mapping[str, int] | None = None
@@ -80,7 +49,7 @@ def violations(
         *_metadata(deployment),
         *_model(deployment),
         *_source(deployment, environment),
-        *_engine(deployment),
+        *_engine(deployment, environment),
         *_scaling(deployment),
         *_upgrade(deployment, environment),
         *_exposure(deployment, environment),
@@ -186,29 +155,21 @@ def _host_path(path: str, environment: Environment) -> Iterator[Violation]:
         )
 
 
-def _engine(deployment: ModelDeployment) -> Iterator[Violation]:
+def _engine(deployment: ModelDeployment, environment: Environment) -> Iterator[Violation]:
     engine = deployment.spec.engine
     if tuple(map(int, engine.ray_version.split("."))) < RAY_VERSION_MIN:
         yield Violation(
             "ray_too_old", "spec.engine.rayVersion", "use Ray 2.52.0 or later: older ones know no tokens"
         )
     for number, argument in enumerate(engine.args):
-        # vLLM takes `_` for `-` in names, and `--name=value`.
-        name = argument.split("=", 1)[0].replace("_", "-")
-        if name.startswith("-") and _reserved(name):
+        name = forbidden(argument, environment.engine_arguments)
+        if name is not None:
             yield Violation(
-                "engine_argument_reserved",
+                "engine_argument_forbidden",
                 f"spec.engine.args[{number}]",
-                f"leave {name} out: it follows from other fields, or is the operator's to say",
+                f"leave {name} out: it follows from other fields, or the operator's setting `engineArguments` has to "
+                "allow it",
             )
-
-
-def _reserved(name: str) -> bool:
-    """Also what argparse would take for one: any beginning that is long enough to be understood."""
-    return any(
-        name.startswith(reserved) or (name.startswith("--") and len(name) > 4 and reserved.startswith(name))
-        for reserved in ARGUMENTS_RESERVED
-    )
 
 
 def _scaling(deployment: ModelDeployment) -> Iterator[Violation]:
@@ -281,11 +242,24 @@ def _upgrade(deployment: ModelDeployment, environment: Environment) -> Iterator[
 
 
 def _exposure(deployment: ModelDeployment, environment: Environment) -> Iterator[Violation]:
-    if deployment.spec.exposure.hostname is not None and environment.gateway.parent_name is None:
+    path = "spec.exposure.hostname"
+    hostname = deployment.spec.exposure.hostname
+    if hostname is None:
+        return
+    if environment.gateway.parent_name is None:
         yield Violation(
             "hostname_unattached",
-            "spec.exposure.hostname",
+            path,
             "leave it out, or have the operator's setting `gateway.parentName` name a Gateway",
+        )
+    tenant = deployment.spec.tenant_ref
+    allowed = environment.hostnames.get(tenant.org, ()) if tenant is not None else ()
+    if hostname not in allowed:
+        # Else one tenant would take another's name, or the gateway's own.
+        yield Violation(
+            "hostname_forbidden",
+            path,
+            f"use one that the operator's setting `hostnames` gives the organisation: {', '.join(allowed) or 'none'}",
         )
 
 
