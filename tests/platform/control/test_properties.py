@@ -18,7 +18,7 @@ from tests.platform.control.specs import changed_examples, deployments, names, n
 from tests.platform.control.validation import pod_specs, problems, unrestricted
 
 # Generous, so that rules on quantity don't hide what rendering does with it.
-ENVIRONMENT = environment({"quotas": {}, "sharedQuota": {"h200": 10**9, "cpu": 10**9}})
+ENVIRONMENT = environment({"quotas": {"acme": {"h200": 10**9}}, "sharedQuota": {"h200": 10**9, "cpu": 10**9}})
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 

@@ -1,10 +1,10 @@
 """The model that a deployment serves, and where its weights come from."""
 
-from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from headrace_platform.catalog.record import Format
 from headrace_platform.control.words import (
     Digest,
     ModelName,
@@ -112,13 +112,6 @@ class ModelSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     host_path: HostPathSource | None = None
 
 
-class WeightsFormat(StrEnum):
-    BF16 = "bf16"
-    FP8 = "fp8"
-    NVFP4 = "nvfp4"
-    MXFP4 = "mxfp4"
-
-
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     id: Annotated[
         ModelName, Meta(description="Of a record in the catalogue: parsers, template, context, prices.")
@@ -136,7 +129,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
         | None
     ) = None
     format: Annotated[
-        WeightsFormat | None,
+        Format | None,
         Meta(description="Of the weights; the record's most preferred that fits where absent."),
     ] = None
     served_names: Annotated[

@@ -7,7 +7,6 @@ from msgspec import structs
 from headrace_platform.catalog import models
 from headrace_platform.catalog.placement import Placement, Sizes, place
 from headrace_platform.catalog.profiles import Profile, find_profile
-from headrace_platform.catalog.record import Format
 from headrace_platform.catalog.serve import serve_config as catalogue_config
 from headrace_platform.catalog.serve import usual_scaling
 from headrace_platform.control.clusters import Cluster
@@ -64,7 +63,7 @@ def placement_of(deployment: ModelDeployment, environment: Environment) -> Place
     return place(
         models.find(spec.model.id),
         profile_of(deployment, environment),
-        stored=Format(spec.model.format) if spec.model.format is not None else None,
+        stored=spec.model.format,
         sizes=Sizes(
             tensor=parallelism.tensor,
             pipeline=parallelism.pipeline,
