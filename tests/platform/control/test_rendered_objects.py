@@ -55,6 +55,16 @@ def test_the_cluster_s_own_registry_takes_the_place_of_any_other() -> None:
                 assert container["image"].startswith("mirror.example.com/headrace/engine@sha256:")
 
 
+def test_weights_in_an_image_come_from_the_cluster_s_own_registry_too() -> None:
+    service = next(
+        manifest
+        for manifest in render(deployment("many-clusters"), environment({"registry": "mirror.example.com"}))
+        if manifest["kind"] == "RayService"
+    )
+    (volume,) = [each["image"] for each in pod_specs(service)[1]["volumes"] if "image" in each]
+    assert volume["reference"].startswith("mirror.example.com/models/glm-4.5-air-fp8@sha256:")
+
+
 def test_every_pod_may_pull_its_image() -> None:
     for manifest in rendered("dedicated"):
         for pod in pod_specs(manifest):

@@ -7,8 +7,9 @@ changes by itself: a changed template makes KubeRay build a whole second cluster
 from typing import Any
 
 from headrace_platform.control.clusters import Cluster, Shape
-from headrace_platform.control.deployment import Image, ModelDeployment, Tolerations
+from headrace_platform.control.deployment import ModelDeployment, Tolerations
 from headrace_platform.control.environment import Environment, GpuProfile
+from headrace_platform.control.images import engine_image
 from headrace_platform.control.labels import CLUSTER_LABEL, ROLE_LABEL, pod_labels, pods_of
 from headrace_platform.control.network_policy import DASHBOARD_PORT, METRICS_PORT, SERVE_PORT
 from headrace_platform.control.weights import (
@@ -56,25 +57,11 @@ QUIET = (
 )
 
 
-def image(deployment: ModelDeployment, environment: Environment) -> str:
-    chosen: Image = deployment.spec.engine.image or environment.engine_image
-    return reference(chosen.repository, chosen.digest, environment)
-
-
-def reference(repository: str, digest: str, environment: Environment) -> str:
-    """By digest; from the cluster's own registry where it has one."""
-    if environment.registry is not None:
-        host, slash, rest = repository.partition("/")
-        named = slash and ("." in host or ":" in host or host == "localhost")
-        repository = f"{environment.registry}/{rest if named else repository}"
-    return f"{repository}@{digest}"
-
-
 def head_template(deployment: ModelDeployment, cluster: Cluster, environment: Environment) -> dict[str, Any]:
     head = environment.head
     container = {
         "name": "ray-head",
-        "image": image(deployment, environment),
+        "image": engine_image(deployment, environment),
         "imagePullPolicy": "IfNotPresent",
         "securityContext": CONTAINER_SECURITY,
         "env": _variables(*QUIET),
@@ -167,7 +154,7 @@ def _worker(
             side[profile.resource_name] = str(shape.accelerators)
     return {
         "name": "ray-worker",
-        "image": image(deployment, environment),
+        "image": engine_image(deployment, environment),
         "imagePullPolicy": "IfNotPresent",
         "securityContext": CONTAINER_SECURITY,
         "env": [
@@ -206,7 +193,7 @@ def _worker(
 def _preparation(deployment: ModelDeployment, prepared: Weights, environment: Environment) -> dict[str, Any]:
     return {
         "name": "weights",
-        "image": image(deployment, environment),
+        "image": engine_image(deployment, environment),
         "imagePullPolicy": "IfNotPresent",
         "securityContext": CONTAINER_SECURITY,
         "command": list(prepared.program or ()),

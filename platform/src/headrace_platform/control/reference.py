@@ -61,6 +61,10 @@ own in the gateway's table.
 
 `sha256` is what `python -m headrace_platform.serving.weights checksum FOLDER` prints: the checksum of the list that
 names each file by its own. Every worker verifies it before its engine starts.
+
+Secrets are named, never told: those of the operator's settings and of the source have to be in the deployment's
+namespace. Whoever may write a `ModelDeployment` may choose the engine's image, which is given billing's ingest token, so
+that right belongs to those who run the platform, also in a tenant's namespace.
 """
 
 MEANINGS = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace_platform.control.deployment import ModelDeployment
 from headrace_platform.control.environment import Environment
+from headrace_platform.control.images import reference
 from headrace_platform.control.labels import NAMESPACE_LABEL, Manifest, labels, metadata
 from headrace_platform.control.model_source import ModelSource
 
@@ -68,9 +69,9 @@ def weights(deployment: ModelDeployment, environment: Environment) -> Weights | 
             source.pvc.path,
         )
     if source.oci is not None:
-        reference = f"{source.oci.repository}@{source.oci.digest}"
+        image = reference(source.oci.repository, source.oci.digest, environment)
         return _mounted(
-            source, {"image": {"reference": reference, "pullPolicy": "IfNotPresent"}}, source.oci.path
+            source, {"image": {"reference": image, "pullPolicy": "IfNotPresent"}}, source.oci.path
         )
     return _mounted(
         source,
