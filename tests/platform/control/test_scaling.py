@@ -49,3 +49,11 @@ def test_a_window_knows_its_own_clock() -> None:
     berlin = Window(days=(Day.MONDAY,), start="08:00", end="09:00", time_zone="Europe/Berlin")
     assert berlin.contains(datetime(2026, 7, 6, 6, 30, tzinfo=UTC))
     assert not berlin.contains(datetime(2026, 7, 6, 8, 30, tzinfo=UTC))
+
+
+def test_whoever_scales_from_outside_stays_within_the_bounds_of_the_hour() -> None:
+    outside = {"scaling.mode": "external", "scaling.replicas": 1}
+    scaling = deployment("dedicated", outside).spec.scaling
+    assert scaling.at(SUNDAY_NOON).replicas_fixed == 1
+    assert scaling.at(MONDAY_NOON).replicas_fixed == 2
+    assert deployment("dedicated", {"scaling.mode": "external"}).spec.scaling.replicas_fixed == 1

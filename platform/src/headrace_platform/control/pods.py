@@ -4,6 +4,7 @@ Both hold to Kubernetes' restricted level. What is the same for all replicas of 
 changes by itself: a changed template makes KubeRay build a whole second cluster.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from headrace_platform.control.clusters import Cluster, Shape
@@ -20,6 +21,7 @@ from headrace_platform.control.weights import (
     Weights,
     weights,
 )
+from headrace_platform.serving.environment import QUIET
 
 USER_ID = 1000
 
@@ -49,13 +51,6 @@ POD_SECURITY = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 
-# Nobody is told how this is used.
-QUIET = (
-    ("RAY_USAGE_STATS_ENABLED", "0"),
-    ("VLLM_NO_USAGE_STATS", "1"),
-    ("DO_NOT_TRACK", "1"),
-)
-
 
 def head_template(deployment: ModelDeployment, cluster: Cluster, environment: Environment) -> dict[str, Any]:
     head = environment.head
@@ -64,7 +59,7 @@ def head_template(deployment: ModelDeployment, cluster: Cluster, environment: En
         "image": engine_image(deployment, environment),
         "imagePullPolicy": "IfNotPresent",
         "securityContext": CONTAINER_SECURITY,
-        "env": _variables(*QUIET),
+        "env": _variables(QUIET),
         "ports": [
             {"name": "gcs-server", "containerPort": GCS_PORT},
             {"name": "dashboard", "containerPort": DASHBOARD_PORT},
@@ -105,7 +100,8 @@ def worker_template(
         # Longer than any answer: what a worker has begun when it must go, it may end.
         "terminationGracePeriodSeconds": environment.longest_stream_seconds + 2 * STOP_SECONDS,
         **_where(
-            {**profile.node_selector, **scheduling.node_selector},
+            # The profile's word counts: whoever asks for one kind of node does not get another.
+            {**scheduling.node_selector, **profile.node_selector},
             (*profile.tolerations, *scheduling.tolerations),
             scheduling.priority_class_name,
         ),
@@ -158,7 +154,7 @@ def _worker(
         "imagePullPolicy": "IfNotPresent",
         "securityContext": CONTAINER_SECURITY,
         "env": [
-            *_variables(*QUIET, ("HF_HUB_OFFLINE", "1"), ("HEADRACE_ENGINE_STATE_DIR", STATE_FOLDER)),
+            *_variables({**QUIET, "HF_HUB_OFFLINE": "1", "HEADRACE_ENGINE_STATE_DIR": STATE_FOLDER}),
             {
                 "name": "HEADRACE_ENGINE_INGEST_TOKEN",
                 "valueFrom": {"secretKeyRef": {"name": token.name, "key": token.key}},
@@ -197,7 +193,7 @@ def _preparation(deployment: ModelDeployment, prepared: Weights, environment: En
         "imagePullPolicy": "IfNotPresent",
         "securityContext": CONTAINER_SECURITY,
         "command": list(prepared.program or ()),
-        "env": [*_variables(*QUIET), *prepared.variables],
+        "env": [*_variables(QUIET), *prepared.variables],
         "resources": _resources(INIT_CPUS, INIT_MEMORY_GIB),
         "volumeMounts": [{"name": VOLUME, "mountPath": FOLDER, "readOnly": not prepared.writable}],
     }
@@ -238,5 +234,5 @@ def _resources(cpus: int, memory_gib: int) -> dict[str, dict[str, str]]:
     return {side: {"cpu": str(cpus), "memory": f"{memory_gib}Gi"} for side in ("requests", "limits")}
 
 
-def _variables(*pairs: tuple[str, str]) -> list[dict[str, str]]:
-    return [{"name": name, "value": value} for name, value in pairs]
+def _variables(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in values.items()]

@@ -17,7 +17,7 @@ from headrace_platform.control.serve_application import placement_of
 
 
 def render_route(deployment: ModelDeployment, environment: Environment) -> Manifest:
-    """To be applied by server-side apply as `field_manager(deployment)`, which then owns this entry alone."""
+    """To be applied by server-side apply as its `field_manager`, which then owns this entry alone."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -25,17 +25,22 @@ def render_route(deployment: ModelDeployment, environment: Environment) -> Manif
             "name": environment.gateway.routes_config_map,
             "namespace": environment.gateway.pods.namespace,
         },
-        "data": {entry(deployment): encode_table(table(deployment, environment)).decode()},
+        "data": {
+            entry(deployment.metadata.namespace, deployment.metadata.name): encode_table(
+                table(deployment, environment)
+            ).decode()
+        },
     }
 
 
-def entry(deployment: ModelDeployment) -> str:
+def entry(namespace: str, name: str) -> str:
     """The key in the ConfigMap, a file's name in the gateway. Neither part can hold a dot."""
-    return f"{deployment.metadata.namespace}.{deployment.metadata.name}.json"
+    return f"{namespace}.{name}.json"
 
 
-def field_manager(deployment: ModelDeployment) -> str:
-    return f"headrace-{deployment.metadata.namespace}.{deployment.metadata.name}"
+def field_manager(namespace: str, name: str) -> str:
+    """Of a deployment's own entry."""
+    return f"headrace-{namespace}.{name}"
 
 
 def table(deployment: ModelDeployment, environment: Environment) -> DeploymentTable:

@@ -95,6 +95,10 @@ class Scaling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
 
     @property
     def replicas_fixed(self) -> int:
+        """The number where there is no range: what was said, and within the bounds that hold when somebody else says it."""
+        if self.mode is ScalingMode.EXTERNAL:
+            wanted = self.min_replicas if self.replicas is None else self.replicas
+            return min(max(wanted, self.min_replicas), self.max_replicas)
         return 1 if self.replicas is None else self.replicas
 
     def at(self, moment: datetime) -> "Scaling":
