@@ -5,6 +5,7 @@ exactly once, however the request ends.
 """
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,11 +66,12 @@ class Lease(Protocol):
     async def extend(self, *, output_tokens: int) -> bool:
         """Asks for a slice that covers at least `output_tokens`; False when money or the task's guard ends."""
 
-    async def settle(self, ending: Ending, *, usage: bytes | None = None) -> None:
+    def settle(self, ending: Ending, *, usage: bytes | None = None) -> Awaitable[None]:
         """Ends the request: journal and settle script. `usage` replaces what `relayed` noted last.
 
-        Returns when the journal is durable and the script has answered, or after 250 ms with the rest
-        retried behind. Raises nothing that depends on the outside.
+        It is on its way when this returns, whatever becomes of the caller. What it returns is done when the
+        journal is durable and the script has answered, or after 250 ms with the rest retried behind. Raises
+        nothing that depends on the outside.
         """
 
 

@@ -59,8 +59,8 @@ class Echo:
                     await exchange.send(b"x" * 1000)
                     self.pieces_sent += 1
             case "/waits":
-                await exchange.gone()
-                self.gone.set()
+                exchange.when_gone(self.gone.set)
+                await self.gone.wait()
             case "/held":
                 await self.release.wait()
                 exchange.answer(200, JSON, b'{"held":true}')

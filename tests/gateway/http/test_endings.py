@@ -318,7 +318,7 @@ async def test_a_key_that_is_revoked_ends_its_running_stream(stack: Stack) -> No
 
 
 async def test_a_lease_that_was_taken_away_ends_its_stream(stack: Stack) -> None:
-    stack.engine.behave(SLOW)
+    stack.engine.behave(Behaviour(tokens=100, before_each_seconds=0.1))
     async with stack.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as reply:
         text = ""
         async for piece in reply.aiter_text():

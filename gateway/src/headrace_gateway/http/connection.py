@@ -74,7 +74,6 @@ class ClientConnection(asyncio.Protocol):
         "_linger_bytes",
         "_lingers",
         "_loop",
-        "_lost",
         "_owner",
         "_parser",
         "_parsing",
@@ -86,6 +85,7 @@ class ClientConnection(asyncio.Protocol):
         "_transport",
         "_unread",
         "_unseen_bytes",
+        "_when_gone",
         "_writing_paused",
         "deadline",
         "gone",
@@ -122,7 +122,7 @@ class ClientConnection(asyncio.Protocol):
         self._reading_paused = False
         self._writing_paused = False
         self._drained: asyncio.Future[None] | None = None
-        self._lost: asyncio.Future[None] | None = None
+        self._when_gone: Callable[[], None] | None = None
 
     # for the owner
 
@@ -302,12 +302,11 @@ class ClientConnection(asyncio.Protocol):
         if self.gone:
             raise ClientGone
 
-    async def lost(self) -> None:
-        """Returns when the client has gone."""
+    def when_gone(self, then: Callable[[], None] | None) -> None:
+        """Calls `then` once the client has gone, never from within a call that it made; null takes that back."""
+        self._when_gone = then
         if self.gone:
-            return
-        self._lost = self._loop.create_future()
-        await self._lost
+            self._tell_gone()
 
     def want_body(self, exchange: Exchange) -> None:
         if exchange.expects_continue and exchange.body_bytes == 0:
@@ -394,9 +393,14 @@ class ClientConnection(asyncio.Protocol):
 
     def _has_gone(self) -> None:
         self.gone = True
-        for waiter in (self._drained, self._lost):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._tell_gone()
+
+    def _tell_gone(self) -> None:
+        if self._when_gone is not None:
+            self._loop.call_soon(self._when_gone)
+            self._when_gone = None
 
     def _await_for(self, seconds: float) -> None:
         self.deadline = self._loop.time() + seconds

@@ -6,6 +6,7 @@ gone raises `ClientGone`.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from headrace_gateway.errors import BodyTooLarge, InvalidRequest
@@ -31,7 +32,7 @@ class Line(Protocol):
     def keeps_alive(self, exchange: "Exchange") -> bool: ...
     def write(self, data: bytes) -> None: ...
     async def room(self) -> None: ...
-    async def lost(self) -> None: ...
+    def when_gone(self, then: Callable[[], None] | None) -> None: ...
     def want_body(self, exchange: "Exchange") -> None: ...
     def finished(self, exchange: "Exchange") -> None: ...
     def abort(self) -> None: ...
@@ -113,9 +114,9 @@ class Exchange:
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def gone(self) -> None:
-        """Returns when the client has gone; cancel it when the exchange is over."""
-        await self._line.lost()
+    def when_gone(self, then: Callable[[], None] | None) -> None:
+        """Calls `then` once the client has gone, never from within a call that it made; null takes that back."""
+        self._line.when_gone(then)
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         assert not self.answered, "an exchange is answered once"

@@ -4,7 +4,6 @@ What must stay true: whoever was admitted is settled exactly once, however the r
 first byte and a stream's last one leave after that.
 """
 
-import asyncio
 from dataclasses import dataclass
 
 import structlog
@@ -19,7 +18,7 @@ from headrace_gateway.http.authorization import id_header, trace_line
 from headrace_gateway.http.bodies import read_body
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.heads import Headers
-from headrace_gateway.http.interruption import Interrupted, Interruption
+from headrace_gateway.http.interruption import Interrupted, Interruption, Running
 from headrace_gateway.http.problems import headers_of
 from headrace_gateway.http.relay import StreamRelay
 from headrace_gateway.http.served import Served, broken, interrupted, refused, unforeseen
@@ -53,7 +52,7 @@ class Inference:
         self._deployments = deployments
         self._upstream = upstream
         self._bounds = bounds
-        self.running: set[Interruption] = set()
+        self.running = Running(deadline_seconds=bounds.request_timeout_seconds)
         self.count_tokens = TokenCounts(meter, deployments, upstream, bounds).answer
 
     async def chat(self, exchange: Exchange) -> None:
@@ -80,9 +79,9 @@ class Inference:
         try:
             served = await self._serve(attempt)
         finally:
-            settling = asyncio.ensure_future(lease.settle(served.ending, usage=served.usage))
             # Whatever cancels us now, the settlement goes on.
-            await asyncio.shield(settling)
+            settled = lease.settle(served.ending, usage=served.usage)
+        await settled
         await attempt.finish(served)
 
     def _call(self, exchange: Exchange, request: InferenceRequest, secret: str) -> Call:
@@ -107,12 +106,7 @@ class Inference:
     async def _serve(self, attempt: "Attempt") -> Served:
         """Never raises but when it is cancelled: whatever happens is an ending."""
         try:
-            async with Interruption(
-                attempt.exchange,
-                attempt.lease,
-                deadline_seconds=self._bounds.request_timeout_seconds,
-                running=self.running,
-            ):
+            async with Interruption(attempt.exchange, attempt.lease, self.running):
                 return await self._relay(attempt)
         except Interrupted as interruption:
             return interrupted(interruption.reason)

@@ -5,7 +5,7 @@ that settling a request is safe from all of this.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
@@ -13,8 +13,9 @@ from typing import Self
 from headrace_gateway.call import Lease
 from headrace_gateway.http.exchange import Exchange
 
-WATCH_AFTER_SECONDS = 0.02
-"""Watching for a client that goes costs two tasks: requests that are done by then are spared that."""
+SWEEP_SECONDS = 0.25
+"""One look at all that runs is cheaper than timers and tasks for each; no deadline here needs to be finer, and a
+lost lease is found out by the second."""
 
 
 class Reason(Enum):
@@ -33,56 +34,80 @@ class Interrupted(Exception):
 class Interruption:
     """`async with` one around what may be interrupted; it raises `Interrupted`."""
 
-    __slots__ = ("_deadline", "_exchange", "_lease", "_reason", "_running", "_task", "_watch", "_watchers")
+    __slots__ = ("_exchange", "_lease", "_reason", "_running", "_task", "deadline")
 
-    def __init__(
-        self, exchange: Exchange, lease: Lease, *, deadline_seconds: float, running: set["Interruption"]
-    ) -> None:
+    def __init__(self, exchange: Exchange, lease: Lease, running: "Running") -> None:
         task = asyncio.current_task()
         assert task is not None, "requests run in tasks"
-        loop = asyncio.get_running_loop()
         self._task = task
         self._exchange = exchange
         self._lease = lease
         self._running = running
         self._reason: Reason | None = None
-        self._watchers: list[asyncio.Task[None]] = []
-        self._watch = loop.call_later(WATCH_AFTER_SECONDS, self._begin_watching)
-        self._deadline = loop.call_later(deadline_seconds, self.interrupt, Reason.DEADLINE)
+        self.deadline = 0.0
+
+    @property
+    def revoked(self) -> bool:
+        return self._lease.revoked.is_set()
 
     def interrupt(self, reason: Reason) -> None:
-        """Ends the block, unless it has ended or is ending already."""
+        """Ends the block, unless it has ended or is ending already. Not for the task in it."""
         if self._reason is None and self in self._running:
             self._reason = reason
             self._task.cancel()
 
     async def __aenter__(self) -> Self:
         self._running.add(self)
+        self._exchange.when_gone(self._client_gone)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._running.discard(self)
-        self._watch.cancel()
-        self._deadline.cancel()
-        for watcher in self._watchers:
-            watcher.cancel()
+        self._exchange.when_gone(None)
         if self._reason is None:
             return
         cancelled_by_others_too = self._task.uncancel() > 0
         if kind is asyncio.CancelledError and not cancelled_by_others_too:
             raise Interrupted(self._reason) from error
 
-    def _begin_watching(self) -> None:
-        self._watchers = [
-            self._task.get_loop().create_task(self._interrupt_after(waiting, reason))
-            for waiting, reason in (
-                (self._exchange.gone, Reason.CLIENT_GONE),
-                (self._lease.revoked.wait, Reason.REVOKED),
-            )
-        ]
+    def _client_gone(self) -> None:
+        self.interrupt(Reason.CLIENT_GONE)
 
-    async def _interrupt_after(self, happened: Callable[[], Awaitable[object]], reason: Reason) -> None:
-        await happened()
-        self.interrupt(reason)
+
+class Running:
+    """All requests that may be interrupted, and the one clock that watches over them."""
+
+    def __init__(self, *, deadline_seconds: float) -> None:
+        self._deadline_seconds = deadline_seconds
+        self._members: set[Interruption] = set()
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Interruption]:
+        return iter(list(self._members))
+
+    def __contains__(self, interruption: Interruption) -> bool:
+        return interruption in self._members
+
+    def add(self, interruption: Interruption) -> None:
+        loop = asyncio.get_running_loop()
+        interruption.deadline = loop.time() + self._deadline_seconds
+        self._members.add(interruption)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+
+    def discard(self, interruption: Interruption) -> None:
+        self._members.discard(interruption)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for interruption in self:
+            if interruption.revoked:
+                interruption.interrupt(Reason.REVOKED)
+            elif interruption.deadline < now:
+                interruption.interrupt(Reason.DEADLINE)
+        self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep, loop) if self._members else None

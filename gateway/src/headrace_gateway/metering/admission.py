@@ -26,6 +26,7 @@ from headrace_gateway.keys.directory import Directory, Standing, Versioned, key_
 from headrace_gateway.limits import plan, pricing
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.metering.confirmation import Confirmation
 from headrace_gateway.metering.events import Fixed, fixed_fragment
 from headrace_gateway.metering.inflight import HEAD_BYTES_MAX, InflightTable
 from headrace_gateway.metering.journal import Journal
@@ -68,7 +69,6 @@ class GatewayMeter:
         self.closing = False
         self._directory = directory
         self._left_behind = left_behind
-        self._background: set[asyncio.Task[None]] = set()
 
     async def models(self, secret: str) -> list[str] | None:
         key = key_of(secret)
@@ -113,15 +113,23 @@ class GatewayMeter:
         authorisation.check_key(standing.key.record, standing.project.record, now_us=_now_us())
         return standing.key, standing.project
 
-    async def finish(
+    def finish(
         self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: TokenCounts
-    ) -> None:
-        """Journals a lease's final event, settles it, and waits for both, but not for long."""
+    ) -> asyncio.Future[None]:
+        """Journals a lease's final event and settles it; done when both are, but soon in any case."""
         self.running.pop(lease.id, None)
-        sequence, answered = self._record(lease, build, cost=cost, tokens=tokens)
-        waiting = [future for future in (answered, self.journal.durable(sequence)) if not future.done()]
-        if waiting:
-            await asyncio.wait(waiting, timeout=self.settings.settle_wait_seconds)
+        event = b""
+
+        def build_once(sequence: int) -> bytes:
+            nonlocal event
+            event = build(sequence)
+            return event
+
+        both = Confirmation(parts=2, timeout_seconds=self.settings.settle_wait_seconds)
+        sequence = self.journal.append(build_once, lambda: self.table.give_back(lease.slot))
+        self.journal.when_durable(sequence, both.part_done)
+        self.settler.settle(lease.id, cost=cost, tokens=tokens, event=event, then=both.part_done)
+        return both.future
 
     async def close(self, deadline_seconds: float) -> bool:
         """Waits until every lease is settled and billing has every event, dead processes' too; False when the deadline came first.
@@ -144,19 +152,6 @@ class GatewayMeter:
                 )
                 return False
             await asyncio.sleep(POLL_SECONDS)
-
-    def _record(
-        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: TokenCounts
-    ) -> tuple[int, asyncio.Future[None]]:
-        event = b""
-
-        def build_once(sequence: int) -> bytes:
-            nonlocal event
-            event = build(sequence)
-            return event
-
-        sequence = self.journal.append(build_once, lambda: self.table.give_back(lease.slot))
-        return sequence, self.settler.settle(lease.id, cost=cost, tokens=tokens, event=event)
 
     async def _admit(self, call: Call, key: str, standing: Standing, slot: int) -> RunningLease:
         deployment = call.deployment
@@ -236,9 +231,7 @@ class GatewayMeter:
             return  # the reaper takes it
         lease = RunningLease(self, admitted, terms, slot=slot, fixed=fixed, output_tokens_granted=0)
         self.running[lease.id] = lease
-        task = asyncio.get_running_loop().create_task(lease.settle(Ending.CLIENT_GONE))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        lease.settle(Ending.CLIENT_GONE)
 
 
 def _check(standing: Standing, call: Call) -> None:

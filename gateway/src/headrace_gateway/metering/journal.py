@@ -17,6 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -72,7 +73,7 @@ class Journal:
         self._spare_wanted = False
         self._stopping = False
         self._synced = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._thread = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
 
     def start(self) -> None:
@@ -120,11 +121,15 @@ class Journal:
         """Done when the sequence is on the disk."""
         assert self._loop is not None
         future: asyncio.Future[None] = self._loop.create_future()
-        if sequence <= self._synced:
-            future.set_result(None)
-        else:
-            self._waiting.append((sequence, future))
+        self.when_durable(sequence, partial(_end, future))
         return future
+
+    def when_durable(self, sequence: int, then: Callable[[], None]) -> None:
+        """Calls `then` when the sequence is on the disk; at once if it is. Cheaper than a future."""
+        if sequence <= self._synced:
+            then()
+        else:
+            self._waiting.append((sequence, then))
 
     def mark(self) -> None:
         """Remembers what was appended by now, for `overdue`."""
@@ -283,6 +288,10 @@ class Journal:
     def _on_synced(self, sequence: int) -> None:
         self._synced = max(self._synced, sequence)
         while self._waiting and self._waiting[0][0] <= self._synced:
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
+            _, then = self._waiting.popleft()
+            then()
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

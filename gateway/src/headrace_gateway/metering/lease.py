@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from headrace_gateway.limits import pricing
 from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
 from headrace_gateway.limits.plan import CheckedLimit
 from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.metering.confirmation import confirmed
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import counts_fragment, final_event, identity_fragment
 from headrace_gateway.metering.inflight import USAGE_BYTES_MAX
@@ -113,9 +114,9 @@ class RunningLease:
         finally:
             self._extending = False
 
-    async def settle(self, ending: Ending, *, usage: bytes | None = None) -> None:
+    def settle(self, ending: Ending, *, usage: bytes | None = None) -> Awaitable[None]:
         if self._settled:
-            return
+            return confirmed()
         self._settled = True
         if usage is not None and read_counts(usage) is not None:
             self._usage = usage
@@ -139,7 +140,7 @@ class RunningLease:
             )
 
         cost = pricing.cost_micros(self._terms.prices, tokens)
-        await self._meter.finish(self, build, cost=cost, tokens=tokens)
+        return self._meter.finish(self, build, cost=cost, tokens=tokens)
 
     def renewal(self) -> Renewal:
         """What the heartbeat says of it."""

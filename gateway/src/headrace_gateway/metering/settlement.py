@@ -6,7 +6,8 @@ when more wait than `UNSETTLED_MAX`, the oldest may be given up.
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ class Settlement:
     cost: int
     tokens: TokenCounts
     event: bytes
-    answered: asyncio.Future[None] = field(repr=False)
+    then: Callable[[], None]
 
 
 class Settler:
@@ -43,12 +44,16 @@ class Settler:
         return self._asked + len(self._waiting)
 
     def settle(
-        self, request_id: str, *, cost: int, tokens: TokenCounts, event: bytes
-    ) -> asyncio.Future[None]:
-        """Done when Valkey has answered, however long that takes."""
-        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._send(Settlement(request_id, cost, tokens, event, answered))
-        return answered
+        self,
+        request_id: str,
+        *,
+        cost: int,
+        tokens: TokenCounts,
+        event: bytes,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Calls `then` when Valkey has answered, however long that takes."""
+        self._send(Settlement(request_id, cost, tokens, event, then))
 
     async def retry_forever(self) -> None:
         while True:
@@ -75,8 +80,7 @@ class Settler:
         self._asked -= 1
         error = asked.exception()
         if error is None:
-            if not settlement.answered.done():
-                settlement.answered.set_result(None)
+            settlement.then()
         elif isinstance(error, ValkeyRefused) and error.code == "NOSCRIPT":
             self._send(settlement, whole=True)
         else:
@@ -87,6 +91,5 @@ class Settler:
         if len(self._waiting) >= UNSETTLED_MAX:
             given_up = self._waiting.popleft()
             log.error("settlement_given_up", request=given_up.id)
-            if not given_up.answered.done():
-                given_up.answered.set_result(None)
+            given_up.then()
         self._waiting.append(settlement)
