@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,11 @@ import pytest
 from headrace_platform.catalog.engine import engine_arguments
 from headrace_platform.catalog.memory import sequence_bytes
 from headrace_platform.catalog.models import MODELS, find
-from headrace_platform.catalog.placement import DoesNotFit, Placement, place
-from headrace_platform.catalog.profiles import PROFILES
-from headrace_platform.catalog.record import ModelRecord
 from headrace_platform.catalog.serve import serve_config, usual_scaling
 from headrace_platform.catalog.shape import GroupedQuery, Latent, Linear, Shape
 from headrace_platform.local.environments import engine_python
 from headrace_platform.local.problems import EngineMissing
+from tests.platform.catalog.everything import Case, all_that_fits
 
 ANSWER_TIMEOUT_SECONDS = 150
 
@@ -40,46 +37,17 @@ WRONG_ARGUMENTS = ["--model", "x", "--unheard-of", "1"]
 WRONG_CONFIG = {"applications": [{"name": "x", "import_path": "no_colon_in_it", "deployments": 3}]}
 
 
-@dataclass(frozen=True)
-class Case:
-    """One set of weights on one profile."""
-
-    record: ModelRecord
-    placement: Placement
-    arguments: list[str]
-    serve_config: dict[str, Any]
-
-    def __str__(self) -> str:
-        return f"{self.record.id} {self.placement.format} on {self.placement.profile}"
-
-
-def all_that_fits() -> list[Case]:
-    cases = []
-    for record in MODELS:
-        for profile in PROFILES.values():
-            for weights in record.weights:
-                try:
-                    placement = place(record, profile, stored=weights.format)
-                except DoesNotFit:
-                    continue
-                scaling = usual_scaling(placement, max_replicas=4)
-                cases.append(
-                    Case(
-                        record,
-                        placement,
-                        engine_arguments(record, profile, placement),
-                        serve_config(record, profile, placement, scaling, deployment=record.id),
-                    )
-                )
-    return cases
-
-
 def linear_layers(model: str) -> tuple[Shape, Linear]:
     shape = find(model).shape
     assert shape
     assert isinstance(shape.attention, Latent)
     assert shape.attention.linear
     return shape, shape.attention.linear
+
+
+def configured(case: Case) -> dict[str, Any]:
+    scaling = usual_scaling(case.placement, max_replicas=4)
+    return serve_config(case.record, case.profile, case.placement, scaling, deployment=case.record.id)
 
 
 CASES = all_that_fits()
@@ -93,8 +61,11 @@ def engine_facts() -> dict[str, Any]:
     except EngineMissing as missing:
         pytest.skip(f"{missing} {missing.next_step}")
     questions = {
-        "arguments": [*(case.arguments for case in CASES), WRONG_ARGUMENTS],
-        "serve_configs": [*(case.serve_config for case in CASES), WRONG_CONFIG],
+        "arguments": [
+            *(engine_arguments(case.record, case.profile, case.placement) for case in CASES),
+            WRONG_ARGUMENTS,
+        ],
+        "serve_configs": [*map(configured, CASES), WRONG_CONFIG],
         "configurations": sorted(CONFIGURED.values()),
         "linear_states": [
             {

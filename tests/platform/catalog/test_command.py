@@ -7,7 +7,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from typer.testing import CliRunner, Result
 
-from headrace_platform.catalog.command import NOT_KNOWN
+from headrace_platform.catalog.figures import NOT_KNOWN
 from headrace_platform.catalog.models import MODELS
 from headrace_platform.catalog.profiles import PROFILES
 from headrace_platform.cli import app

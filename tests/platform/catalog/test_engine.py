@@ -4,10 +4,11 @@ import pytest
 from msgspec import structs
 
 from headrace_platform.catalog.engine import METERING_FLAGS, engine_arguments, engine_environment
-from headrace_platform.catalog.models import GLM_TINY, MODELS, find
-from headrace_platform.catalog.placement import DoesNotFit, Placement, Sizes, place
-from headrace_platform.catalog.profiles import LOCAL_CPU, PROFILES, Profile
-from headrace_platform.catalog.record import Format, ModelRecord
+from headrace_platform.catalog.models import GLM_TINY, find
+from headrace_platform.catalog.placement import Sizes, place
+from headrace_platform.catalog.profiles import LOCAL_CPU, PROFILES
+from headrace_platform.catalog.record import Format
+from tests.platform.catalog.everything import all_that_fits
 
 H200 = PROFILES["h200"]
 
@@ -16,25 +17,10 @@ def value(arguments: list[str], option: str) -> str:
     return arguments[arguments.index(option) + 1]
 
 
-def everything_that_fits() -> list[tuple[ModelRecord, Profile, Placement]]:
-    fitting = []
-    for record in MODELS:
-        for profile in PROFILES.values():
-            for weights in record.weights:
-                try:
-                    placement = place(record, profile, stored=weights.format)
-                except DoesNotFit:
-                    continue
-                fitting.append((record, profile, placement))
-    return fitting
-
-
 def test_an_engine_always_counts_for_billing() -> None:
-    everything = everything_that_fits()
-
-    assert len(everything) > len(MODELS)
-    for record, profile, placement in everything:
-        assert set(METERING_FLAGS) <= set(engine_arguments(record, profile, placement)), record.id
+    for case in all_that_fits():
+        arguments = engine_arguments(case.record, case.profile, case.placement)
+        assert set(METERING_FLAGS) <= set(arguments), str(case)
 
 
 def test_parsers_and_flags_come_from_the_record_and_not_from_the_family() -> None:

@@ -138,6 +138,7 @@ def test_the_next_release_takes_the_shape_alone() -> None:
         ("minimums", [{"format": "fp8", "profile": "h100", "gpus": 1}], "of which `weights` has none"),
         ("price.input", "cheap", r"Invalid decimal string - at `\$.price.input`"),
         ("minimums", [{"format": "bf16", "profile": "h900", "gpus": 1}], "'h900', which is no profile"),
+        ("price.output", "-1.00", "`price` is below zero"),
         ("hardware", {"h900": {"flags": ["-x"]}}, "`hardware` speaks of 'h900', which is no profile"),
         ("same_shape_as", "acme-gone", "`same_shape_as` is 'acme-gone', of which there is no record"),
         ("without", ["thinking"], "`without` names `thinking`, which it does not inherit"),

@@ -75,6 +75,7 @@ def test_linear_attention_keeps_a_state_a_request_and_one_more_for_each_draft(
         ("glm-4.7-flash", "h200", Format.BF16, 1, (55_296, 1_029_007)),
         ("glm-4.7-flash", "h100", Format.BF16, 2, (55_296, 596_788)),
         ("glm-5.1", "h200", Format.FP8, 8, (101_436, 240_545)),
+        ("glm-5.1", "b200", Format.FP8, 8, (55_932, 1_063_791)),
         ("glm-5.3", "h200", Format.FP8, 8, (54_728, 445_841)),
         ("glm-5.3", "b200", Format.FP8, 8, (48_408, 1_229_135)),
         ("glm-5.3", "b200", Format.NVFP4, 8, (48_408, 1_980_561)),

@@ -85,6 +85,13 @@ def test_a_node_with_fewer_gpus_makes_for_more_nodes() -> None:
     assert place(without_the_recipe, half).nodes == 2
 
 
+def test_nodes_too_small_for_what_the_recipe_names_are_refused() -> None:
+    pairs = structs.replace(find_profile("h100"), gpus_a_node=2)
+
+    with pytest.raises(DoesNotFit, match="it wants 16 GPUs, more than 4 nodes of 2 have"):
+        place(find("glm-4.5"), pairs, stored=Format.BF16)
+
+
 @pytest.mark.parametrize(
     ("model", "profile", "why"),
     [

@@ -5,10 +5,9 @@ import pytest
 from msgspec import structs
 
 from headrace_platform.catalog.engine import engine_arguments
-from headrace_platform.catalog.models import GLM_TINY, MODELS, ModelUnknown, find
+from headrace_platform.catalog.models import GLM_TINY, ModelUnknown, find
 from headrace_platform.catalog.placement import DoesNotFit, Placement, place
-from headrace_platform.catalog.profiles import LOCAL_CPU, PROFILES, Profile, find_profile
-from headrace_platform.catalog.record import ModelRecord
+from headrace_platform.catalog.profiles import LOCAL_CPU, Profile, find_profile
 from headrace_platform.catalog.serve import (
     DEPLOYMENT,
     IMPORT_PATH,
@@ -18,6 +17,7 @@ from headrace_platform.catalog.serve import (
     serve_config,
     usual_scaling,
 )
+from tests.platform.catalog.everything import all_that_fits
 
 
 def configured(model: str, profile: str, **chosen: Any) -> dict[str, Any]:
@@ -106,23 +106,14 @@ def test_settings_that_do_not_follow_from_the_catalogue_go_beside_it() -> None:
     assert config["applications"][0]["args"]["records_url"].endswith("engine-records")
 
 
-def everything_placed() -> list[tuple[ModelRecord, Profile, Placement]]:
-    fitting = []
-    for record in MODELS:
-        for profile in PROFILES.values():
-            try:
-                fitting.append((record, profile, place(record, profile)))
-            except DoesNotFit:
-                continue
-    return fitting
-
-
 def test_whoever_reads_the_arguments_starts_the_engine_that_was_planned() -> None:
-    for record, profile, placement in everything_placed():
-        found, on, where = placed(arguments_of(profile, placement))
+    for case in all_that_fits():
+        found, on, where = placed(arguments_of(case.profile, case.placement))
 
-        assert where == placement
-        assert engine_arguments(found, on, where) == engine_arguments(record, profile, placement)
+        assert where == case.placement
+        assert engine_arguments(found, on, where) == engine_arguments(
+            case.record, case.profile, case.placement
+        )
 
 
 def test_nodes_with_fewer_gpus_than_usual_are_remembered_in_the_arguments() -> None:

@@ -139,6 +139,8 @@ def contradictions(one: ModelRecord) -> Iterator[str]:
         yield "`thinking` is off by default and has no switch"
     if one.thinking and one.thinking.effort_default not in (None, *one.thinking.efforts):
         yield "`thinking.effort_default` is none of its `efforts`"
+    if one.price and min(one.price.input, one.price.cached or 0, one.price.output) < 0:
+        yield "`price` is below zero"
     experts = one.shape.experts if one.shape else None
     if experts and experts.per_token > experts.routed:
         yield "`shape.experts.per_token` is above `routed`"

@@ -4,7 +4,6 @@ Invariant: a placement fits by the formulas of `memory`, and has no fewer GPUs t
 recipe names for these weights on this GPU. What does not fit is refused with the arithmetic that says so.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from headrace_platform.catalog import memory
@@ -12,9 +11,9 @@ from headrace_platform.catalog.memory import GB, KvLayout, Memory
 from headrace_platform.catalog.profiles import Backend, Profile
 from headrace_platform.catalog.record import Format, KvCache, ModelRecord, OnHardware, Weights
 from headrace_platform.catalog.shape import Latent, Shape
+from headrace_platform.catalog.sizes import NODES_MAX, DoesNotFit, Sizes, expect_divisible, sizes_to_try
 
-# Beyond that a replica is a cluster of its own, which nobody has shown to work for these models.
-NODES_MAX = 4
+__all__ = ["DoesNotFit", "Placement", "Sizes", "on_hardware", "place"]
 
 # A model that can't take this much of its context is not worth the GPUs.
 CONTEXT_TOKENS_MIN = 16_384
@@ -24,30 +23,6 @@ CONTEXT_STEP = 1024
 
 # For how many requests at once the engine is set up: this is a usual length of one with its answer.
 SEQUENCE_TOKENS_USUAL = 8192
-
-
-class DoesNotFit(Exception):
-    """The model can't run like that on this profile; the message says why."""
-
-    code = "does_not_fit"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
-    """How a replica is divided over GPUs."""
-
-    tensor: int = 1
-    """GPUs that share each layer."""
-    pipeline: int = 1
-    """Groups of those that have some of the layers each."""
-    data: int = 1
-    """Copies of all but the experts inside one replica, each with requests of its own."""
-    expert: bool = False
-    """Spread the experts whole over the GPUs, also where the record does not say so."""
-
-    @property
-    def gpus(self) -> int:
-        return self.tensor * self.pipeline * self.data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +110,14 @@ def on_hardware(record: ModelRecord, profile: Profile) -> OnHardware:
 def kv_layout(cache: KvCache, shape: Shape, profile: Profile) -> KvLayout:
     """How vLLM stores the cache when told this.
 
-    Sparse attention runs on FlashMLA up to Hopper, which has an FP8 layout of its own, and on FlashInfer after it.
-    Source: vLLM 0.32, `_canonicalize_sparse_mla_kv_cache_dtype`.
+    Sparse attention runs on FlashMLA on Hopper, which has an FP8 layout of its own, and on FlashInfer, with a plain
+    one, on Blackwell. Where it is not known, the larger one is reckoned with. Source: vLLM 0.32,
+    `_canonicalize_sparse_mla_kv_cache_dtype`.
     """
     if cache is KvCache.AUTO:
         return KvLayout.BF16
     sparse = isinstance(shape.attention, Latent) and shape.attention.indexer is not None
-    return KvLayout.FP8_DS_MLA if sparse and profile.generation == "hopper" else KvLayout.FP8
+    return KvLayout.FP8_DS_MLA if sparse and profile.generation != "blackwell" else KvLayout.FP8
 
 
 def _smallest(
@@ -149,26 +125,29 @@ def _smallest(
 ) -> Placement:
     assert record.shape is not None, f"{record.id} is served and has no shape"
     _expect_able(record.shape, profile, weights)
-    fewest = max(
-        (
-            minimum.gpus
-            for minimum in record.minimums
-            if minimum.format is weights.format
-            and minimum.profile == profile.id
-            and not minimum.whole_context
-        ),
-        default=0,
-    )
+    fewest = _recommended(record, profile, weights)
     closest: Placement | None = None
-    for candidate in [sizes] if sizes else _sizes(record.shape, profile):
-        _expect_divisible(record, profile, candidate)
+    for candidate in [sizes] if sizes else sizes_to_try(record.shape, profile):
+        expect_divisible(record.shape, profile, candidate)
         if candidate.gpus < fewest and not sizes:
             continue
         placement = _fill(record, profile, weights, candidate)
         if placement.context_tokens >= max(asked, min(CONTEXT_TOKENS_MIN, record.context_tokens or 0)):
             return replace(placement, context_tokens=asked or placement.context_tokens)
         closest = placement
+    if closest is None:
+        raise DoesNotFit(f"it wants {fewest} GPUs, more than {NODES_MAX} nodes of {profile.gpus_a_node} have")
     raise DoesNotFit(_shortage(closest, asked))
+
+
+def _recommended(record: ModelRecord, profile: Profile, weights: Weights) -> int:
+    """The fewest GPUs that the maker or the recipe names, for some of the context; 0 where nobody does."""
+    named = [
+        minimum.gpus
+        for minimum in record.minimums
+        if (minimum.format, minimum.profile) == (weights.format, profile.id) and not minimum.whole_context
+    ]
+    return max(named, default=0)
 
 
 def _expect_able(shape: Shape, profile: Profile, weights: Weights) -> None:
@@ -182,45 +161,6 @@ def _expect_able(shape: Shape, profile: Profile, weights: Weights) -> None:
         raise DoesNotFit("whether it computes with such weights is not known")
     if not able:
         raise DoesNotFit("it does not compute with such weights")
-
-
-def _expect_divisible(record: ModelRecord, profile: Profile, sizes: Sizes) -> None:
-    assert record.shape is not None
-    heads = record.shape.attention.heads
-    if sizes.gpus > 1 and profile.backend is Backend.CPU:
-        raise DoesNotFit(f"{profile.name} is one device, not {sizes.gpus}")
-    if heads % sizes.tensor:
-        raise DoesNotFit(f"{heads} attention heads can't be shared out over {sizes.tensor} GPUs")
-    if sizes.tensor > max(1, profile.gpus_a_node):
-        raise DoesNotFit(
-            f"a tensor group of {sizes.tensor} GPUs does not fit on a node of {profile.gpus_a_node}"
-        )
-    if sizes.pipeline > record.shape.layers:
-        raise DoesNotFit(f"{record.shape.layers} layers can't be shared out over {sizes.pipeline} groups")
-    if sizes.data > 1:
-        if record.shape.experts is None:
-            raise DoesNotFit(
-                "it has no experts to share out over data-parallel ranks; run more replicas instead"
-            )
-        if sizes.gpus > profile.gpus_a_node:
-            raise DoesNotFit(
-                f"data-parallel ranks run on one node; {sizes.gpus} GPUs are more than its {profile.gpus_a_node}"
-            )
-
-
-def _sizes(shape: Shape, profile: Profile) -> Iterator[Sizes]:
-    """From one GPU up to several nodes: tensor groups as large as a node allows before layers are divided."""
-    tensor = largest = 1
-    while tensor <= profile.gpus_a_node:
-        if shape.attention.heads % tensor == 0:
-            largest = tensor
-            yield Sizes(tensor=tensor)
-        tensor *= 2
-    if profile.backend is Backend.CPU:
-        yield Sizes()
-        return
-    for nodes in range(2, NODES_MAX + 1):
-        yield Sizes(tensor=largest, pipeline=nodes)
 
 
 def _fill(record: ModelRecord, profile: Profile, weights: Weights, sizes: Sizes) -> Placement:
@@ -280,8 +220,7 @@ def _context(wanted: int, pool_tokens: int) -> int:
     return wanted if possible >= wanted else possible // CONTEXT_STEP * CONTEXT_STEP
 
 
-def _shortage(closest: Placement | None, asked: int) -> str:
-    assert closest is not None, "no size was tried"
+def _shortage(closest: Placement, asked: int) -> str:
     room = closest.memory
     on = f"{closest.gpus} GPU{'s' if closest.gpus > 1 else ''}"
     sum_of = (

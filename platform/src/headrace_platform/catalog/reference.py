@@ -6,19 +6,18 @@ A test compares the file with what this makes of the records.
 import sys
 from collections.abc import Iterable, Iterator
 
+from headrace_platform.catalog.figures import NOT_KNOWN, short
 from headrace_platform.catalog.memory import GB, MEMORY_SHARE, OVERHEAD_BYTES
 from headrace_platform.catalog.models import MODELS
 from headrace_platform.catalog.placement import (
     CONTEXT_SHARE,
     CONTEXT_TOKENS_MIN,
-    NODES_MAX,
     SEQUENCE_TOKENS_USUAL,
 )
 from headrace_platform.catalog.profiles import PROFILES, Profile
 from headrace_platform.catalog.record import ModelRecord
+from headrace_platform.catalog.sizes import NODES_MAX
 from headrace_platform.catalog.summary import placements, thinking
-
-NOT_KNOWN = "not known"
 
 BEGINNING = """# Models
 
@@ -120,14 +119,14 @@ MODEL_HEADINGS = (
 
 
 def model_row(record: ModelRecord) -> tuple[str, ...]:
-    active = f" ({billions(record.parameters_active)})" if record.parameters_active else ""
+    active = f" ({short(record.parameters_active)})" if record.parameters_active else ""
     weights = ", ".join(
         f"{weights.format}: {f'`{weights.repository}`' if weights.repository else 'in this distribution'}"
         for weights in record.weights
     )
     return (
         f"{record.id}{f', from {record.base}' if record.base else ''}",
-        f"{billions(record.parameters)}{active}",
+        f"{short(record.parameters)}{active}",
         f"{record.context_tokens:,}" if record.context_tokens else NOT_KNOWN,
         record.shape.attention_name if record.shape else NOT_KNOWN,
         weights,
@@ -163,10 +162,6 @@ def profile_rows() -> Iterator[tuple[str, ...]]:
 
 def computes_with(profile: Profile) -> str:
     return ", ".join(stored for stored, able in profile.formats.items() if able)
-
-
-def billions(count: int) -> str:
-    return f"{count / 10**9:.3g}B" if count >= 10**8 else f"{count / 10**6:.2f}M"
 
 
 def table(headings: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
