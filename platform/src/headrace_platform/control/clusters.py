@@ -66,6 +66,11 @@ def clusters(deployment: ModelDeployment, environment: Environment) -> tuple[Clu
     )
 
 
+def deployment_id(deployment: ModelDeployment, cluster: Cluster) -> str:
+    """One name in the gateway's events and the engine's records."""
+    return f"{deployment.metadata.namespace}/{cluster.name}"
+
+
 def upgrade_gateway_name(cluster: Cluster) -> str:
     """What KubeRay calls the Gateway that it makes for an incremental upgrade."""
     return f"{cluster.name}-gateway"

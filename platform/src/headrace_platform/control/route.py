@@ -7,11 +7,10 @@ deployments', so each applies its own entry under a field manager of its own.
 
 from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
 from headrace_platform.catalog import models
-from headrace_platform.control.clusters import Cluster, clusters, upgrade_gateway_name
+from headrace_platform.control.clusters import Cluster, clusters, deployment_id, upgrade_gateway_name
 from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
 from headrace_platform.control.environment import Environment
 from headrace_platform.control.labels import Manifest
-from headrace_platform.control.names import deployment_id
 from headrace_platform.control.network_policy import SERVE_PORT
 from headrace_platform.control.serve_application import placement_of
 

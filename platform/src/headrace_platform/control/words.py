@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-# A key is one path segment; the value is what an operating system's file name may be.
+# Of a DNS label.
 NAME_CHARACTERS_MAX = 63
 
 Label = Annotated[
