@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from headrace_platform.catalog.serve import APPLICATION
-from headrace_platform.serving.environment import prepare_head
+from headrace_platform.serving.environment import COLLECTS_METRICS, prepare_head
 from headrace_platform.serving.session import session_folder
 from headrace_platform.serving.settings import EngineSettings
 
@@ -19,9 +19,14 @@ from headrace_platform.serving.settings import EngineSettings
 STARTING = ("NOT_STARTED", "DEPLOYING")
 LOOK_SECONDS = 0.5
 
+# A file in the state folder that holds it.
+METRICS_PORT = "metrics-port"
+
 
 def main() -> None:
     settings = EngineSettings.from_environment()
+    # As in a pod, where nobody switches them off; sooner, so that a test need not wait for ten seconds.
+    os.environ |= {COLLECTS_METRICS: "1", "RAY_metrics_report_interval_ms": "1000"}
     prepare_head(settings)
     Path(os.environ["RAY_AUTH_TOKEN_PATH"]).write_text("a" * 64)
     config = json.loads(Path(sys.argv[1]).read_text())
@@ -50,6 +55,8 @@ def main() -> None:
                     return
             assert state.status == "RUNNING", state
             url = f"http://{settings.host}:{settings.port}"
+            (node,) = ray.nodes()
+            (settings.state_dir / METRICS_PORT).write_text(str(node["MetricsExportPort"]))
             ready = {"ready": True, "url": url, "model": settings.model, "pid": os.getpid()}
             sys.stdout.write(json.dumps(ready) + "\n")
             sys.stdout.flush()

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -87,3 +88,22 @@ def test_a_rendered_application_answers_and_its_record_names_the_deployment(tmp_
         assert record.deployment == "models/tiny-c1"
         assert record.ending is EngineEnding.FINISHED
         assert record.output == reply["usage"]["completion_tokens"]
+
+        # What the alerts of a promised latency are asked of.
+        port = (engine.state_dir / serve_configuration.METRICS_PORT).read_text()
+        wait_until(lambda: {"first_token", "inter_token"} <= counted(f"http://127.0.0.1:{port}/metrics"))
+
+
+def counted(url: str) -> set[str]:
+    """Which of the alerts' metrics have counted something."""
+    with urlopen(url, timeout=10) as reply:  # noqa: S310  (our own)
+        text = reply.read().decode()
+    names = {
+        "first_token": "ray_vllm_time_to_first_token_seconds_count",
+        "inter_token": "ray_vllm_inter_token_latency_seconds_count",
+    }
+    return {
+        short
+        for short, name in names.items()
+        if any(line.startswith(name) and float(line.rsplit(" ", 1)[1]) > 0 for line in text.splitlines())
+    }

@@ -17,7 +17,7 @@ from headrace_platform.catalog.serve import placed
 from headrace_platform.serving.arguments import ApplicationArguments
 from headrace_platform.serving.attempt_scope import AttemptScope
 from headrace_platform.serving.attempts import Recorder
-from headrace_platform.serving.environment import prepare_replica
+from headrace_platform.serving.environment import prepare_replica, ray_collects_metrics
 from headrace_platform.serving.loopback import listen_on_loopback_alone
 from headrace_platform.serving.settings import ReplicaSettings
 from headrace_platform.serving.shipping import Billing, Shipper
@@ -57,7 +57,7 @@ class Replica:
                 *arguments.engine_arguments,
             ]
         )
-        self._engine = engine.start_engine(self._arguments, recorder)
+        self._engine = engine.start_engine(self._arguments, recorder, ray_metrics=ray_collects_metrics())
         self._watch = asyncio.create_task(self._exit_with_the_engine())
         self._server_app = engine.server_app
         self._shipper.start()

@@ -27,6 +27,8 @@ EAGER = {
     "TORCHDYNAMO_DISABLE": "1",
 }
 
+COLLECTS_METRICS = "RAY_enable_metrics_collection"
+
 RAY = {
     # The cluster can run any code: whoever talks to it must know the token.
     "RAY_AUTH_MODE": "token",
@@ -35,7 +37,7 @@ RAY = {
     # The log is a file, not a terminal.
     "RAY_COLOR_PREFIX": "0",
     # Nobody collects them here, and fixed ports would be in another stack's way.
-    "RAY_enable_metrics_collection": "0",
+    COLLECTS_METRICS: "0",
     "AUTOSCALER_METRIC_PORT": "0",
     "DASHBOARD_METRIC_PORT": "0",
 }
@@ -48,6 +50,11 @@ def prepare_head(settings: EngineSettings) -> None:
 
 def prepare_replica(settings: ReplicaSettings, *, eager: bool) -> None:
     _fill({**QUIET, **VLLM, **(EAGER if eager else {}), "VLLM_CACHE_ROOT": str(settings.state_dir / "vllm")})
+
+
+def ray_collects_metrics() -> bool:
+    """Ray does so unless it is told otherwise."""
+    return os.environ.get(COLLECTS_METRICS, "1") != "0"
 
 
 def _fill(values: dict[str, str]) -> None:
