@@ -213,6 +213,15 @@ def test_without_prometheus_nothing_asks_for_metrics() -> None:
     assert "PodMonitor" not in [manifest["kind"] for manifest in without]
 
 
+def test_a_promised_latency_is_watched() -> None:
+    (rule,) = [manifest for manifest in rendered("dedicated") if manifest["kind"] == "PrometheusRule"]
+    first, between = rule["spec"]["groups"][0]["rules"]
+    assert 'namespace="acme", headrace_dev_deployment="acme-glm-4-7"' in first["expr"]
+    assert first["expr"].endswith(" > 2000")
+    assert between["expr"].endswith(" > 60")
+    assert "PrometheusRule" not in kinds("small")
+
+
 def test_the_route_is_for_the_tenant_alone() -> None:
     (line,) = decode_table(rendered("dedicated")[-1]["data"]["acme.acme-glm-4-7.json"]).deployments
     assert line.tenant == "acme"

@@ -82,7 +82,7 @@ class Parallelism(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """What was promised: 95 of 100 requests are to be faster. For whoever watches or plans; nothing acts on it by itself."""
+    """What was promised: 95 of 100 requests are to be faster. Where Prometheus is, it alerts when they aren't."""
 
     ttft_p95_milliseconds: (
         Annotated[int, Meta(ge=1, le=600000, description="Until the first token.")] | None

@@ -7,7 +7,7 @@ from headrace_platform.control.disruption import disruption_budget
 from headrace_platform.control.environment import Environment
 from headrace_platform.control.hostname import http_route
 from headrace_platform.control.labels import Manifest
-from headrace_platform.control.monitoring import pod_monitor
+from headrace_platform.control.monitoring import latency_alerts, pod_monitor
 from headrace_platform.control.network_policy import network_policies
 from headrace_platform.control.ray_service import ray_service
 from headrace_platform.control.weights import host_path_volume
@@ -30,12 +30,13 @@ def render(deployment: ModelDeployment, environment: Environment) -> tuple[Manif
         broken = kuberay.violations(service)
         assert not broken, f"KubeRay would refuse what was rendered: {broken}"
         manifests.append(service)
-        budget = disruption_budget(deployment, cluster, of_replica)
-        if budget is not None:
-            manifests.append(budget)
+        manifests += _present(disruption_budget(deployment, cluster, of_replica))
     if environment.monitoring is not None:
         manifests.append(pod_monitor(deployment))
-    route = http_route(deployment, environment)
-    if route is not None:
-        manifests.append(route)
+        manifests += _present(latency_alerts(deployment))
+    manifests += _present(http_route(deployment, environment))
     return tuple(manifests)
+
+
+def _present(manifest: Manifest | None) -> list[Manifest]:
+    return [] if manifest is None else [manifest]
