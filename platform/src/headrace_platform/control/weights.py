@@ -43,15 +43,14 @@ def weights(deployment: ModelDeployment, environment: Environment) -> Weights | 
     if source.s3 is not None:
         s3 = source.s3
         endpoint = ("--endpoint", s3.endpoint) if s3.endpoint else ()
+        region = ({"name": "AWS_REGION", "value": s3.region},) if s3.region else ()
         return Weights(
             location=FOLDER,
             volume=_scratch(s3.size_gib, environment),
             writable=True,
             program=(*PROGRAM, "fetch", s3.uri, FOLDER, *_checksum(source), *endpoint),
-            variables=(
-                *({"name": "AWS_REGION", "value": s3.region} for _ in (1,) if s3.region),
-                *_from_secret(s3.credentials_secret, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-            ),
+            variables=region
+            + _from_secret(s3.credentials_secret, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
         )
     if source.hf is not None:
         hf = source.hf
