@@ -6,6 +6,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 ENGINE_VENV := .venv-engine
+CHECKOV_VENV := .venv-checkov
 BIN := $(VENV)/bin
 
 # torch's CPU build: from pip's own find-links where one is set, else from the index that uv knows as "cpu".
@@ -41,6 +42,12 @@ $(ENGINE_VENV)/.complete: requirements/engine.lock requirements/build.lock pypro
 	@$(BIN)/uv pip install --quiet --python $(ENGINE_VENV)/bin/python --no-deps --build-constraints requirements/build.lock --editable .
 	@touch $@
 
+$(CHECKOV_VENV)/.complete: requirements/checkov.lock | $(VENV)/.complete
+	@echo "[checks] $(CHECKOV_VENV): checkov, which reads the Terraform modules"
+	@test -x $(CHECKOV_VENV)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CHECKOV_VENV)
+	@$(BIN)/uv pip sync --quiet --python $(CHECKOV_VENV)/bin/python --require-hashes requirements/checkov.lock
+	@touch $@
+
 .PHONY: demo
 demo: setup ## From an API key to a reconciled invoice on real parts (KEEP=1 leaves the stack up)
 	@$(BIN)/headrace demo $(if $(KEEP),--keep)
@@ -58,11 +65,11 @@ format: $(VENV)/.complete ## Format and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: setup lint ## Lint, then every test, on the real parts
+test: setup $(CHECKOV_VENV)/.complete lint ## Lint, then every test, on the real parts
 	$(BIN)/pytest
 
 .PHONY: terraform-check
-terraform-check: $(VENV)/.complete ## Format, validate and test the Terraform modules, offline
+terraform-check: $(VENV)/.complete $(CHECKOV_VENV)/.complete ## Format, validate, test and scan the Terraform modules, offline
 	$(BIN)/pytest tests/terraform
 
 .PHONY: bench-gateway
@@ -86,9 +93,11 @@ lock: $(VENV)/.complete ## Recompute requirements/*.lock from pyproject.toml and
 	  --python-version 3.11 --no-emit-index-url --no-emit-find-links $(TORCH) --quiet --output-file requirements/engine.lock
 	$(BIN)/uv pip compile requirements/build.in --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements/build.lock
+	$(BIN)/uv pip compile requirements/checkov.in --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements/checkov.lock
 	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-emit-index-url --no-emit-find-links --quiet \
 	  --output-file requirements/uv.lock
 
 .PHONY: clean
 clean: ## Remove the environments and caches (not .headrace/, which holds state)
-	rm -rf $(VENV) $(ENGINE_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(ENGINE_VENV) $(CHECKOV_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -35,7 +35,14 @@ def test_an_event_with_only_what_is_required_is_read_with_defaults() -> None:
     assert event.task is None
 
 
-@pytest.mark.parametrize("name", ["usage_event_1.json", "usage_event_1_least.json"])
+def test_an_event_with_the_revision_and_the_client_s_user_is_read_whole() -> None:
+    event = decode_event((GOLDEN / "usage_event_2.json").read_bytes())
+    assert (event.revision, event.end_user) == ("2026-09-01", "8f14e45fceea167a5a36dedd4bea2543")
+    first = decode_event((GOLDEN / "usage_event_1.json").read_bytes())
+    assert (first.revision, first.end_user) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["usage_event_1.json", "usage_event_1_least.json", "usage_event_2.json"])
 def test_an_event_survives_a_round_trip(name: str) -> None:
     event = decode_event((GOLDEN / name).read_bytes())
     assert decode_event(encode_event(event)) == event

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from headrace_contracts.access import (
 )
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Dialect, Disposition, UsageEvent, decode_event
-from headrace_gateway.call import Call
+from headrace_gateway.call import Call, Credentials
 
 MODEL = "glm-test"
 # A micro-unit a token whatever it is: amounts and tokens read the same in most tests.
@@ -116,9 +117,22 @@ def open_account(client: redis.Redis, *, micros: int = 1_000_000, limits: Sequen
     return account
 
 
+def another_account(client: redis.Redis, *, org: str = "org_2") -> Account:
+    """Beside the one that stands there already, and of another organisation."""
+    other = Account(client, secret="hr-" + "z" * 43, id="2")
+    other.push_project(org=org)
+    other.push_key()
+    other.fund(1_000_000)
+    return other
+
+
+def credentials(account: Account, address: str = "127.0.0.1") -> Credentials:
+    return Credentials(account.key_hash, lambda: ip_address(address))
+
+
 def call(account: Account, **changes: Any) -> Call:
     fields: dict[str, Any] = {
-        "secret": account.secret,
+        "credentials": credentials(account),
         "dialect": Dialect.OPENAI_CHAT,
         "model_requested": MODEL,
         "deployment": DEPLOYMENT,

@@ -1,4 +1,10 @@
 mock_provider "aws" {
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:headrace" }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
   mock_resource "aws_kms_key" {
     defaults = { arn = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000" }
   }
@@ -88,4 +94,18 @@ run "a_name_that_aws_would_refuse_later_is_refused_now" {
     name = "Head_Race"
   }
   expect_failures = [var.name]
+}
+
+run "volumes_can_be_claimed_by_a_driver_with_an_identity_of_its_own" {
+  assert {
+    condition     = aws_eks_addon.volumes.addon_name == "aws-ebs-csi-driver" && one(aws_eks_addon.volumes.pod_identity_association).role_arn == aws_iam_role.volumes.arn
+    error_message = "A claim of a volume would wait for ever, or take the node's identity."
+  }
+}
+
+run "the_control_plane_tells_everything_it_logs_for_a_year" {
+  assert {
+    condition     = length(aws_eks_cluster.this.enabled_cluster_log_types) == 5 && aws_cloudwatch_log_group.control_plane.retention_in_days == 365 && aws_cloudwatch_log_group.control_plane.kms_key_id == aws_kms_key.secrets.arn
+    error_message = "Who did what in the cluster can't be told a year later."
+  }
 }

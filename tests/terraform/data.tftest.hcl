@@ -1,4 +1,10 @@
 mock_provider "aws" {
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/headrace" }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
   mock_resource "aws_kms_key" {
     defaults = { arn = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000" }
   }
@@ -35,7 +41,7 @@ run "the_ledger_is_encrypted_restorable_and_hard_to_delete" {
     error_message = "The password is not AWS's to keep."
   }
   assert {
-    condition     = one(aws_rds_cluster_parameter_group.this.parameter).value == "1" && aws_rds_cluster_parameter_group.this.family == "aurora-postgresql17"
+    condition     = contains([for p in aws_rds_cluster_parameter_group.this.parameter : "${p.name}=${p.value}"], "rds.force_ssl=1") && aws_rds_cluster_parameter_group.this.family == "aurora-postgresql17"
     error_message = "Postgres answers without TLS."
   }
 }

@@ -1,4 +1,17 @@
-mock_provider "aws" {}
+mock_provider "aws" {
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:headrace" }
+  }
+  mock_resource "aws_kms_key" {
+    defaults = { arn = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-0000-0000-000000000000" }
+  }
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/headrace" }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+}
 
 variables {
   name   = "headrace"
@@ -62,4 +75,11 @@ run "a_name_that_aws_would_refuse_later_is_refused_now" {
     name = "Head_Race"
   }
   expect_failures = [var.name]
+}
+
+run "what_the_network_refuses_is_written_down_encrypted" {
+  assert {
+    condition     = aws_flow_log.refused.traffic_type == "REJECT" && aws_flow_log.refused.log_destination == aws_cloudwatch_log_group.refused.arn && aws_cloudwatch_log_group.refused.kms_key_id == aws_kms_key.flow_log.arn
+    error_message = "Refused traffic leaves no trace, or one in the clear."
+  }
 }

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from headrace_billing import schema
 from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
+from headrace_billing.accounts.service_account_http import router as service_accounts
 from headrace_billing.body_limit import BodyLimit
 from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
@@ -26,7 +27,7 @@ from headrace_billing.valkey import ValkeyError, connect
 from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
 
-ROUTERS = (accounts, changes, ledger, rating, ingest, outcomes, invoicing, reconciliation)
+ROUTERS = (accounts, changes, service_accounts, ledger, rating, ingest, outcomes, invoicing, reconciliation)
 
 
 def create() -> FastAPI:
@@ -41,6 +42,7 @@ def create() -> FastAPI:
             ingest_token=settings.ingest_token.get_secret_value(),
             signing_key=settings.signing_key_bytes,
             now=lambda: datetime.now(UTC),
+            trusted_proxies=settings.trusted_proxies,
         )
     )
 

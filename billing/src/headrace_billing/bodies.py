@@ -15,6 +15,10 @@ Name = Annotated[
 ]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}$")]
+PinnedModel = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}(@[A-Za-z0-9._:/-]{1,100})?$")
+]
+"""A model, or `<model>@<revision>` for that revision alone."""
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Amount = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=PRINTABLE)]
 

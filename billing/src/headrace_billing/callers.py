@@ -1,6 +1,7 @@
 """Who calls: the seller's admin, a customer by API key, or a gateway or engine; told by the bearer token alone."""
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,8 +9,17 @@ from fastapi import Depends, Header, Request
 
 from headrace_billing.accounts import store
 from headrace_billing.accounts.key import SECRET_PREFIX
-from headrace_billing.errors import Forbidden, IdempotencyKeyMissing, InvalidRequest, Unauthenticated
-from headrace_billing.parts import PartsOf
+from headrace_billing.errors import (
+    Forbidden,
+    IdempotencyKeyMissing,
+    InvalidRequest,
+    IpNotAllowed,
+    ScopeMissing,
+    Unauthenticated,
+)
+from headrace_billing.parts import Parts, PartsOf
+from headrace_contracts.access import KeyScope
+from headrace_contracts.networks import client_address, hold
 
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255
 
@@ -28,6 +38,13 @@ class Customer:
     org: str
     wallet: str
     currency: str
+    scopes: Sequence[str] | None
+    """What the key may be used for; null means everything."""
+
+    def require(self, scope: KeyScope) -> None:
+        """Raises `ScopeMissing`."""
+        if self.scopes is not None and scope not in self.scopes:
+            raise ScopeMissing(scope)
 
 
 async def _caller(request: Request, parts: PartsOf) -> Admin | Customer:
@@ -38,8 +55,18 @@ async def _caller(request: Request, parts: PartsOf) -> Admin | Customer:
         async with parts.database.begin() as session:
             owner = await store.owner_of_secret(session, token, at=parts.now())
         if owner is not None:
-            return Customer(owner.key, owner.project, owner.org, owner.wallet, owner.currency)
+            _check_network(request, parts, owner)
+            return Customer(owner.key, owner.project, owner.org, owner.wallet, owner.currency, owner.scopes)
     raise Unauthenticated
+
+
+def _check_network(request: Request, parts: Parts, owner: store.KeyOwner) -> None:
+    peer = "" if request.client is None else request.client.host
+    forwarded = ",".join(request.headers.getlist("x-forwarded-for"))
+    address = client_address(peer, forwarded, parts.trusted_proxies)
+    for cidrs in (owner.key_cidrs, owner.project_cidrs):
+        if cidrs is not None and not hold(cidrs, address):
+            raise IpNotAllowed(address)
 
 
 async def _admin(caller: Annotated[Admin | Customer, Depends(_caller)]) -> Admin:

@@ -31,6 +31,27 @@ class Forbidden(BillingError):
     code = "forbidden"
 
 
+class IpNotAllowed(BillingError):
+    """The API key, or its project, may not be used from there."""
+
+    code = "ip_not_allowed"
+
+    def __init__(self, address: object) -> None:
+        seen = "an address that could not be told" if address is None else str(address)
+        super().__init__(f"This API key may not be used from {seen}.")
+
+
+class ScopeMissing(BillingError):
+    """The API key was made for something else."""
+
+    code = "scope_missing"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"This API key lacks the scope {scope!r}. Use another, or have it added to this one."
+        )
+
+
 class NotFound(BillingError):
     """No such object, or not the caller's."""
 

@@ -1,6 +1,6 @@
 """What the routes of a process share, built once by `headrace_billing.app` and handed to each by FastAPI."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from headrace_billing.database import Database
+from headrace_contracts.networks import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Parts:
     ingest_token: str
     signing_key: bytes
     now: Callable[[], datetime]
+    trusted_proxies: Sequence[Network] = ()
 
 
 def _parts(request: Request) -> Parts:

@@ -20,6 +20,8 @@ STATUSES: dict[str, int] = {
     "unauthenticated": 401,
     "insufficient_balance": 402,
     "forbidden": 403,
+    "ip_not_allowed": 403,
+    "scope_missing": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "idempotency_key_missing": 400,
@@ -53,6 +55,8 @@ STATUSES: dict[str, int] = {
     "version_missing": 428,
     "version_conflict": 412,
     "key_not_active": 409,
+    "service_account_disabled": 409,
+    "service_account_full": 409,
     "push_pending": 503,
     "unavailable": 503,
 }

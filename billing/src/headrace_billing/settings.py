@@ -3,10 +3,11 @@
 A secret has no default: a process without one must not start.
 """
 
-from typing import TypeVar
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, TypeVar
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SECRET_CHARACTERS_MIN = 16
 SIGNING_KEY_BYTES = 32
@@ -61,3 +62,13 @@ class ApiSettings(WorkerSettings):
     workers: int = Field(1, ge=1, le=64)
     admin_token: SecretStr = Field(min_length=SECRET_CHARACTERS_MIN)
     ingest_token: SecretStr = Field(min_length=SECRET_CHARACTERS_MIN)
+    # Networks of the load balancers before it, as CIDRs with commas between them: only what comes from there may say
+    # in X-Forwarded-For for whom.
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _separated(cls, given: object) -> object:
+        return (
+            [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given
+        )

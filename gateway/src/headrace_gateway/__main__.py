@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from headrace_gateway.app import run
 from headrace_gateway.http.server import PortTaken, check_port
-from headrace_gateway.routing.deployments import TableUnreadable
+from headrace_gateway.routing.tables import TablesUnreadable
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.workers import end_with_parent, run_workers
 from headrace_telemetry.logs import configure_logs
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         return run_workers([sys.executable, "-m", "headrace_gateway", WORKER], settings.workers)
     except PortTaken as error:
         log.critical("port_taken", problem=str(error))
-    except TableUnreadable as error:
+    except TablesUnreadable as error:
         log.critical("deployments_unreadable", problem=str(error))
     return 2
 

@@ -6,6 +6,7 @@ import gc
 
 import structlog
 
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
 from headrace_gateway.http.router import Gateway
@@ -55,9 +56,10 @@ def _gateway(
         reply_bytes_max=settings.reply_bytes_max,
         request_timeout_seconds=settings.request_timeout_seconds,
     )
+    addresses = ClientAddresses(settings.trusted_proxies)
     return Gateway(
-        Inference(meter, deployments, upstream, bounds),
-        Models(meter, deployments),
+        Inference(meter, deployments, upstream, bounds, addresses),
+        Models(meter, deployments, addresses),
         not_admitting=lambda: meter.not_ready,
     )
 

@@ -5,20 +5,74 @@ exactly once, however the request ends.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
+from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
-from headrace_contracts.usage import Dialect, Ending
+from headrace_contracts.networks import Address
+from headrace_contracts.usage import Dialect, Ending, TokenCounts
+from headrace_gateway.limits.state import LimitState
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who a client says it is."""
+
+    key: str
+    """The hash key of its secret's record (`keys.directory.key_of`): secrets go no further than transport."""
+    address: Callable[[], Address | None]
+    """Where it speaks from, worked out only for a key that must not be used from everywhere; null if unknown."""
+
+
+class Caller(Protocol):
+    """Whose key a request came with. Tenancy comes from its record, never from what else the client says."""
+
+    @property
+    def org(self) -> str: ...
+
+    def may_name(self, deployment: Deployment) -> bool:
+        """Whether no list of the key's, its project's or its organisation's leaves the model out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """By what a repeated request is known for one."""
+
+    key: str
+    """SHA-256 of the header, in hexadecimal: of one length, whatever the client thought of."""
+    request: str
+    """The same of path and body."""
+
+
+class KeptAnswer(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
+    """How the first request with an idempotency key ended, for whoever repeats it."""
+
+    id: str
+    ending: Ending
+    tokens: TokenCounts
+    revision: str
+    content_type: str = ""
+    body: bytes | None = None
+    """Null for one that was cut short, or is too long to be kept."""
+
+
+class AlreadyAnswered(Exception):
+    """The call repeats one that was served before, so it is not served again."""
+
+    def __init__(self, answer: KeptAnswer) -> None:
+        super().__init__(answer.id)
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """What admission has to know of one inference request."""
 
-    secret: str
-    """The bearer token as the client sent it."""
+    credentials: Credentials
     dialect: Dialect
     model_requested: str
     deployment: Deployment
@@ -32,6 +86,9 @@ class Call:
     session: str | None = None
     task: str | None = None
     task_attempt: str | None = None
+    end_user: str | None = None
+    """Whom of its own users the client names; it leaves the gateway hashed alone."""
+    idempotency: Idempotency | None = None
 
 
 class Lease(Protocol):
@@ -50,6 +107,10 @@ class Lease(Protocol):
         """Output tokens that may be relayed under the present hold."""
 
     @property
+    def limit_states(self) -> Sequence[LimitState]:
+        """How its limits stood when it was admitted, itself included."""
+
+    @property
     def revoked(self) -> asyncio.Event:
         """Set when the lease was taken away (reaped, key revoked): end the stream at once, then settle."""
 
@@ -66,8 +127,12 @@ class Lease(Protocol):
     async def extend(self, *, output_tokens: int) -> bool:
         """Asks for a slice that covers at least `output_tokens`; False when money or the task's guard ends."""
 
-    def settle(self, ending: Ending, *, usage: bytes | None = None) -> Awaitable[None]:
+    def settle(
+        self, ending: Ending, *, usage: bytes | None = None, answer: tuple[str, bytes] | None = None
+    ) -> Awaitable[None]:
         """Ends the request: journal and settle script. `usage` replaces what `relayed` noted last.
+
+        `answer`, a content type and a body, is kept for who repeats a call that has an idempotency key.
 
         It is on its way when this returns, whatever becomes of the caller. What it returns is done when the
         journal is durable and the script has answered, or after 250 ms with the rest retried behind. Raises
@@ -76,8 +141,12 @@ class Lease(Protocol):
 
 
 class Meter(Protocol):
-    async def models(self, secret: str) -> list[str] | None:
-        """Authenticates; the models that the key may name, null meaning all. Raises `Unauthenticated`…"""
+    async def authenticate(self, credentials: Credentials, scope: KeyScope, *, anew: bool = False) -> Caller:
+        """Raises `Unauthenticated`, `IpNotAllowed` and their like.
+
+        What this lets pass may have changed since its records were read: `admit` compares them, and whoever
+        answers without admitting asks for them `anew`.
+        """
 
     async def admit(self, call: Call) -> Lease:
-        """Raises a `GatewayError` when the call may not run; nothing is held then."""
+        """Raises a `GatewayError` when the call may not run, or `AlreadyAnswered`; nothing is held then."""

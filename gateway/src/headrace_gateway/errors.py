@@ -1,5 +1,9 @@
 """What a caller can cause, each with a stable code. `http.problems` alone knows statuses and wire shapes."""
 
+from collections.abc import Sequence
+
+from headrace_gateway.limits.state import LimitState
+
 
 class GatewayError(Exception):
     """Base of every refusal that a client sees; `str()` is its message."""
@@ -41,6 +45,27 @@ class KeyExpired(GatewayError):
     code = "api_key_expired"
 
 
+class IpNotAllowed(GatewayError):
+    """The key, or its project, may not be used from there."""
+
+    code = "ip_not_allowed"
+
+    def __init__(self, address: object) -> None:
+        seen = "an address that could not be told" if address is None else str(address)
+        super().__init__(f"This API key may not be used from {seen}.")
+
+
+class ScopeMissing(GatewayError):
+    """The key was made for something else."""
+
+    code = "scope_missing"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"This API key lacks the scope {scope!r}. Use another, or have it added to this one."
+        )
+
+
 class ModelNotFound(GatewayError):
     code = "model_not_found"
 
@@ -59,6 +84,34 @@ class TaskNotOpen(GatewayError):
     code = "task_not_open"
 
 
+class IdempotencyInProgress(GatewayError):
+    """The first request with this Idempotency-Key is still running; ask again for its answer."""
+
+    code = "idempotency_in_progress"
+    retry_after_seconds = 1.0
+
+
+class IdempotencyKeyReused(GatewayError):
+    """This Idempotency-Key was sent before with another request; send another key with this one."""
+
+    code = "idempotency_key_reused"
+
+
+class AnswerNotKept(GatewayError):
+    """The request with this Idempotency-Key was served and charged once, but there is no whole answer to give again."""
+
+    code = "idempotency_answer_not_kept"
+
+    def __init__(self, *, request_id: str, ending: str, output_tokens: int) -> None:
+        super().__init__(
+            f"The request with this Idempotency-Key ran as {request_id}, ended {ending} after {output_tokens} output "
+            "tokens and was charged once. Its answer is not kept; send another key to run it again."
+        )
+        self.request_id = request_id
+        self.ending = ending
+        self.output_tokens = output_tokens
+
+
 class LimitReached(GatewayError):
     """A limit of the key, project, task or wallet. Amounts are micro-units for money, else plain counts."""
 
@@ -73,7 +126,13 @@ class LimitReached(GatewayError):
         ceiling: int,
         weight: int,
         retry_after_seconds: float | None,
+        resets_in_seconds: float | None,
+        states: Sequence[LimitState] = (),
     ) -> None:
+        """`retry_after_seconds`: until this request would pass; `resets_in_seconds`: until the limit is whole again.
+
+        Both null where waiting does not help. `states`: how the request's limits stand, for the answer's headers.
+        """
         when = "" if retry_after_seconds is None else f" Try again in {retry_after_seconds:.1f} s."
         super().__init__(
             f"Limit {limit} of {scope}: used {used} of {ceiling}, this request weighs {weight}.{when}"
@@ -84,6 +143,8 @@ class LimitReached(GatewayError):
         self.ceiling = ceiling
         self.weight = weight
         self.retry_after_seconds = retry_after_seconds
+        self.resets_in_seconds = resets_in_seconds
+        self.states = states
 
 
 class InsufficientBalance(LimitReached):

@@ -1,11 +1,11 @@
 """What a gateway can be told: environment variables `HEADRACE_GATEWAY_<NAME>`, each with its unit and reason."""
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class GatewaySettings(BaseSettings):
@@ -19,6 +19,9 @@ class GatewaySettings(BaseSettings):
     # Where it listens. Loopback, so that nothing is open by accident; an image says 0.0.0.0.
     host: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
     port: int = Field(default=8080, ge=1, le=65535)
+    # Networks of the load balancers before it, as CIDRs with commas between them: only what comes from there may say
+    # in X-Forwarded-For for whom. None by default, as anybody else could say so too.
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     # More processes share the port by the kernel. One is right where replicas do the scaling.
     workers: int = Field(default=1, ge=1, le=64)
 
@@ -26,8 +29,15 @@ class GatewaySettings(BaseSettings):
     valkey_url: SecretStr
     billing_url: str
     ingest_token: SecretStr
-    # A JSON `DeploymentTable`; read again when it changes.
+    # A JSON `DeploymentTable`, or a folder of them (`*.json`, a mounted ConfigMap); read again when it changes.
     deployments: Path
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _separated(cls, given: object) -> object:
+        return (
+            [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given
+        )
 
     # Who it is: the producer's name in usage events, one per pod, the same after a restart.
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")

@@ -1,15 +1,39 @@
 # The control plane: reached from inside the VPC alone, with access by entries in the API and by nothing implicit.
 
 resource "aws_kms_key" "secrets" {
-  description             = "Kubernetes secrets of ${var.name}"
+  description             = "Kubernetes secrets and control plane logs of ${var.name}"
   enable_key_rotation     = true
   deletion_window_in_days = 30
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "AccountAdministers"
+        Effect    = "Allow"
+        Principal = { AWS = "arn:aws:iam::${data.aws_caller_identity.current.account_id}:root" }
+        Action    = "kms:*"
+        Resource  = "*"
+      },
+      {
+        Sid       = "LogsAreWritten"
+        Effect    = "Allow"
+        Principal = { Service = "logs.amazonaws.com" }
+        Action    = ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey*", "kms:DescribeKey"]
+        Resource  = "*"
+        Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
+      },
+    ]
+  })
 }
+
+data "aws_caller_identity" "current" {}
 
 resource "aws_cloudwatch_log_group" "control_plane" {
   # EKS writes to exactly this name; made here, it has an end.
   name              = "/aws/eks/${var.name}/cluster"
-  retention_in_days = 90
+  retention_in_days = 365
+  kms_key_id        = aws_kms_key.secrets.arn
 }
 
 resource "aws_iam_role" "control_plane" {
@@ -36,7 +60,7 @@ resource "aws_eks_cluster" "this" {
   version  = var.kubernetes_version
 
   bootstrap_self_managed_addons = false
-  enabled_cluster_log_types     = ["api", "audit", "authenticator"]
+  enabled_cluster_log_types     = ["api", "audit", "authenticator", "controllerManager", "scheduler"]
 
   access_config {
     authentication_mode                         = "API"

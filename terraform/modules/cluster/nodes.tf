@@ -101,3 +101,35 @@ resource "aws_eks_addon" "after_nodes" {
 
   depends_on = [aws_eks_node_group.system]
 }
+
+# Volumes, for whatever claims one: Prometheus, and the chart's evaluation pair.
+resource "aws_eks_addon" "volumes" {
+  cluster_name                = aws_eks_cluster.this.name
+  addon_name                  = "aws-ebs-csi-driver"
+  resolve_conflicts_on_update = "OVERWRITE"
+
+  pod_identity_association {
+    role_arn        = aws_iam_role.volumes.arn
+    service_account = "ebs-csi-controller-sa"
+  }
+
+  depends_on = [aws_eks_node_group.system]
+}
+
+resource "aws_iam_role" "volumes" {
+  name_prefix = "${var.name}-ebs-"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "pods.eks.amazonaws.com" }
+      Action    = ["sts:AssumeRole", "sts:TagSession"]
+    }]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "volumes" {
+  role       = aws_iam_role.volumes.name
+  policy_arn = "arn:aws:iam::aws:policy/service-role/AmazonEBSCSIDriverPolicy"
+}

@@ -5,9 +5,25 @@ resource "aws_kms_key" "this" {
   description             = "Model weights in ${var.bucket}"
   enable_key_rotation     = true
   deletion_window_in_days = 30
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "AccountAdministers"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:aws:iam::${data.aws_caller_identity.current.account_id}:root" }
+      Action    = "kms:*"
+      Resource  = "*"
+    }]
+  })
 }
 
+data "aws_caller_identity" "current" {}
+
 resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_18:Weights are public models or their owner's; CloudTrail's data events, where wanted, say more than access logs
+  #checkov:skip=CKV_AWS_144:Weights come from elsewhere and can be loaded again; every pod checks their checksum
+  #checkov:skip=CKV2_AWS_62:Nothing waits for an upload; a deployment names the weights it wants
   bucket = var.bucket
 }
 

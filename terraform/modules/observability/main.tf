@@ -6,18 +6,20 @@ locals {
 }
 
 resource "aws_cloudwatch_log_group" "services" {
+  #checkov:skip=CKV_AWS_338:Services' logs help to find faults; what has to be kept for years is in the ledger and in the control plane's audit log
   name              = "/${var.name}/services"
   retention_in_days = var.retention_days
+  kms_key_id        = aws_kms_key.this.arn
 }
 
 resource "aws_sns_topic" "alarms" {
   name              = "${var.name}-alarms"
-  kms_master_key_id = aws_kms_key.alarms.arn
+  kms_master_key_id = aws_kms_key.this.arn
 }
 
 # CloudWatch cannot publish to a topic under AWS's own SNS key, hence one whose policy lets it.
-resource "aws_kms_key" "alarms" {
-  description             = "Alarms of ${var.name}"
+resource "aws_kms_key" "this" {
+  description             = "Alarms and logs of ${var.name}"
   enable_key_rotation     = true
   deletion_window_in_days = 7
 
@@ -36,6 +38,14 @@ resource "aws_kms_key" "alarms" {
         Effect    = "Allow"
         Principal = { Service = "cloudwatch.amazonaws.com" }
         Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource  = "*"
+        Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
+      },
+      {
+        Sid       = "LogsAreWritten"
+        Effect    = "Allow"
+        Principal = { Service = "logs.amazonaws.com" }
+        Action    = ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey*", "kms:DescribeKey"]
         Resource  = "*"
         Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
       },

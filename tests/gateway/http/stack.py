@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -13,6 +15,7 @@ import openai
 
 from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
 from headrace_contracts.usage import UsageEvent
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
 from headrace_gateway.http.router import Gateway
@@ -27,6 +30,7 @@ from tests.support.upstream import FakeEngine, running_engine
 
 BODY_BYTES_MAX = 64 * 1024
 SLICE_TOKENS = 8
+TABLE = "deployments.json"
 BOUNDS = InferenceBounds(
     body_bytes_max=BODY_BYTES_MAX,
     body_timeout_seconds=0.5,
@@ -47,6 +51,19 @@ class Stack:
     openai: openai.AsyncOpenAI
     stop: asyncio.Event
     serving: asyncio.Task[bool]
+    deployments: DeploymentsFile
+
+    def deploy(self, *deployments: Deployment) -> None:
+        """Makes these the deployments there are, from now on."""
+        write_table(self.meter.settings.state_dir / TABLE, *deployments)
+        self.deployments.look()
+
+    @contextlib.asynccontextmanager
+    async def as_(self, account: Account) -> AsyncIterator[httpx.AsyncClient]:
+        """Another account's client."""
+        headers = {"authorization": f"Bearer {account.secret}"}
+        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20) as http:
+            yield http
 
     async def post(self, path: str = "/v1/chat/completions", **changes: Any) -> httpx.Response:
         return await self.http.post(path, json=chat(**changes) if "chat" in path else changes)
@@ -93,18 +110,21 @@ async def running_stack(
     bounds: InferenceBounds = BOUNDS,
     timeouts: UpstreamTimeouts = TIMEOUTS,
     grace_seconds: float = 5.0,
+    trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
+    slice_tokens: int = SLICE_TOKENS,
 ) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(running_engine())
-        path = settings.state_dir / "deployments.json"
-        path.write_bytes(encode_table(DeploymentTable(deployments=[served_at(engine.url)])))
+        path = settings.state_dir / TABLE
+        write_table(path, served_at(engine.url))
         deployments = DeploymentsFile(path)
-        meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=SLICE_TOKENS)))
+        meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=slice_tokens)))
         upstream = Upstream(timeouts, UpstreamBounds(connections_max=64, keep_idle_seconds=4.0))
         stack.callback(upstream.close)
+        addresses = ClientAddresses(trusted_proxies)
         gateway = Gateway(
-            Inference(meter, deployments, upstream, bounds),
-            Models(meter, deployments),
+            Inference(meter, deployments, upstream, bounds, addresses),
+            Models(meter, deployments, addresses),
             not_admitting=lambda: meter.not_ready,
         )
         listening = Listening(
@@ -122,15 +142,21 @@ async def running_stack(
         client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=account.secret, max_retries=0, timeout=20)
         await stack.enter_async_context(client)
         await listens(port)
-        yield Stack(url, account, engine, meter, gateway, http, client, stop, serving)
+        yield Stack(url, account, engine, meter, gateway, http, client, stop, serving, deployments)
         stop.set()
         await http.aclose()
         await client.close()
         await asyncio.wait_for(serving, 20)
 
 
-def served_at(url: str) -> Deployment:
-    return msgspec.structs.replace(DEPLOYMENT, url=url)
+def served_at(url: str, **changes: Any) -> Deployment:
+    return msgspec.structs.replace(DEPLOYMENT, url=url, **changes)
+
+
+def write_table(path: Path, *deployments: Deployment) -> None:
+    new = path.with_suffix(".new")
+    new.write_bytes(encode_table(DeploymentTable(deployments=list(deployments))))
+    new.replace(path)
 
 
 async def listens(port: int) -> None:

@@ -177,6 +177,30 @@ async def test_a_gateway_that_is_killed_mid_stream_settles_exactly_when_it_is_st
     assert abs(final[0].tokens.output - received) <= 1
 
 
+async def test_a_gateway_that_is_killed_gives_its_idempotency_keys_back(launcher: Launcher) -> None:
+    headers = {"idempotency-key": "1"}
+    launcher.engine.behave(Behaviour(tokens=4000, before_each_seconds=0.01))
+    async with launcher.gateway() as gateway:
+        asked = gateway.http.stream("POST", "/v1/chat/completions", json=STREAM, headers=headers)
+        async with asked as reply:
+            pieces = reply.aiter_text()
+            await anext(pieces)
+            repeat = await gateway.http.post("/v1/chat/completions", json=STREAM, headers=headers)
+            assert repeat.json()["error"]["code"] == "idempotency_in_progress"
+            gateway.process.kill()
+        await gateway.ended()
+
+    async with launcher.gateway() as gateway:
+        async with asyncio.timeout(10):
+            while True:
+                repeat = await gateway.http.post("/v1/chat/completions", json=STREAM, headers=headers)
+                if repeat.status_code != 409:
+                    break
+                await asyncio.sleep(0.05)
+        assert parsed(repeat.text)[-1] == "[DONE]"
+    assert len(launcher.engine.attempts) == 2
+
+
 async def test_several_workers_share_the_port_and_a_dead_one_is_replaced(launcher: Launcher) -> None:
     async with launcher.gateway(workers="2") as gateway:
         parent = psutil.Process(gateway.process.pid)

@@ -9,7 +9,7 @@ import redis
 from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
-from headrace_gateway.limits.plan import CheckedLimit
+from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.valkey.connection import Valkey
 
 WALLET: CheckedLimit = ("wallet", channels.wallet("w"), 0, 0)

@@ -1,16 +1,13 @@
 """Whatever the order of admissions, extensions, settlements, reapings and pushes: the counters add up."""
 
-import asyncio
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
 import redis
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     initialize,
     invariant,
     multiple,
@@ -21,9 +18,8 @@ from hypothesis.stateful import (
 from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
 from headrace_gateway.errors import LimitReached
-from headrace_gateway.limits.limiter import Admitted, Limiter, Renewal, Short
-from headrace_gateway.limits.plan import CheckedLimit
-from headrace_gateway.valkey.connection import Valkey
+from headrace_gateway.limits.limiter import Admitted, Renewal, Short
+from headrace_gateway.limits.state import CheckedLimit
 from tests.gateway.limits.ground import (
     BUDGET,
     GAUGE,
@@ -34,6 +30,7 @@ from tests.gateway.limits.ground import (
     settle,
     try_admit,
 )
+from tests.gateway.limits.machine import LimiterMachine, steps
 
 Result = TypeVar("Result")
 # A second long, so that they begin anew in the midst of it.
@@ -65,27 +62,14 @@ async def refused_or(asked: Coroutine[Any, Any, Result]) -> Result | LimitReache
         return refused
 
 
-class Limits(RuleBasedStateMachine):
+class Limits(LimiterMachine):
     leases = Bundle("leases")
 
     def __init__(self, url: str, client: redis.Redis) -> None:
-        super().__init__()
-        self.client = client
-        self.client.flushall()
-        self.runner = asyncio.Runner()
-        self.valkey = Valkey(url)
-        self.run(self.valkey.start())
-        self.limiter = Limiter(self.valkey, gateway="g", lease_ttl_seconds=60)
+        super().__init__(url, client)
         self.standing: dict[str, int] = {}
         self.spent = 0
         self.events = 0
-
-    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        return self.runner.run(coroutine)
-
-    def teardown(self) -> None:
-        self.run(self.valkey.close())
-        self.runner.close()
 
     @initialize(balance=st.integers(0, 5000))
     def open(self, balance: int) -> None:
@@ -199,12 +183,4 @@ class Limits(RuleBasedStateMachine):
 
 def test_money_and_gauges_add_up_whatever_happens(valkey_url: str, client: redis.Redis) -> None:
     machine: Any = partial(Limits, valkey_url, client)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=30,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(machine, settings=steps(30))

@@ -15,8 +15,8 @@ from headrace_contracts import channels
 from headrace_contracts.usage import Ending, Grade, TokenCounts, decode_event
 from headrace_gateway.errors import LimitReached, LimitsRebuilding
 from headrace_gateway.limits.limiter import Limiter, Renewal, Short
-from headrace_gateway.limits.plan import CheckedLimit
 from headrace_gateway.limits.pricing import MICROS_MAX
+from headrace_gateway.limits.state import CheckedLimit
 from tests.gateway.account import everything
 from tests.gateway.limits.ground import (
     BUDGET,

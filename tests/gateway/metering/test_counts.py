@@ -76,7 +76,7 @@ amounts = st.integers(0, 2**40)
 
 
 @given(
-    names=st.lists(names, min_size=8, max_size=8),
+    names=st.lists(names, min_size=9, max_size=9),
     session=optional,
     task=optional,
     counts=st.lists(amounts, min_size=5, max_size=5),
@@ -110,6 +110,8 @@ def test_a_joined_event_is_the_contracts_event(
         "task_attempt": session,
         "price_book": names[7],
         "disposition": Disposition.PREPAID,
+        "revision": names[8],
+        "end_user": session,
     }
     tokens = TokenCounts(
         input_uncached=counts[0],

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from headrace_contracts import channels
-from headrace_contracts.access import KeyStatus, Limit, LimitKind, ModelPrice, TaskStatus
+from headrace_contracts.access import KeyScope, KeyStatus, Limit, LimitKind, ModelPrice, TaskStatus
 from headrace_contracts.usage import Disposition, Ending, Grade, TokenCounts
+from headrace_gateway.call import Credentials
 from headrace_gateway.errors import (
     BudgetExhausted,
     InsufficientBalance,
@@ -22,9 +23,10 @@ from headrace_gateway.errors import (
     TaskNotOpen,
     Unauthenticated,
 )
+from headrace_gateway.keys.directory import key_of
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
-from tests.gateway.account import MODEL, Account, call, everything, usage
+from tests.gateway.account import DEPLOYMENT, MODEL, Account, call, credentials, everything, usage
 from tests.gateway.limits.ground import let_lapse
 from tests.gateway.waiting import eventually
 
@@ -224,7 +226,24 @@ async def test_a_revoked_key_holds_from_the_next_request_on(account: Account, me
     with pytest.raises(KeyRevoked):
         await meter.admit(call(account))
     with pytest.raises(KeyRevoked):
-        await meter.models(account.secret)
+        await meter.authenticate(credentials(account), KeyScope.INFERENCE, anew=True)
+
+
+async def test_a_changed_key_is_asked_for_again_before_the_slice_ends(
+    account: Account, meter: GatewayMeter
+) -> None:
+    lease = await meter.admit(call(account, streamed=True, output_tokens_max=5000))
+    granted = lease.output_tokens_granted
+    account.push_key(models=[MODEL])  # a change that does not touch it
+    await eventually(lambda: lease.output_tokens_granted == 0)
+    assert lease.hold() == 10 + granted  # what it holds stays
+    assert await lease.extend(output_tokens=1)
+    assert lease.output_tokens_granted >= granted
+    account.push_key(status=KeyStatus.REVOKED)
+    await eventually(lambda: lease.output_tokens_granted == 0)
+    assert not await lease.extend(output_tokens=2)
+    await lease.settle(Ending.BUDGET_STOPPED, usage=usage(1, 1))
+    assert account.money() == (1_000_000, 0, 2)
 
 
 async def test_a_revoked_key_ends_its_running_stream_at_the_next_slice(
@@ -248,25 +267,31 @@ async def test_an_expired_key_works_again_once_it_is_extended(account: Account, 
     await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
 
 
-async def test_models_are_those_that_key_and_project_both_allow(
+async def test_key_and_project_must_both_allow_a_model_by_whichever_name(
     account: Account, meter: GatewayMeter
 ) -> None:
-    assert await meter.models(account.secret) is None
-    account.push_key(models=["glm-other", "glm-third"])
-    account.push_project(models=["glm-other", MODEL])
-    assert await meter.models(account.secret) == ["glm-other"]
-    with pytest.raises(ModelNotAllowed):
-        await meter.admit(call(account))
-    account.push_key(models=["glm-alias"])
-    account.push_project(models=None)
-    await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
+    for key, project, allowed in (
+        (None, None, True),
+        (["glm-other", "glm-third"], ["glm-other", MODEL], False),
+        (["glm-alias"], [MODEL], True),
+        ([], None, False),
+    ):
+        account.push_key(models=key)
+        account.push_project(models=project)
+        caller = await meter.authenticate(credentials(account), KeyScope.INFERENCE, anew=True)
+        assert caller.may_name(DEPLOYMENT) is allowed
+        if allowed:
+            await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
+        else:
+            with pytest.raises(ModelNotAllowed):
+                await meter.admit(call(account))
 
 
 async def test_unknown_keys_are_refused_and_not_remembered(account: Account, meter: GatewayMeter) -> None:
     stranger = Account(account.client, secret="hr-" + "b" * 43)
     for secret in (stranger.secret, "", "x" * 1000, "\ud800"):
         with pytest.raises(Unauthenticated) as refused:
-            await meter.admit(call(account, secret=secret))
+            await meter.admit(call(account, credentials=Credentials(key_of(secret), lambda: None)))
         assert not secret or secret not in str(refused.value)
     stranger.push_key()
     await (await meter.admit(call(stranger))).settle(Ending.COMPLETED, usage=usage(1, 1))
@@ -306,14 +331,15 @@ async def test_a_new_price_holds_from_the_next_request_on_and_not_for_running_on
 
 
 async def test_cold_is_told_from_unknown(account: Account, meter: GatewayMeter) -> None:
+    unknown = Credentials(key_of("hr-" + "c" * 43), lambda: None)
     await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
     account.client.flushall()
     with pytest.raises(LimitsRebuilding):  # its records are remembered
         await meter.admit(call(account))
     with pytest.raises(LimitsRebuilding):  # its are not
-        await meter.admit(call(account, secret="hr-" + "c" * 43))
+        await meter.admit(call(account, credentials=unknown))
     with pytest.raises(LimitsRebuilding):
-        await meter.models(account.secret)
+        await meter.authenticate(credentials(account), KeyScope.INFERENCE, anew=True)
     await eventually(lambda: meter.not_ready == "limits_rebuilding")
     assert meter.table.running == 0
 

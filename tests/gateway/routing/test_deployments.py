@@ -1,57 +1,60 @@
-"""The table of deployments is the one in the file, unless that can't be read."""
-
-from pathlib import Path
+"""Which deployments an organisation's requests may go to."""
 
 import msgspec
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
-from headrace_gateway.routing.deployments import Deployments, DeploymentsFile, TableUnreadable
+from headrace_contracts.deployments import Deployment
+from headrace_gateway.routing.deployments import Deployments
 from tests.gateway.account import DEPLOYMENT
 
-
-def deployment(name: str, model: str, *aliases: str) -> Deployment:
-    return msgspec.structs.replace(DEPLOYMENT, id=name, model=model, aliases=list(aliases))
+ORG = "org_1"
 
 
-def table(*deployments: Deployment) -> bytes:
-    return encode_table(DeploymentTable(deployments=list(deployments)))
+def deployment(name: str, model: str, *aliases: str, tenant: str | None = None) -> Deployment:
+    return msgspec.structs.replace(DEPLOYMENT, id=name, model=model, aliases=list(aliases), tenant=tenant)
 
 
 def test_a_model_is_found_by_name_and_alias_in_the_table_s_order() -> None:
     first, second, other = deployment("1", "a", "b"), deployment("2", "a"), deployment("3", "c", "c")
-    deployments = Deployments(DeploymentTable(deployments=[first, second, other]))
+    deployments = Deployments([first, second, other])
 
-    assert deployments.for_model("a") == [first, second]
-    assert deployments.for_model("b") == [first]
-    assert deployments.for_model("c") == [other]
-    assert deployments.for_model("d") == []
-    assert deployments.models(None) == [first, other]
-    assert deployments.models(["c", "unknown"]) == [other]
-    assert deployments.models([]) == []
+    assert deployments.for_model("a", ORG) == [first, second]
+    assert deployments.for_model("b", ORG) == [first]
+    assert deployments.for_model("c", ORG) == [other]
+    assert deployments.for_model("d", ORG) == []
+    assert deployments.models(ORG) == [first, other]
 
 
-def test_a_new_table_is_taken_over_and_a_broken_one_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "deployments.json"
-    path.write_bytes(table(deployment("1", "a")))
-    file = DeploymentsFile(path)
-    assert file.current.for_model("a")
+def test_an_organisation_s_own_deployment_comes_before_those_of_all_and_is_not_there_for_others() -> None:
+    shared = deployment("1", "a", "everyone")
+    own = deployment("2", "a", "ours", tenant=ORG)
+    private = deployment("3", "b", tenant=ORG)
+    deployments = Deployments([shared, own, private])
 
-    path.write_bytes(b"{")
-    file.look()
-    assert file.current.for_model("a")
-
-    path.unlink()
-    file.look()
-    assert file.current.for_model("a")
-
-    replacement = tmp_path / "new"
-    replacement.write_bytes(table(deployment("1", "b")))
-    replacement.replace(path)
-    file.look()
-    assert (file.current.for_model("a"), len(file.current.for_model("b"))) == ([], 1)
+    assert deployments.for_model("a", ORG) == [own, shared]
+    assert deployments.for_model("ours", ORG) == [own]
+    assert deployments.models(ORG) == [own, private]
+    assert deployments.for_model("a", "org_2") == [shared]
+    assert deployments.for_model("ours", "org_2") == deployments.for_model("b", "org_2") == []
+    assert deployments.models("org_2") == [shared]
 
 
-def test_without_a_table_there_is_nothing_to_begin_with(tmp_path: Path) -> None:
-    with pytest.raises(TableUnreadable):
-        DeploymentsFile(tmp_path / "deployments.json")
+NAMES = st.sampled_from("abc")
+TENANTS = st.sampled_from([None, "org_1", "org_2"])
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, TENANTS), max_size=8))
+def test_no_name_leads_to_another_organisation_s_deployment(
+    tables: list[tuple[str, str, str | None]],
+) -> None:
+    deployments = Deployments(
+        deployment(str(number), model, alias, tenant=tenant)
+        for number, (model, alias, tenant) in enumerate(tables)
+    )
+    for org in ("org_1", "org_2", "org_3"):
+        for name in "abc":
+            tenants = [each.tenant for each in deployments.for_model(name, org)]
+            assert set(tenants) <= {None, org}
+            assert tenants == sorted(tenants, key=lambda tenant: tenant is None)
+        assert {each.tenant for each in deployments.models(org)} <= {None, org}

@@ -156,6 +156,7 @@ def test_an_upstream_is_taken_with_or_without_its_version(given: str, base: str)
         ["--upstream-model", "glm-4.6"],
         ["--upstream", "http://llm.example", "--engine"],
         ["--gateway-port", "70000"],
+        ["--gateway-workers", "0"],
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(tmp_path: Path, arguments: list[str]) -> None:

@@ -75,7 +75,16 @@ def test_an_upstream_is_kept_until_the_engine_is_asked_for() -> None:
     assert again(before, Wishes(engine_here=True)).upstream is None
 
 
-@pytest.mark.parametrize("wishes", [Wishes(upstream=ELSEWHERE), Wishes(gateway_port=9001)])
+def test_the_gateways_workers_stay_as_many_until_asked_otherwise() -> None:
+    before = first(Wishes(gateway_workers=2))
+    assert again(before).gateway_workers == 2
+    assert again(before, Wishes(gateway_workers=1)).gateway_workers == 1
+    assert first().gateway_workers == 1
+
+
+@pytest.mark.parametrize(
+    "wishes", [Wishes(upstream=ELSEWHERE), Wishes(gateway_port=9001), Wishes(gateway_workers=3)]
+)
 def test_a_running_stack_is_not_changed_under_its_users(wishes: Wishes) -> None:
     with pytest.raises(OtherwiseRunning):
         again(first(), wishes, alive={"gateway"})

@@ -10,13 +10,9 @@ from fastapi import APIRouter, Header
 from pydantic import Field
 
 from headrace_billing.accounts import changing, outbox, store
-from headrace_billing.accounts.http import (
-    Models,
-    PushPending,
-    key_document,
-    organization_document,
-    project_document,
-)
+from headrace_billing.accounts.access_bodies import Cidrs, Models, Scopes
+from headrace_billing.accounts.documents import key_document, organization_document, project_document
+from headrace_billing.accounts.http import PushPending
 from headrace_billing.accounts.key import new_secret, secret_sha256, shown_prefix
 from headrace_billing.accounts.limit_bodies import Limits, limits_of
 from headrace_billing.bodies import Body, Id
@@ -42,13 +38,17 @@ class VersionMissing(BillingError):
 
 
 class OrganizationChange(Body):
-    limits: Limits
+    """What is left out stays."""
+
+    models: Models | None = None
+    limits: Limits = ()
 
 
 class ProjectChange(Body):
     """What is left out stays."""
 
     models: Models | None = None
+    allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
 
 
@@ -56,6 +56,8 @@ class KeyChange(Body):
     """What is left out stays."""
 
     models: Models | None = None
+    scopes: Scopes | None = None
+    allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
 
 
@@ -73,8 +75,8 @@ async def change_organization(
     """Its limits are counted over all of its projects."""
     version = _version(if_match)
     async with parts.database.begin() as session:
-        before = replace(await store.organization(session, organization_id), version=version)
-        places = await changing.change_organization(session, before, limits=limits_of(body.limits))
+        before = await store.organization(session, organization_id)
+        places = await changing.change_organization(session, replace(before, version=version, **_given(body)))
         changed = await store.organization(session, organization_id)
     await _push(parts, organization_id, places)
     return organization_document(changed)
@@ -84,16 +86,10 @@ async def change_organization(
 async def change_project(
     project_id: Id, body: ProjectChange, parts: PartsOf, if_match: IfMatch = None
 ) -> dict[str, Any]:
-    version, given = _version(if_match), body.model_fields_set
+    version = _version(if_match)
     async with parts.database.begin() as session:
         before = await store.project(session, project_id)
-        change = replace(
-            before,
-            version=version,
-            models=body.models if "models" in given else before.models,
-            limits=limits_of(body.limits) if "limits" in given else before.limits,
-        )
-        places = await changing.change_project(session, change)
+        places = await changing.change_project(session, replace(before, version=version, **_given(body)))
         changed = await store.project(session, project_id)
     await _push(parts, project_id, places)
     return project_document(changed)
@@ -101,16 +97,10 @@ async def change_project(
 
 @router.patch("/v1/keys/{key_id}")
 async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMatch = None) -> dict[str, Any]:
-    version, given = _version(if_match), body.model_fields_set
+    version = _version(if_match)
     async with parts.database.begin() as session:
         before = await store.key(session, key_id)
-        change = replace(
-            before,
-            version=version,
-            models=body.models if "models" in given else before.models,
-            limits=limits_of(body.limits) if "limits" in given else before.limits,
-        )
-        places = await changing.change_key(session, change)
+        places = await changing.change_key(session, replace(before, version=version, **_given(body)))
         changed = await store.key(session, key_id)
     await _push(parts, key_id, places)
     return key_document(changed)
@@ -135,6 +125,12 @@ async def rotate_key(key_id: Id, body: Rotation, parts: PartsOf) -> dict[str, An
         # The secret is told only here, so this is no moment to fail: the worker pushes what is left.
         log.warning("rotation_left_to_the_worker", key=key_id, error=type(error).__name__)
     return {**key_document(key), "secret": secret, "old_secret_expires_at": ends.isoformat()}
+
+
+def _given(body: OrganizationChange | ProjectChange | KeyChange) -> dict[str, Any]:
+    """The members that the caller named, under the names that the account has for them."""
+    given = {name: getattr(body, name) for name in body.model_fields_set}
+    return given | {"limits": limits_of(body.limits)} if "limits" in given else given
 
 
 async def _push(parts: Parts, subject: str, places: list[str]) -> None:

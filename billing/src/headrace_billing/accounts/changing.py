@@ -1,4 +1,4 @@
-"""Changes of what stands: limits, models and secrets, each by the version that the caller saw.
+"""Changes of what stands: limits, what keys may do and from where, and secrets, each by the version that the caller saw.
 
 Every change writes its records into the outbox of the same transaction, and gives their Valkey keys, to be pushed
 once it stands: it then holds from the next request on.
@@ -13,7 +13,7 @@ from headrace_billing.accounts import outbox, store
 from headrace_billing.accounts.key import Key, Organization, Project
 from headrace_billing.errors import BillingError
 from headrace_contracts import channels
-from headrace_contracts.access import KeyStatus, Limit
+from headrace_contracts.access import KeyStatus
 
 # Gateways hear of an organisation's limits by its projects' records, all in one transaction.
 PROJECTS_MAX = 1000
@@ -39,21 +39,25 @@ class KeyNotActive(BillingError):
         super().__init__(f"{key} is revoked: its secret can't be rotated.")
 
 
-async def change_organization(
-    session: AsyncSession, before: Organization, *, limits: list[Limit]
-) -> list[str]:
+async def change_organization(session: AsyncSession, changed: Organization) -> list[str]:
+    """`changed` has the version that the caller saw."""
     await _update(
         session,
         UPDATE_ORGANIZATION,
         "organization",
-        {"id": before.id, "version": before.version, "limits": store.limits_json(limits)},
+        {
+            "id": changed.id,
+            "version": changed.version,
+            "models": changed.models,
+            "limits": store.limits_json(changed.limits),
+        },
     )
-    projects = await store.projects(session, org=before.id, after="", limit=PROJECTS_MAX + 1)
-    assert len(projects) <= PROJECTS_MAX, before.id
+    projects = await store.projects(session, org=changed.id, after="", limit=PROJECTS_MAX + 1)
+    assert len(projects) <= PROJECTS_MAX, changed.id
     places = []
     for project in projects:
         places.append(channels.project(project.id))
-        await outbox.write(session, places[-1], project.record(org_limits=limits))
+        await outbox.write(session, places[-1], project.record(changed))
     return places
 
 
@@ -67,12 +71,13 @@ async def change_project(session: AsyncSession, changed: Project) -> list[str]:
             "id": changed.id,
             "version": changed.version,
             "models": changed.models,
+            "allowed_cidrs": changed.allowed_cidrs,
             "limits": store.limits_json(changed.limits),
         },
     )
-    org = await store.organization(session, changed.org)
+    org = await store.organization_kept(session, changed.org)
     place = channels.project(changed.id)
-    await outbox.write(session, place, changed.record(org_limits=org.limits))
+    await outbox.write(session, place, changed.record(org))
     return [place]
 
 
@@ -86,6 +91,8 @@ async def change_key(session: AsyncSession, changed: Key) -> list[str]:
             "id": changed.id,
             "version": changed.version,
             "models": changed.models,
+            "scopes": changed.scopes,
+            "allowed_cidrs": changed.allowed_cidrs,
             "limits": store.limits_json(changed.limits),
         },
     )
@@ -122,19 +129,22 @@ async def _update(session: AsyncSession, statement: object, kind: str, values: d
 
 
 UPDATE_ORGANIZATION = text("""
-    UPDATE organizations SET limits = CAST(:limits AS jsonb), version = version + 1
+    UPDATE organizations
+    SET models = CAST(:models AS text[]), limits = CAST(:limits AS jsonb), version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 
 UPDATE_PROJECT = text("""
-    UPDATE projects SET models = CAST(:models AS text[]), limits = CAST(:limits AS jsonb), version = version + 1
+    UPDATE projects
+    SET models = CAST(:models AS text[]), allowed_cidrs = CAST(:allowed_cidrs AS text[]),
+        limits = CAST(:limits AS jsonb), version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 
 UPDATE_KEY = text("""
     UPDATE api_keys
-    SET models = CAST(:models AS text[]), limits = CAST(:limits AS jsonb),
-        version = version + 1
+    SET models = CAST(:models AS text[]), scopes = CAST(:scopes AS text[]),
+        allowed_cidrs = CAST(:allowed_cidrs AS text[]), limits = CAST(:limits AS jsonb), version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 

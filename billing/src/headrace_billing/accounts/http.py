@@ -1,15 +1,17 @@
 """The admin's routes for organisations, projects and keys."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
 from fastapi import APIRouter
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime
 
-from headrace_billing.accounts import outbox, store
+from headrace_billing.accounts import outbox, service_account_store, store
+from headrace_billing.accounts.access_bodies import Cidrs, Models, Scopes
+from headrace_billing.accounts.documents import key_document, organization_document, project_document
 from headrace_billing.accounts.key import Key, Organization, Project, new_secret, secret_sha256, shown_prefix
-from headrace_billing.accounts.limit_bodies import Limits, limit_documents, limits_of
-from headrace_billing.bodies import Body, Currency, Id, ModelName, Name, PageOf, page_of
+from headrace_billing.accounts.limit_bodies import Limits, limits_of
+from headrace_billing.bodies import Body, Currency, Id, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError, ExpiryInThePast, InvalidRequest
 from headrace_billing.ids import new_id
@@ -19,8 +21,6 @@ from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.valkey import ValkeyError
 from headrace_contracts.access import KeyStatus
 from headrace_contracts.usage import Disposition
-
-MODELS_MAX = 200
 
 log = structlog.get_logger()
 router = APIRouter(tags=["accounts"], dependencies=[AdminOnly])
@@ -38,11 +38,10 @@ class PushPending(BillingError):
         )
 
 
-Models = Annotated[list[ModelName], Field(max_length=MODELS_MAX)]
-
-
 class NewOrganization(Body):
     name: Name
+    models: Models | None = None
+    """What its keys may name; null means all."""
 
 
 class NewProject(Body):
@@ -53,6 +52,7 @@ class NewProject(Body):
     wallet: Id | None = None
     """One of the organisation's to share; null opens its own."""
     models: Models | None = None
+    allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
 
 
@@ -60,14 +60,19 @@ class NewKey(Body):
     project: Id
     name: Name
     models: Models | None = None
+    scopes: Scopes | None = None
+    """What it may be used for; null means everything."""
+    allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
     expires_at: AwareDatetime | None = None
+    service_account: Id | None = None
+    """Whose it is to be, if a program's."""
 
 
 @router.post("/v1/organizations", status_code=201)
 async def add_organization(body: NewOrganization, parts: PartsOf) -> dict[str, Any]:
     at = parts.now()
-    organization = Organization(id=new_id("org", at), name=body.name, created_at=at)
+    organization = Organization(id=new_id("org", at), name=body.name, models=body.models, created_at=at)
     async with parts.database.begin() as session:
         await store.add_organization(session, organization)
     return organization_document(organization)
@@ -94,6 +99,7 @@ async def add_project(body: NewProject, parts: PartsOf) -> dict[str, Any]:
         wallet=body.wallet or new_id("wal", at),
         status=KeyStatus.ACTIVE,
         models=body.models,
+        allowed_cidrs=body.allowed_cidrs,
         limits=limits_of(body.limits),
         created_at=at,
     )
@@ -131,21 +137,34 @@ async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
         prefix=shown_prefix(secret),
         status=KeyStatus.ACTIVE,
         models=body.models,
+        scopes=body.scopes,
+        allowed_cidrs=body.allowed_cidrs,
         limits=limits_of(body.limits),
         expires_at=body.expires_at,
+        service_account=body.service_account,
         created_at=at,
     )
     async with parts.database.begin() as session:
         await store.project(session, key.project)
+        if key.service_account is not None:
+            await service_account_store.take_on_key(session, key.service_account, project=key.project)
         record = await store.add_key(session, key)
     await _push_soon(parts, record)
     return {**key_document(key), "secret": secret}
 
 
 @router.get("/v1/keys")
-async def list_keys(parts: PartsOf, page: PageOf, project: Id | None = None) -> dict[str, Any]:
+async def list_keys(
+    parts: PartsOf, page: PageOf, project: Id | None = None, service_account: Id | None = None
+) -> dict[str, Any]:
     async with parts.database.begin() as session:
-        found = await store.keys(session, project=project, after=page.begins_after, limit=page.limit)
+        found = await store.keys(
+            session,
+            project=project,
+            service_account=service_account,
+            after=page.begins_after,
+            limit=page.limit,
+        )
     return page_of([key_document(one) for one in found], page)
 
 
@@ -160,48 +179,6 @@ async def revoke_key(key_id: Id, parts: PartsOf) -> dict[str, Any]:
         log.warning("revoke_not_pushed", key=key.id, error=type(error).__name__)
         raise PushPending(key.id) from error
     return key_document(key)
-
-
-def organization_document(organization: Organization) -> dict[str, Any]:
-    return {
-        "id": organization.id,
-        "name": organization.name,
-        "limits": limit_documents(organization.limits),
-        "version": organization.version,
-        "created_at": organization.created_at.isoformat(),
-    }
-
-
-def project_document(project: Project) -> dict[str, Any]:
-    return {
-        "id": project.id,
-        "organization": project.org,
-        "name": project.name,
-        "currency": project.currency,
-        "disposition": project.disposition,
-        "wallet": project.wallet,
-        "status": project.status,
-        "models": project.models,
-        "limits": limit_documents(project.limits),
-        "version": project.version,
-        "created_at": project.created_at.isoformat(),
-    }
-
-
-def key_document(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "project": key.project,
-        "name": key.name,
-        "prefix": key.prefix,
-        "status": key.status,
-        "models": key.models,
-        "limits": limit_documents(key.limits),
-        "version": key.version,
-        "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
-        "created_at": key.created_at.isoformat(),
-        "revoked_at": None if key.revoked_at is None else key.revoked_at.isoformat(),
-    }
 
 
 async def _push_soon(parts: Parts, record: str, *, wallet: str | None = None) -> None:

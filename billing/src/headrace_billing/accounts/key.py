@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from headrace_contracts.access import KeyRecord, KeyStatus, Limit, ProjectRecord
+from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, Limit, ProjectRecord
 from headrace_contracts.usage import Disposition
 
 SECRET_PREFIX = "hr-"  # noqa: S105 - what every secret begins with, no secret
@@ -33,6 +33,7 @@ class Organization:
     id: str
     name: str
     created_at: datetime
+    models: list[str] | None = None
     limits: list[Limit] = field(default_factory=list)
     version: int = 1
 
@@ -49,9 +50,10 @@ class Project:
     models: list[str] | None
     limits: list[Limit]
     created_at: datetime
+    allowed_cidrs: list[str] | None = None
     version: int = 1
 
-    def record(self, *, org_limits: list[Limit]) -> ProjectRecord:
+    def record(self, org: Organization) -> ProjectRecord:
         return ProjectRecord(
             id=self.id,
             org=self.org,
@@ -60,8 +62,10 @@ class Project:
             disposition=self.disposition,
             status=self.status,
             models=self.models,
+            allowed_cidrs=self.allowed_cidrs,
+            org_models=org.models,
             limits=self.limits,
-            org_limits=org_limits,
+            org_limits=org.limits,
         )
 
 
@@ -78,6 +82,10 @@ class Key:
     expires_at: datetime | None
     created_at: datetime
     revoked_at: datetime | None = None
+    scopes: list[KeyScope] | None = None
+    allowed_cidrs: list[str] | None = None
+    service_account: str | None = None
+    """Whose it is, if a program's."""
     version: int = 1
 
     def record(self) -> KeyRecord:
@@ -88,6 +96,8 @@ class Key:
             expires_at_us=None if self.expires_at is None else microseconds(self.expires_at),
             models=self.models,
             limits=self.limits,
+            scopes=self.scopes,
+            allowed_cidrs=self.allowed_cidrs,
         )
 
     def record_of_retired(self, expires_at: datetime) -> KeyRecord:

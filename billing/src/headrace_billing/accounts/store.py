@@ -13,14 +13,19 @@ from headrace_billing.accounts import outbox
 from headrace_billing.accounts.key import Key, Organization, Project, secret_sha256
 from headrace_billing.errors import NotFound
 from headrace_contracts import channels
-from headrace_contracts.access import KeyStatus, Limit
+from headrace_contracts.access import KeyScope, KeyStatus, Limit
 from headrace_contracts.usage import Disposition
 
 
 async def add_organization(session: AsyncSession, organization: Organization) -> None:
     await session.execute(
         INSERT_ORGANIZATION,
-        {"id": organization.id, "name": organization.name, "created_at": organization.created_at},
+        {
+            "id": organization.id,
+            "name": organization.name,
+            "models": organization.models,
+            "created_at": organization.created_at,
+        },
     )
 
 
@@ -37,6 +42,7 @@ async def add_project(session: AsyncSession, project: Project) -> str:
             "wallet": project.wallet,
             "status": project.status,
             "models": project.models,
+            "allowed_cidrs": project.allowed_cidrs,
             "limits": limits_json(project.limits),
             "created_at": project.created_at,
         },
@@ -46,8 +52,8 @@ async def add_project(session: AsyncSession, project: Project) -> str:
 
 async def _write_project(session: AsyncSession, project: Project) -> str:
     key = channels.project(project.id)
-    org = await organization(session, project.org)
-    await outbox.write(session, key, project.record(org_limits=org.limits))
+    org = await organization_kept(session, project.org)
+    await outbox.write(session, key, project.record(org))
     return key
 
 
@@ -63,6 +69,9 @@ async def add_key(session: AsyncSession, key: Key) -> str:
             "prefix": key.prefix,
             "status": key.status,
             "models": key.models,
+            "scopes": key.scopes,
+            "allowed_cidrs": key.allowed_cidrs,
+            "service_account": key.service_account,
             "limits": limits_json(key.limits),
             "expires_at": key.expires_at,
             "created_at": key.created_at,
@@ -107,6 +116,12 @@ async def organization(session: AsyncSession, organization_id: str) -> Organizat
     return _organization(row)
 
 
+async def organization_kept(session: AsyncSession, organization_id: str) -> Organization:
+    """The same, unchanged until the transaction ends: for writing what holds for all of its projects into one."""
+    await session.execute(LOCK_ORGANIZATION, {"id": organization_id})
+    return await organization(session, organization_id)
+
+
 async def project(session: AsyncSession, project_id: str) -> Project:
     row = (await session.execute(SELECT_PROJECT, {"id": project_id})).mappings().first()
     if row is None:
@@ -124,8 +139,13 @@ async def projects(session: AsyncSession, *, org: str | None, after: str, limit:
     return [_project(row) for row in rows.mappings()]
 
 
-async def keys(session: AsyncSession, *, project: str | None, after: str, limit: int) -> Sequence[Key]:
-    rows = await session.execute(SELECT_KEYS, {"project": project, "after": after, "limit": limit})
+async def keys(
+    session: AsyncSession, *, project: str | None, service_account: str | None, after: str, limit: int
+) -> Sequence[Key]:
+    rows = await session.execute(
+        SELECT_KEYS,
+        {"project": project, "service_account": service_account, "after": after, "limit": limit},
+    )
     return [_key(row) for row in rows.mappings()]
 
 
@@ -136,12 +156,15 @@ class KeyOwner:
     org: str
     wallet: str
     currency: str
+    scopes: Sequence[str] | None
+    key_cidrs: Sequence[str] | None
+    project_cidrs: Sequence[str] | None
 
 
 async def owner_of_secret(session: AsyncSession, secret: str, *, at: datetime) -> KeyOwner | None:
     """Whose secret it is; null for one that is unknown, revoked or expired."""
-    row = (await session.execute(SELECT_OWNER, {"hash": secret_sha256(secret), "at": at})).first()
-    return None if row is None else KeyOwner(row.key, row.project, row.org, row.wallet, row.currency)
+    row = (await session.execute(SELECT_OWNER, {"hash": secret_sha256(secret), "at": at})).mappings().first()
+    return None if row is None else KeyOwner(**row)
 
 
 def _organization(row: RowMapping) -> Organization:
@@ -161,7 +184,12 @@ def _project(row: RowMapping) -> Project:
 
 def _key(row: RowMapping) -> Key:
     return Key(
-        **{**row, "status": KeyStatus(row["status"]), "limits": msgspec.convert(row["limits"], list[Limit])}
+        **{
+            **row,
+            "status": KeyStatus(row["status"]),
+            "limits": msgspec.convert(row["limits"], list[Limit]),
+            "scopes": None if row["scopes"] is None else [KeyScope(scope) for scope in row["scopes"]],
+        }
     )
 
 
@@ -169,54 +197,65 @@ def limits_json(limits: Sequence[Limit]) -> str:
     return json.dumps(msgspec.to_builtins(list(limits)))
 
 
-INSERT_ORGANIZATION = text(
-    "INSERT INTO organizations (id, name, created_at) VALUES (:id, :name, :created_at)"
-)
+INSERT_ORGANIZATION = text("""
+    INSERT INTO organizations (id, name, models, created_at)
+    VALUES (:id, :name, CAST(:models AS text[]), :created_at)
+""")
 
 INSERT_PROJECT = text("""
-    INSERT INTO projects (id, org, name, currency, disposition, wallet, status, models, limits, created_at)
+    INSERT INTO projects
+      (id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, created_at)
     VALUES (:id, :org, :name, :currency, :disposition, :wallet, :status, CAST(:models AS text[]),
-            CAST(:limits AS jsonb), :created_at)
+            CAST(:allowed_cidrs AS text[]), CAST(:limits AS jsonb), :created_at)
 """)
 
 INSERT_KEY = text("""
     INSERT INTO api_keys
-      (id, project, name, secret_sha256, prefix, status, models, limits, expires_at, created_at)
+      (id, project, name, secret_sha256, prefix, status, models, scopes, allowed_cidrs, service_account, limits,
+       expires_at, created_at)
     VALUES (:id, :project, :name, :secret_sha256, :prefix, :status, CAST(:models AS text[]),
-            CAST(:limits AS jsonb), :expires_at, :created_at)
+            CAST(:scopes AS text[]), CAST(:allowed_cidrs AS text[]), :service_account, CAST(:limits AS jsonb),
+            :expires_at, :created_at)
 """)
 
 REVOKE_KEY = text("""
     UPDATE api_keys
     SET status = 'revoked', revoked_at = coalesce(revoked_at, :at), version = version + CAST(status = 'active' AS int)
     WHERE id = :id
-    RETURNING id, project, name, secret_sha256, prefix, status, models, limits,
-           expires_at, created_at, revoked_at, version
+    RETURNING id, project, name, secret_sha256, prefix, status, models, scopes,
+           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version
 """)
 
-SELECT_ORGANIZATION = text("SELECT id, name, created_at, limits, version FROM organizations WHERE id = :id")
+SELECT_ORGANIZATION = text(
+    "SELECT id, name, created_at, models, limits, version FROM organizations WHERE id = :id"
+)
+LOCK_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR SHARE")
+
 SELECT_PROJECT = text("""
-    SELECT id, org, name, currency, disposition, wallet, status, models, limits, created_at, version
+    SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, created_at, version
     FROM projects WHERE id = :id
 """)
 
 SELECT_ORGANIZATIONS = text("""
-    SELECT id, name, created_at, limits, version FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
+    SELECT id, name, created_at, models, limits, version FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
 """)
 
 SELECT_PROJECTS = text("""
-    SELECT id, org, name, currency, disposition, wallet, status, models, limits, created_at, version FROM projects
+    SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, created_at, version FROM projects
     WHERE id > :after AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
 """)
 
 SELECT_KEYS = text("""
-    SELECT id, project, name, secret_sha256, prefix, status, models, limits,
-           expires_at, created_at, revoked_at, version FROM api_keys
-    WHERE id > :after AND (CAST(:project AS text) IS NULL OR project = :project) ORDER BY id LIMIT :limit
+    SELECT id, project, name, secret_sha256, prefix, status, models, scopes,
+           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version FROM api_keys
+    WHERE id > :after AND (CAST(:project AS text) IS NULL OR project = :project)
+      AND (CAST(:service_account AS text) IS NULL OR service_account = :service_account)
+    ORDER BY id LIMIT :limit
 """)
 
 SELECT_OWNER = text("""
-    SELECT k.id AS key, p.id AS project, p.org, p.wallet, p.currency
+    SELECT k.id AS key, p.id AS project, p.org, p.wallet, p.currency, k.scopes,
+           k.allowed_cidrs AS key_cidrs, p.allowed_cidrs AS project_cidrs
     FROM api_keys k JOIN projects p ON p.id = k.project
       LEFT JOIN retired_secrets r ON r.key = k.id AND r.expires_at > :at
     WHERE (k.secret_sha256 = :hash OR r.secret_sha256 = :hash) AND k.status = 'active' AND p.status = 'active'
@@ -224,8 +263,8 @@ SELECT_OWNER = text("""
 """)
 
 SELECT_KEY = text("""
-    SELECT id, project, name, secret_sha256, prefix, status, models, limits,
-           expires_at, created_at, revoked_at, version FROM api_keys WHERE id = :id
+    SELECT id, project, name, secret_sha256, prefix, status, models, scopes,
+           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version FROM api_keys WHERE id = :id
 """)
 
 SELECT_RETIRED = text("SELECT secret_sha256, expires_at FROM retired_secrets WHERE key = :key")

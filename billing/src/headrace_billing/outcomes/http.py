@@ -32,6 +32,7 @@ from headrace_billing.outcomes.outcome_type import (
 )
 from headrace_billing.outcomes.task import DEDUPE_KEY_CHARACTERS_MAX, Task
 from headrace_billing.parts import Parts, PartsOf
+from headrace_contracts.access import KeyScope
 
 router = APIRouter(tags=["outcomes"])
 
@@ -252,6 +253,7 @@ async def _show(parts: Parts, outcome_id: str) -> Document:
 
 def _project_of(caller: Admin | Customer, named: str | None) -> str:
     if isinstance(caller, Customer):
+        caller.require(KeyScope.TASKS)
         if named not in (None, caller.project):
             raise NotFound("project", named)
         return caller.project
@@ -262,8 +264,10 @@ def _project_of(caller: Admin | Customer, named: str | None) -> str:
 
 def _must_see(caller: Admin | Customer, task: Task) -> None:
     """Raises `NotFound` for another project's: whether it exists is none of the caller's business."""
-    if isinstance(caller, Customer) and caller.project != task.project:
-        raise NotFound("task", task.id)
+    if isinstance(caller, Customer):
+        caller.require(KeyScope.TASKS)
+        if caller.project != task.project:
+            raise NotFound("task", task.id)
 
 
 def _actor(caller: Admin | Customer) -> str:

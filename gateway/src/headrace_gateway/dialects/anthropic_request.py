@@ -20,10 +20,18 @@ from headrace_gateway.dialects.fields import (
     flag_of,
     model_of,
     read_fields,
+    value_of,
 )
 from headrace_gateway.errors import InvalidRequest
 
 _encode = msgspec.json.encode
+
+
+class Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+_metadata = msgspec.json.Decoder(Metadata).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,11 @@ class MessagesRequest:
     fields: Fields
     dialect: Dialect = Dialect.ANTHROPIC_MESSAGES
     choices: int = 1
+
+    @property
+    def end_user(self) -> str | None:
+        metadata = value_of(self.fields, "metadata", _metadata, "an object")
+        return None if metadata is None else metadata.user_id
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         """Upper bound: no token is less than a byte of text, and no prompt is longer than the context."""

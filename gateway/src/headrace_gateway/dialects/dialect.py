@@ -66,6 +66,9 @@ class InferenceRequest(Protocol):
     def output_tokens_max(self) -> int | None: ...
     @property
     def choices(self) -> int: ...
+    @property
+    def end_user(self) -> str | None:
+        """The client's own user, as it names them."""
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         """Upper bound of what the prompt may count."""

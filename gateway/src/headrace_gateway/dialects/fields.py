@@ -58,6 +58,10 @@ def flag_of(fields: Fields, name: str) -> bool:
     return bool(value_of(fields, name, _flag, "a boolean"))
 
 
+def text_of(fields: Fields, name: str) -> str | None:
+    return value_of(fields, name, _text, "a string")
+
+
 def bounded(fields: Fields, name: str, most: int) -> int | None:
     value = value_of(fields, name, _integer, "an integer")
     if value is not None and not 1 <= value <= most:

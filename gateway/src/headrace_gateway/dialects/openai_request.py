@@ -19,6 +19,7 @@ from headrace_gateway.dialects.fields import (
     flag_of,
     model_of,
     read_fields,
+    text_of,
     value_of,
 )
 from headrace_gateway.dialects.openai_stream import Chunks
@@ -60,6 +61,10 @@ class OpenAIRequest:
     @property
     def choices(self) -> int:
         return self.choices_per_prompt * self.prompts
+
+    @property
+    def end_user(self) -> str | None:
+        return text_of(self.fields, "user")
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         """Upper bound: no token is less than a byte of text, and no prompt is longer than the context."""

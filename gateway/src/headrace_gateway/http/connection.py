@@ -17,7 +17,7 @@ from typing import Protocol, cast
 import httptools
 
 from headrace_gateway.http.exchange import ClientGone, Exchange
-from headrace_gateway.http.heads import ONCE_ONLY, Unacceptable, check_head, malformed, path_of
+from headrace_gateway.http.heads import LISTS, ONCE_ONLY, Unacceptable, check_head, malformed, path_of
 
 HEAD_BYTES_MAX = 64 * 1024
 """Request line and headers; with trailers and what frames chunks, the same again."""
@@ -89,6 +89,7 @@ class ClientConnection(asyncio.Protocol):
         "_writing_paused",
         "deadline",
         "gone",
+        "peer",
     )
 
     def __init__(self, application: Application, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
@@ -99,6 +100,8 @@ class ClientConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self.gone = False
         """Whether the client has closed its side, or the connection is broken."""
+        self.peer = ""
+        """The address at its other end: a client's, or a proxy's."""
         self.deadline = math.inf
         """When its owner closes it, unless something happens before."""
 
@@ -145,6 +148,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES_MAX)
+        self.peer = (transport.get_extra_info("peername") or ("",))[0]
         self._await_for(self._owner.head_timeout_seconds)
         if not self._owner.admit(self):
             self._unread = True
@@ -235,6 +239,8 @@ class ClientConnection(asyncio.Protocol):
         if name in self._headers:
             if name in ONCE_ONLY:
                 raise malformed(f"a second {name.decode()}")
+            if name in LISTS:
+                self._headers[name] += b", " + value
             return
         self._headers[name] = value
         if len(self._headers) > HEADERS_MAX:

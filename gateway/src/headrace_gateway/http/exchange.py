@@ -28,6 +28,8 @@ class Line(Protocol):
     @property
     def gone(self) -> bool: ...
     @property
+    def peer(self) -> str: ...
+    @property
     def date_line(self) -> bytes: ...
     def keeps_alive(self, exchange: "Exchange") -> bool: ...
     def write(self, data: bytes) -> None: ...
@@ -87,6 +89,11 @@ class Exchange:
         self._fault: str | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._head = b""
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end of the connection."""
+        return self._line.peer
 
     def header(self, name: str) -> str | None:
         """Null where there is none. One that is not ASCII has no value of any use, but it is not absent."""

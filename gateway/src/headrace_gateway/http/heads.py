@@ -23,9 +23,13 @@ ONCE_ONLY = frozenset(
         b"expect",
         b"authorization",
         b"x-api-key",
+        b"idempotency-key",
     )
 )
 """Headers of which a second one would leave it open which one counts."""
+
+LISTS = frozenset((b"x-forwarded-for",))
+"""Headers whose lines are one list, in their order: a proxy may add a line of its own below a client's."""
 
 
 class Unacceptable(Exception):

@@ -8,19 +8,31 @@ from dataclasses import dataclass
 
 import structlog
 
+from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Ending
-from headrace_gateway.call import Call, Lease, Meter
+from headrace_gateway.call import (
+    AlreadyAnswered,
+    Call,
+    Caller,
+    Credentials,
+    Idempotency,
+    Lease,
+    Meter,
+)
 from headrace_gateway.dialects.dialect import InferenceRequest, NoCompletion
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import GatewayError, ModelNotFound, UpstreamFailed
 from headrace_gateway.http.authorization import id_header, trace_line
 from headrace_gateway.http.bodies import read_body
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.interruption import Interrupted, Interruption, Running
+from headrace_gateway.http.lifetime import lifetime_headers
 from headrace_gateway.http.problems import headers_of
 from headrace_gateway.http.relay import StreamRelay
+from headrace_gateway.http.repeats import Recording, answer_again, idempotency_of
 from headrace_gateway.http.served import Served, broken, interrupted, refused, unforeseen
 from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.http.wire import CHAT, COMPLETIONS, MESSAGES, Wire
@@ -46,14 +58,20 @@ class InferenceBounds:
 
 class Inference:
     def __init__(
-        self, meter: Meter, deployments: DeploymentsFile, upstream: Upstream, bounds: InferenceBounds
+        self,
+        meter: Meter,
+        deployments: DeploymentsFile,
+        upstream: Upstream,
+        bounds: InferenceBounds,
+        addresses: ClientAddresses,
     ) -> None:
         self._meter = meter
         self._deployments = deployments
         self._upstream = upstream
         self._bounds = bounds
+        self._addresses = addresses
         self.running = Running(deadline_seconds=bounds.request_timeout_seconds)
-        self.count_tokens = TokenCounts(meter, deployments, upstream, bounds).answer
+        self.count_tokens = TokenCounts(meter, deployments, upstream, bounds, addresses).answer
 
     async def chat(self, exchange: Exchange) -> None:
         await self._answer(exchange, CHAT)
@@ -65,32 +83,47 @@ class Inference:
         await self._answer(exchange, MESSAGES)
 
     async def _answer(self, exchange: Exchange, wire: Wire) -> None:
-        secret = wire.secret(exchange)
+        credentials = self._addresses.credentials(exchange, wire.secret(exchange))
+        caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
         try:
-            request = wire.decode(await read_body(exchange, self._bounds))
-            call = self._call(exchange, request, secret)
+            body = await read_body(exchange, self._bounds)
+            idempotency = idempotency_of(exchange, body)
+            request = wire.decode(body)
+            call = self._call(exchange, request, credentials, caller, idempotency)
         except GatewayError:
-            # Who has no key learns nothing but that.
-            await self._meter.models(secret)
+            # Whose key is no longer one learns nothing but that.
+            await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
             raise
-        lease = await self._meter.admit(call)
-        attempt = Attempt(exchange, wire, request, call.deployment, lease)
+        try:
+            lease = await self._meter.admit(call)
+        except AlreadyAnswered as before:
+            answer_again(exchange, wire.shape, before.answer)
+            return
+        recording = None if idempotency is None else Recording()
+        attempt = Attempt(exchange, wire, request, call.deployment, lease, recording)
         served = Served(Ending.GATEWAY_LOST)
         try:
             served = await self._serve(attempt)
         finally:
             # Whatever cancels us now, the settlement goes on.
-            settled = lease.settle(served.ending, usage=served.usage)
+            settled = lease.settle(served.ending, usage=served.usage, answer=attempt.repeatable(served))
         await settled
         await attempt.finish(served)
 
-    def _call(self, exchange: Exchange, request: InferenceRequest, secret: str) -> Call:
-        deployments = self._deployments.current.for_model(request.model)
+    def _call(
+        self,
+        exchange: Exchange,
+        request: InferenceRequest,
+        credentials: Credentials,
+        caller: Caller,
+        idempotency: Idempotency | None,
+    ) -> Call:
+        deployments = self._deployments.current.for_model(request.model, caller.org)
         if not deployments:
             raise ModelNotFound(request.model)
         deployment = deployments[0]
         return Call(
-            secret=secret,
+            credentials=credentials,
             dialect=request.dialect,
             model_requested=request.model,
             deployment=deployment,
@@ -101,6 +134,8 @@ class Inference:
             session=id_header(exchange, "X-Session-Id"),
             task=id_header(exchange, "X-Task-Id"),
             task_attempt=id_header(exchange, "X-Task-Attempt"),
+            end_user=request.end_user,
+            idempotency=idempotency,
         )
 
     async def _serve(self, attempt: "Attempt") -> Served:
@@ -141,6 +176,7 @@ class Inference:
                     lease,
                     request.reader(deployment.model, cached_tokens=reply.cached_tokens),
                     headers=attempt.headers(),
+                    recording=attempt.recording,
                 )
                 return await relay.run()
             return await self._whole(reply, attempt)
@@ -169,13 +205,15 @@ class Attempt:
     request: InferenceRequest
     deployment: Deployment
     lease: Lease
+    recording: Recording | None
+
+    @property
+    def content_type(self) -> str:
+        return "text/event-stream; charset=utf-8" if self.request.streamed else "application/json"
 
     def headers(self) -> Headers:
         return [
-            (
-                "content-type",
-                "text/event-stream; charset=utf-8" if self.request.streamed else "application/json",
-            ),
+            ("content-type", self.content_type),
             ("cache-control", "no-cache"),
             *self.identity(),
         ]
@@ -184,7 +222,16 @@ class Attempt:
         return [
             *self.wire.shape.identity(self.lease.id),
             ("x-headrace-revision", self.deployment.revision),
+            *lifetime_headers(self.deployment),
+            *self.wire.shape.limits(self.lease.limit_states),
         ]
+
+    def repeatable(self, served: Served) -> tuple[str, bytes] | None:
+        """The whole answer as it may be given again, if it is one and may."""
+        if self.recording is None or served.problem is not None or not served.rest:
+            return None
+        body = self.recording.with_rest(served.rest)
+        return None if body is None else (self.content_type, body)
 
     async def finish(self, served: Served) -> None:
         """Gives the client the rest."""

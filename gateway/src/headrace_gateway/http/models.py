@@ -2,10 +2,12 @@
 
 import msgspec
 
+from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
-from headrace_gateway.call import Meter
+from headrace_gateway.call import Caller, Meter
 from headrace_gateway.errors import ModelNotFound
 from headrace_gateway.http.authorization import bearer_token
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.routing.deployments import DeploymentsFile
 
@@ -17,6 +19,9 @@ class Model(msgspec.Struct):
     created: int
     owned_by: str
     context_length: int
+    revision: str
+    deprecated_at: int | None = None
+    sunset_at: int | None = None
     object: str = "model"
 
 
@@ -26,26 +31,27 @@ class ModelList(msgspec.Struct):
 
 
 class Models:
-    def __init__(self, meter: Meter, deployments: DeploymentsFile) -> None:
+    def __init__(self, meter: Meter, deployments: DeploymentsFile, addresses: ClientAddresses) -> None:
         self._meter = meter
         self._deployments = deployments
+        self._addresses = addresses
 
     async def every(self, exchange: Exchange) -> None:
-        deployments = await self._allowed(exchange)
-        exchange.answer(
-            200, JSON, msgspec.json.encode(ModelList(data=[_model(each) for each in deployments]))
-        )
+        caller = await self._caller(exchange)
+        known = self._deployments.current.models(caller.org)
+        models = [_model(each) for each in known if caller.may_name(each)]
+        exchange.answer(200, JSON, msgspec.json.encode(ModelList(data=models)))
 
     async def one(self, exchange: Exchange, name: str) -> None:
-        deployments = await self._allowed(exchange)
-        found = self._deployments.current.for_model(name)
-        if not found or found[0].model not in {each.model for each in deployments}:
+        caller = await self._caller(exchange)
+        found = self._deployments.current.for_model(name, caller.org)
+        if not found or not caller.may_name(found[0]):
             raise ModelNotFound(name)
         exchange.answer(200, JSON, msgspec.json.encode(_model(found[0])))
 
-    async def _allowed(self, exchange: Exchange) -> list[Deployment]:
-        allowed = await self._meter.models(bearer_token(exchange))
-        return self._deployments.current.models(allowed)
+    async def _caller(self, exchange: Exchange) -> Caller:
+        credentials = self._addresses.credentials(exchange, bearer_token(exchange))
+        return await self._meter.authenticate(credentials, KeyScope.MODELS_READ, anew=True)
 
 
 def _model(deployment: Deployment) -> Model:
@@ -54,4 +60,7 @@ def _model(deployment: Deployment) -> Model:
         created=deployment.released_at,
         owned_by=deployment.owned_by,
         context_length=deployment.context_tokens,
+        revision=deployment.revision,
+        deprecated_at=deployment.deprecated_at,
+        sunset_at=deployment.sunset_at,
     )

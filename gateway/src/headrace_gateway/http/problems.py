@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headrace_gateway.errors import GatewayError, InvalidRequest, LimitReached
+from headrace_gateway.errors import AnswerNotKept, GatewayError, InvalidRequest, LimitReached
 from headrace_gateway.http.exchange import Headers
 
 _encode = msgspec.json.encode
@@ -71,11 +71,16 @@ STATUSES: dict[str, tuple[int, str]] = {
     "insufficient_balance": (402, "insufficient_quota"),
     "budget_exhausted": (402, "insufficient_quota"),
     "model_not_allowed": (403, "permission_error"),
+    "ip_not_allowed": (403, "permission_error"),
+    "scope_missing": (403, "permission_error"),
     "model_not_found": (404, "invalid_request_error"),
     "path_unknown": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
     "body_too_slow": (408, "invalid_request_error"),
+    "idempotency_in_progress": (409, "invalid_request_error"),
+    "idempotency_answer_not_kept": (410, "invalid_request_error"),
     "body_too_large": (413, "invalid_request_error"),
+    "idempotency_key_reused": (422, "invalid_request_error"),
     "rate_limited": (429, "rate_limit_error"),
     "internal_error": (500, "server_error"),
     "upstream_failed": (502, "upstream_error"),
@@ -101,17 +106,30 @@ def body_of(error: GatewayError) -> bytes:
         "param": error.param if isinstance(error, InvalidRequest) else None,
         "code": error.code,
     }
+    return _encode({"error": fields | details_of(error)})
+
+
+def details_of(error: GatewayError) -> dict[str, Any]:
+    """What an error tells besides its message and code, whatever the dialect."""
+    details: dict[str, Any] = {}
     if isinstance(error, LimitReached):
-        fields |= {
+        details |= {
             "limit": error.limit,
             "scope": error.scope,
             "used": error.used,
             "ceiling": error.ceiling,
             "weight": error.weight,
+            "resets_in_seconds": error.resets_in_seconds,
+        }
+    if isinstance(error, AnswerNotKept):
+        details |= {
+            "request_id": error.request_id,
+            "ending": error.ending,
+            "output_tokens": error.output_tokens,
         }
     if (seconds := retry_after_seconds(error)) is not None:
-        fields["retry_after_seconds"] = seconds
-    return _encode({"error": fields})
+        details["retry_after_seconds"] = seconds
+    return details
 
 
 def headers_of(error: GatewayError) -> Headers:

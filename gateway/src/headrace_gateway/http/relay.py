@@ -13,6 +13,7 @@ from headrace_gateway.dialects.sse import Events, EventTooLarge
 from headrace_gateway.errors import UpstreamFailed
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.heads import Headers
+from headrace_gateway.http.repeats import Recording
 from headrace_gateway.http.served import Served
 from headrace_gateway.routing.upstream.reply import Reply
 
@@ -31,11 +32,14 @@ class StreamRelay:
         reader: StreamReader,
         *,
         headers: Headers,
+        recording: Recording | None = None,
     ) -> None:
+        """`recording` gets what the client gets, but for the rest that `run` returns."""
         self._exchange = exchange
         self._reply = reply
         self._lease = lease
         self._headers = headers
+        self._recording = recording
         self._events = Events()
         self._reader = reader
         self._waiting: list[Chunk] = []
@@ -82,6 +86,8 @@ class StreamRelay:
         if data:
             if not self._exchange.answered:
                 self._exchange.begin(200, self._headers)
+            if self._recording is not None:
+                self._recording.add(data)
             await self._exchange.send(data)
         for chunk in chunks:
             self._reader.handed_on(chunk)

@@ -14,9 +14,8 @@ from headrace_gateway.http.problems import (
     InternalError,
     MethodNotAllowed,
     PathUnknown,
-    headers_of,
 )
-from headrace_gateway.http.shapes import shape_at
+from headrace_gateway.http.shapes import refusal_headers, shape_at
 
 log = structlog.get_logger()
 
@@ -108,4 +107,4 @@ class Gateway:
 def _refuse(exchange: Exchange, error: GatewayError) -> None:
     assert not exchange.answered, f"{error.code} after the answer had begun"
     shape = shape_at(exchange.path)
-    exchange.answer(shape.status(error), headers_of(error), shape.body(error))
+    exchange.answer(shape.status(error), refusal_headers(shape, error), shape.body(error))

@@ -1,5 +1,7 @@
 """How a refusal looks in each dialect: as an answer, and as the last event of a stream that has begun."""
 
+import time
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -7,7 +9,9 @@ import msgspec
 from headrace_gateway.dialects.sse import event, named_event
 from headrace_gateway.errors import GatewayError, InvalidRequest, LimitReached
 from headrace_gateway.http.heads import Headers
-from headrace_gateway.http.problems import body_of, retry_after_seconds, status_of
+from headrace_gateway.http.problems import body_of, details_of, headers_of, status_of
+from headrace_gateway.limits.headers import anthropic_headers, openai_headers
+from headrace_gateway.limits.state import LimitState
 
 _encode = msgspec.json.encode
 
@@ -21,7 +25,10 @@ ANTHROPIC_TYPES = {
     404: "not_found_error",
     405: "invalid_request_error",
     408: "timeout_error",
+    409: "invalid_request_error",
+    410: "invalid_request_error",
     413: "request_too_large",
+    422: "invalid_request_error",
     429: "rate_limit_error",
     500: "api_error",
     502: "api_error",
@@ -40,6 +47,9 @@ class Shape(Protocol):
     def identity(self, request_id: str) -> Headers:
         """The headers by which the dialect's clients find a request's id."""
 
+    def limits(self, states: Sequence[LimitState]) -> Headers:
+        """The headers in which its clients look for what they may still ask."""
+
 
 class OpenAIShape:
     def status(self, error: GatewayError) -> int:
@@ -53,6 +63,9 @@ class OpenAIShape:
 
     def identity(self, request_id: str) -> Headers:
         return [("x-request-id", request_id)]
+
+    def limits(self, states: Sequence[LimitState]) -> Headers:
+        return openai_headers(states)
 
 
 class AnthropicShape:
@@ -69,16 +82,7 @@ class AnthropicShape:
         }
         if isinstance(error, InvalidRequest) and error.param is not None:
             fields["param"] = error.param
-        if isinstance(error, LimitReached):
-            fields |= {
-                "limit": error.limit,
-                "scope": error.scope,
-                "used": error.used,
-                "ceiling": error.ceiling,
-                "weight": error.weight,
-            }
-        if (seconds := retry_after_seconds(error)) is not None:
-            fields["retry_after_seconds"] = seconds
+        fields |= details_of(error)
         return _encode({"type": "error", "error": fields, "request_id": request_id})
 
     def event(self, error: GatewayError, request_id: str) -> bytes:
@@ -87,9 +91,17 @@ class AnthropicShape:
     def identity(self, request_id: str) -> Headers:
         return [("x-request-id", request_id), ("request-id", request_id)]
 
+    def limits(self, states: Sequence[LimitState]) -> Headers:
+        return anthropic_headers(states, now_seconds=time.time())
+
 
 OPENAI: Shape = OpenAIShape()
 ANTHROPIC: Shape = AnthropicShape()
+
+
+def refusal_headers(shape: Shape, error: GatewayError) -> Headers:
+    limits = shape.limits(error.states) if isinstance(error, LimitReached) else []
+    return headers_of(error) + limits
 
 
 def shape_at(path: str) -> Shape:

@@ -8,6 +8,7 @@ import asyncio
 
 import structlog
 
+from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
 from headrace_gateway.call import Meter
 from headrace_gateway.dialects.anthropic_reply import read_count
@@ -17,7 +18,9 @@ from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import ModelNotFound, UpstreamBusy, UpstreamFailed, UpstreamTimedOut
 from headrace_gateway.http.authorization import api_key, trace_line
 from headrace_gateway.http.bodies import BodyBounds, read_body
+from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.lifetime import lifetime_headers
 from headrace_gateway.routing.attempts import ATTEMPTS_MAX, PAUSE_SECONDS, UNAVAILABLE
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.upstream.client import Upstream
@@ -40,21 +43,29 @@ REPLY_BYTES_MAX = 64 * 1024
 
 class TokenCounts:
     def __init__(
-        self, meter: Meter, deployments: DeploymentsFile, upstream: Upstream, bounds: BodyBounds
+        self,
+        meter: Meter,
+        deployments: DeploymentsFile,
+        upstream: Upstream,
+        bounds: BodyBounds,
+        addresses: ClientAddresses,
     ) -> None:
         self._meter = meter
         self._deployments = deployments
         self._upstream = upstream
         self._bounds = bounds
+        self._addresses = addresses
 
     async def answer(self, exchange: Exchange) -> None:
-        allowed = await self._meter.models(api_key(exchange))
+        credentials = self._addresses.credentials(exchange, api_key(exchange))
+        caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
         request = decode_count(await read_body(exchange, self._bounds))
-        found = self._deployments.current.for_model(request.model)
-        if not found or (allowed is not None and found[0].model not in allowed):
+        found = self._deployments.current.for_model(request.model, caller.org)
+        if not found or not caller.may_name(found[0]):
             raise ModelNotFound(request.model)
         body = await self._count(found[0], request, trace_line(exchange))
-        exchange.answer(200, [("content-type", "application/json")], body)
+        headers = [("content-type", "application/json"), ("x-headrace-revision", found[0].revision)]
+        exchange.answer(200, headers + lifetime_headers(found[0]), body)
 
     async def _count(self, deployment: Deployment, request: CountRequest, headers: bytes) -> bytes:
         try:

@@ -4,11 +4,32 @@ The caller refuses by these only with records it has just read: from a cached on
 in the client's disfavour (a key extended, a task opened), while the other way round the admit script tells.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from headrace_contracts.access import KeyRecord, KeyStatus, ProjectRecord, TaskRecord, TaskStatus
+from headrace_contracts import networks
+from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, ProjectRecord, TaskRecord, TaskStatus
+from headrace_contracts.deployments import Deployment
+from headrace_contracts.networks import Address
 from headrace_contracts.usage import Disposition
-from headrace_gateway.errors import KeyExpired, KeyRevoked, ModelNotAllowed, TaskNotOpen
+from headrace_gateway.call import Credentials
+from headrace_gateway.errors import (
+    IpNotAllowed,
+    KeyExpired,
+    KeyRevoked,
+    ModelNotAllowed,
+    ModelNotFound,
+    ScopeMissing,
+    TaskNotOpen,
+)
+
+
+def check_caller(
+    key: KeyRecord, project: ProjectRecord, credentials: Credentials, scope: KeyScope, *, now_us: int
+) -> None:
+    check_key(key, project, now_us=now_us)
+    check_address(key, project, credentials.address)
+    check_scope(key, scope)
 
 
 def check_key(key: KeyRecord, project: ProjectRecord, *, now_us: int) -> None:
@@ -18,17 +39,50 @@ def check_key(key: KeyRecord, project: ProjectRecord, *, now_us: int) -> None:
         raise KeyExpired("This API key has expired.")
 
 
-def check_model(key: KeyRecord, project: ProjectRecord, *, names: Iterable[str], requested: str) -> None:
-    """`names`: all by which the model is known; an allow-list may hold any of them."""
-    allowed = models_allowed(key, project)
-    if allowed is not None and allowed.isdisjoint(names):
+def check_address(key: KeyRecord, project: ProjectRecord, address: Callable[[], Address | None]) -> None:
+    """Every list that there is must hold the address."""
+    if key.allowed_cidrs is None and project.allowed_cidrs is None:
+        return
+    spoken_from = address()
+    for cidrs in (key.allowed_cidrs, project.allowed_cidrs):
+        if cidrs is not None and not networks.hold(cidrs, spoken_from):
+            raise IpNotAllowed(spoken_from)
+
+
+def check_scope(key: KeyRecord, scope: KeyScope) -> None:
+    if key.scopes is not None and scope not in key.scopes:
+        raise ScopeMissing(scope)
+
+
+def check_model(key: KeyRecord, project: ProjectRecord, deployment: Deployment, *, requested: str) -> None:
+    if deployment.tenant not in (None, project.org):
+        raise ModelNotFound(requested)
+    if not may_name(key, project, deployment):
         raise ModelNotAllowed(f"This API key may not use the model {requested!r}.")
 
 
-def models_allowed(key: KeyRecord, project: ProjectRecord) -> frozenset[str] | None:
-    """Both lists must agree; null means no restriction."""
-    lists = [frozenset(models) for models in (key.models, project.models) if models is not None]
-    return frozenset.intersection(*lists) if lists else None
+def may_name(key: KeyRecord, project: ProjectRecord, deployment: Deployment) -> bool:
+    """Every list that there is must hold one of its names; that of a revision allows no other."""
+    return all(
+        not frozenset(allowed).isdisjoint(deployment.names)
+        for allowed in (key.models, project.models, project.org_models)
+        if allowed is not None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCaller:
+    """Implements `call.Caller`."""
+
+    key: KeyRecord
+    project: ProjectRecord
+
+    @property
+    def org(self) -> str:
+        return self.project.org
+
+    def may_name(self, deployment: Deployment) -> bool:
+        return may_name(self.key, self.project, deployment)
 
 
 def check_task(task: TaskRecord | None, project: ProjectRecord) -> None:

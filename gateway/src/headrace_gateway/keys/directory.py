@@ -79,15 +79,37 @@ class Directory:
 
         Raises `Unauthenticated` for an unknown key only while Valkey is warm.
         """
+        key, project = await self.owner(key_hash, stale=stale)
+        place = channels.prices(project.record.currency)
+        prices = self._known(place) or await self._required(place, _decode_prices)
+        bundled = None if task is None else await self._find(channels.task(task), decode_task)
+        return Standing(key=key, project=project, task=bundled, prices=prices)
+
+    async def owner(
+        self, key_hash: str, *, stale: Iterable[str] = ()
+    ) -> tuple[Versioned[KeyRecord], Versioned[ProjectRecord]]:
+        """Whose key it is."""
         for hash_key in stale:
             self._entries.pop(hash_key, None)
+        known = self.known_owner(key_hash)
+        if known is not None:
+            return known
         key = await self._find(key_hash, decode_key)
         if key is None:
             raise Unauthenticated("The API key is unknown.")
-        project = await self._required(channels.project(key.record.project), decode_project)
-        prices = await self._required(channels.prices(project.record.currency), _decode_prices)
-        bundled = None if task is None else await self._find(channels.task(task), decode_task)
-        return Standing(key=key, project=project, task=bundled, prices=prices)
+        return key, await self._required(channels.project(key.record.project), decode_project)
+
+    def known_owner(self, key_hash: str) -> tuple[Versioned[KeyRecord], Versioned[ProjectRecord]] | None:
+        """The same, where nothing has to be read: what nearly every request needs, at a third of the cost."""
+        key = self._known(key_hash)
+        project = None if key is None else self._known(channels.project(key.record.project))
+        return None if key is None or project is None else (key, project)
+
+    def _known(self, hash_key: str) -> Versioned[Any] | None:
+        entry = self._entries.get(hash_key)
+        if entry is not None:
+            self._entries.move_to_end(hash_key)
+        return entry
 
     async def _required(self, hash_key: str, decode: Callable[[bytes], Record]) -> Versioned[Record]:
         found = await self._find(hash_key, decode)
@@ -98,9 +120,8 @@ class Directory:
         return found
 
     async def _find(self, hash_key: str, decode: Callable[[bytes], Record]) -> Versioned[Record] | None:
-        entry = self._entries.get(hash_key)
+        entry = self._known(hash_key)
         if entry is not None:
-            self._entries.move_to_end(hash_key)
             return entry
         try:
             # Together, so that a Valkey that is flushed and reloaded in between can't be taken for warm.

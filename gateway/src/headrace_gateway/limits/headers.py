@@ -1,36 +1,89 @@
-"""What an answer tells of the limits it counts in: OpenAI's `x-ratelimit-*`, for requests and for tokens.
+"""What an answer tells of the limits it counts in: OpenAI's `x-ratelimit-*`, or Anthropic's `anthropic-ratelimit-*`.
 
-Of several limits the one with the least left is told. Limits counted in neither (credits, concurrency, money) are not.
+Of several limits the one with the least left is told. Limits counted in neither requests nor tokens (credits,
+concurrency, money) are not.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+import time
+from collections.abc import Iterable
 
 from headrace_contracts.access import LimitKind, WindowUnit
-from headrace_gateway.limits.limiter import LimitState
+from headrace_gateway.limits.state import LimitState
 
-REQUESTS, TOKENS = "requests", "tokens"
+Headers = list[tuple[str, str]]
+
+REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS = "requests", "tokens", "input-tokens", "output-tokens"
+
+UNITS: dict[str, tuple[str, ...]] = {
+    LimitKind.REQUESTS_PER_MINUTE: (REQUESTS,),
+    LimitKind.TOKENS_PER_MINUTE: (TOKENS,),
+    LimitKind.INPUT_TOKENS_PER_MINUTE: (TOKENS, INPUT_TOKENS),
+    LimitKind.CACHED_TOKENS_PER_MINUTE: (TOKENS,),
+    LimitKind.OUTPUT_TOKENS_PER_MINUTE: (TOKENS, OUTPUT_TOKENS),
+}
+
+OPENAI_NAMES = {
+    unit: (f"x-ratelimit-limit-{unit}", f"x-ratelimit-remaining-{unit}", f"x-ratelimit-reset-{unit}")
+    for unit in (REQUESTS, TOKENS)
+}
+
+ANTHROPIC_NAMES = {
+    unit: tuple(f"anthropic-ratelimit-{unit}-{what}" for what in ("limit", "remaining", "reset"))
+    for unit in (REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS)
+}
 
 
-def rate_limit_headers(states: Iterable[LimitState]) -> Mapping[str, str]:
-    tightest: dict[str, LimitState] = {}
-    for state in states:
-        unit = _unit(state)
-        if unit is not None and (unit not in tightest or state.left < tightest[unit].left):
-            tightest[unit] = state
-    headers = {}
-    for unit, state in tightest.items():
-        headers[f"x-ratelimit-limit-{unit}"] = str(state.limit[2])
-        headers[f"x-ratelimit-remaining-{unit}"] = str(state.left)
-        headers[f"x-ratelimit-reset-{unit}"] = f"{state.full_in_seconds:.3f}s"
+def openai_headers(states: Iterable[LimitState]) -> Headers:
+    """Resets as durations from now."""
+    headers = []
+    for unit, state in _tightest(states).items():
+        if unit in OPENAI_NAMES:
+            ceiling, remaining, reset = OPENAI_NAMES[unit]
+            headers += [
+                (ceiling, str(state.limit[2])),
+                (remaining, str(state.left)),
+                (reset, duration(state.full_in_seconds)),
+            ]
     return headers
 
 
-def _unit(state: LimitState) -> str | None:
-    kind = state.limit[0]
-    if kind.endswith("_window"):
-        name = state.limit[1].split(":", 3)[2]
-        unit = name.split("-")[3]
-        return unit if unit in (WindowUnit.REQUESTS, WindowUnit.TOKENS) else None
-    if kind == LimitKind.REQUESTS_PER_MINUTE:
-        return REQUESTS
-    return TOKENS
+def anthropic_headers(states: Iterable[LimitState], *, now_seconds: float) -> Headers:
+    """Resets as moments, RFC 3339. `now_seconds`: since the Unix epoch."""
+    headers = []
+    for unit, state in _tightest(states).items():
+        ceiling, remaining, reset = ANTHROPIC_NAMES[unit]
+        at = time.gmtime(math.ceil(now_seconds + state.full_in_seconds))
+        headers += [
+            (ceiling, str(state.limit[2])),
+            (remaining, str(state.left)),
+            (reset, time.strftime("%Y-%m-%dT%H:%M:%SZ", at)),
+        ]
+    return headers
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it, `6m0s` or `17ms`: clients parse whole numbers with units. Never less than it is."""
+    milliseconds = math.ceil(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, whole = divmod(-(-milliseconds // 1000), 60)
+    if minutes < 60:
+        return f"{minutes}m{whole}s" if minutes else f"{whole}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{whole}s"
+
+
+def _tightest(states: Iterable[LimitState]) -> dict[str, LimitState]:
+    found: dict[str, LimitState] = {}
+    for state in states:
+        for unit in UNITS.get(state.limit[0]) or _units_of_window(state):
+            if unit not in found or state.left < found[unit].left:
+                found[unit] = state
+    return found
+
+
+def _units_of_window(state: LimitState) -> tuple[str, ...]:
+    name = state.limit[1].split(":", 3)[2]
+    unit = name.split("-")[3]
+    return (unit,) if unit in (WindowUnit.REQUESTS, WindowUnit.TOKENS) else ()

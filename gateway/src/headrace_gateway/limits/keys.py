@@ -5,6 +5,17 @@ from headrace_contracts import channels
 LEASES = "hr:leases"
 REAPER = "hr:reaper"
 
+
+def idempotent(project: str, key: str) -> str:
+    """What became of the request with this idempotency key."""
+    return f"hr:idempotent:{project}:{key}"
+
+
+def idempotent_bytes(project: str) -> str:
+    """How much is kept of a project's answers."""
+    return f"hr:idempotent-bytes:{project}"
+
+
 SCRIPT_KEYS = (
     channels.EPOCH,
     channels.USAGE,

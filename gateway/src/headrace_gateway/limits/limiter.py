@@ -17,10 +17,15 @@ import structlog
 
 from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
-from headrace_gateway.errors import LimitsRebuilding, LimitsUnavailable, Overloaded
+from headrace_gateway.errors import (
+    LimitsRebuilding,
+    LimitsUnavailable,
+)
 from headrace_gateway.keys.directory import Versioned
+from headrace_gateway.limits.idempotency import CLAIMED_SECONDS, Claim, Outcome
 from headrace_gateway.limits.keys import SCRIPT_KEYS
-from headrace_gateway.limits.plan import CheckedLimit, refusal
+from headrace_gateway.limits.state import CheckedLimit
+from headrace_gateway.limits.verdicts import Admitted, Short, Stale, admission_of, verdict_of
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
 from headrace_gateway.valkey.scripts import Script
@@ -37,41 +42,12 @@ RANDOM_STOCK = 256
 # Text only: Lua's cmsgpack does not know msgpack's `bin`.
 pack = msgspec.msgpack.Encoder().encode
 
+__all__ = ["Admitted", "Limiter", "Pulse", "Renewal", "Short", "Stale", "pack"]
+
 log = structlog.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class LimitState:
-    """How a rate or a window stands once a request is admitted."""
-
-    limit: CheckedLimit
-    left: int
-    full_in_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    id: str
-    time_us: int
-    states: tuple[LimitState, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    hash_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Short:
-    """A money limit has less room than the hold needs."""
-
-    limit: CheckedLimit
-    used: int
-    ceiling: int
-    room: int
-    """At admission what may be held; at an extension the whole hold that the lease may have."""
-    begins_anew_seconds: float | None = None
-    """Null where waiting does not help."""
+RecordVersion = tuple[str, str]
+"""A record's hash key and version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +89,7 @@ class Limiter:
         self._heartbeat = script("heartbeat.lua")
         self._register = script("register.lua")
         self._reap = script("reap.lua")
+        self._changed = script("changed.lua")
 
     async def admit(
         self,
@@ -122,10 +99,11 @@ class Limiter:
         hold: int,
         fragment: bytes,
         orphaned: Callable[[Admitted], None],
+        claim: Claim | None = None,
     ) -> Admitted | Stale | Short:
         """`orphaned` gets what was admitted after the caller was cancelled.
 
-        Raises what refuses the request for another reason than money; nothing is held then.
+        Raises what refuses the request for another reason than money, or `AlreadyAnswered`; nothing is held then.
         """
         order = pack(
             (
@@ -138,9 +116,10 @@ class Limiter:
             )
         )
         packed_limits, send = pack(limits), self._admit.send
+        claimed = () if claim is None else (pack((claim.place, claim.request, CLAIMED_SECONDS * 1000)),)
         while True:
             try:
-                asked = send(self.valkey, order, packed_limits, fragment)
+                asked = send(self.valkey, order, packed_limits, fragment, *claimed)
                 reply = await asyncio.shield(asked)
                 break
             except asyncio.CancelledError:
@@ -153,7 +132,7 @@ class Limiter:
                 raise _unavailable(error) from error
         if reply[0] == b"cold":
             raise LimitsRebuilding("Limits are being rebuilt.")
-        return _verdict(reply, records, limits)
+        return verdict_of(reply, records, limits)
 
     async def extend(
         self, request_id: str, records: Sequence[Versioned[Any]], limits: Sequence[CheckedLimit], *, hold: int
@@ -165,16 +144,24 @@ class Limiter:
             return True
         if reply[0] == b"gone":
             return False
-        verdict = _verdict(reply, records, limits)
+        verdict = verdict_of(reply, records, limits)
         assert not isinstance(verdict, Admitted)
         return verdict
 
     def settle(
-        self, request_id: str, *, cost: int, tokens: TokenCounts, event: bytes, whole: bool = False
+        self,
+        request_id: str,
+        *,
+        cost: int,
+        tokens: TokenCounts,
+        event: bytes,
+        outcome: Outcome | None = None,
+        whole: bool = False,
     ) -> asyncio.Future[Any]:
         """1 if the lease still stood, else 0; the event is in the stream either way. For `Settler` alone."""
         send = self._settle.send_whole if whole else self._settle.send
-        return send(self.valkey, request_id, cost, _by_class(tokens), event)
+        kept = () if outcome is None else outcome.arguments()
+        return send(self.valkey, request_id, cost, _by_class(tokens), event, *kept)
 
     async def heartbeat(self, renewals: Sequence[Renewal], journals: Sequence[str]) -> Pulse:
         """Raises `ValkeyError`."""
@@ -213,6 +200,11 @@ class Limiter:
             await self._register.run(self.valkey, renewal.id, order, pack(limits), fragment, renewal.counts)
         )
 
+    async def changed(self, versions: Sequence[RecordVersion]) -> set[RecordVersion]:
+        """Those that no longer stand. Raises `ValkeyError`."""
+        found = await self._changed.run(self.valkey, pack(versions))
+        return {versions[index - 1] for index in found}
+
     async def reap(self) -> list[str]:
         """Takes the leases nobody renewed. Raises `ValkeyError`."""
         taken = await self._reap.run(self.valkey, REAP_BATCH, REAPER_QUIET_MS, self._ttl_ms)
@@ -234,36 +226,9 @@ def _unavailable(error: ValkeyError) -> LimitsUnavailable:
     return LimitsUnavailable("Limits can't be checked at the moment.")
 
 
-def _verdict(
-    reply: list[Any], records: Sequence[Versioned[Any]], limits: Sequence[CheckedLimit]
-) -> Admitted | Stale | Short:
-    word = reply[0]
-    if word == b"admitted":
-        return _admitted(reply, limits)
-    if word == b"stale":
-        return Stale(records[reply[1] - 1].hash_key)
-    if word == b"overloaded":
-        raise Overloaded("Too many usage events wait to be billed.")
-    index, used, ceiling, wait_ms = reply[1], reply[2], reply[3], reply[-1]
-    limit, wait = limits[index - 1], None if wait_ms < 0 else wait_ms / 1000
-    if word == b"short":
-        return Short(limit=limit, used=used, ceiling=ceiling, room=reply[4], begins_anew_seconds=wait)
-    assert word == b"refused", word
-    raise refusal(limit, used=used, ceiling=ceiling, weight=limit[3], retry_after_seconds=wait)
-
-
 def _hand_over(asked: asyncio.Future[Any], *, orphaned: Callable[[Admitted], None]) -> None:
     if not asked.cancelled() and asked.exception() is None and asked.result()[0] == b"admitted":
-        orphaned(_admitted(asked.result(), ()))
-
-
-def _admitted(reply: list[Any], limits: Sequence[CheckedLimit]) -> Admitted:
-    told = reply[3] if limits else []
-    states = tuple(
-        LimitState(limits[index - 1], left, full_in_ms / 1000)
-        for index, left, full_in_ms in zip(told[::3], told[1::3], told[2::3], strict=True)
-    )
-    return Admitted(id=reply[1].decode(), time_us=int(reply[2]), states=states)
+        orphaned(admission_of(asked.result(), ()))
 
 
 def _by_class(tokens: TokenCounts) -> str:

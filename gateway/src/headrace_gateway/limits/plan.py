@@ -22,10 +22,9 @@ from headrace_contracts.access import (
 from headrace_contracts.counters import NANOS, RATE_CEILING_MAX
 from headrace_contracts.usage import Disposition
 from headrace_gateway.errors import BudgetExhausted, InsufficientBalance, LimitReached
+from headrace_gateway.limits.state import CheckedLimit, LimitState
 
 WALLET = "wallet"
-
-CheckedLimit = tuple[str, str, int, int] | tuple[str, str, int, int, tuple[int, ...]]
 
 # What a token of each class takes from the bucket of a class, in thousandths.
 CLASS_WEIGHTS = {
@@ -126,8 +125,15 @@ def to_register(limits: Sequence[CheckedLimit]) -> list[CheckedLimit]:
 
 
 def refusal(
-    limit: CheckedLimit, *, used: int, ceiling: int, weight: int, retry_after_seconds: float | None
+    limit: CheckedLimit,
+    *,
+    used: int,
+    ceiling: int,
+    weight: int,
+    retry_after_seconds: float | None,
+    states: Sequence[LimitState] = (),
 ) -> LimitReached:
+    """`states`: of every limit of the request that has one, to be told with the refusal."""
     kind, counter = limit[0], limit[1]
     error: type[LimitReached]
     if kind == WALLET:
@@ -147,4 +153,9 @@ def refusal(
         ceiling=ceiling,
         weight=weight,
         retry_after_seconds=retry_after_seconds,
+        # What has no state of its own, money and concurrency, begins anew when it may be asked again, or never.
+        resets_in_seconds=next(
+            (state.full_in_seconds for state in states if state.limit is limit), retry_after_seconds
+        ),
+        states=states,
     )

@@ -12,8 +12,9 @@ from typing import Any
 
 import structlog
 
-from headrace_contracts.usage import Disposition, Ending, TokenCounts
-from headrace_gateway.call import Call
+from headrace_contracts.access import KeyScope
+from headrace_contracts.usage import Ending, TokenCounts
+from headrace_gateway.call import Call, Credentials
 from headrace_gateway.errors import (
     GatewayError,
     InvalidRequest,
@@ -22,12 +23,15 @@ from headrace_gateway.errors import (
     Overloaded,
 )
 from headrace_gateway.keys import authorisation
-from headrace_gateway.keys.directory import Directory, Standing, Versioned, key_of
+from headrace_gateway.keys.authorisation import KnownCaller
+from headrace_gateway.keys.directory import Directory, Standing, Versioned
 from headrace_gateway.limits import plan, pricing
+from headrace_gateway.limits.idempotency import Claim, Outcome
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.limits.state import CheckedLimit
+from headrace_gateway.metering.call_records import claim_of, fixed_of
 from headrace_gateway.metering.confirmation import Confirmation
-from headrace_gateway.metering.events import Fixed, fixed_fragment
 from headrace_gateway.metering.inflight import HEAD_BYTES_MAX, InflightTable
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.lease import RunningLease, Terms
@@ -70,18 +74,25 @@ class GatewayMeter:
         self._directory = directory
         self._left_behind = left_behind
 
-    async def models(self, secret: str) -> list[str] | None:
-        key = key_of(secret)
-        standing = await self._directory.standing(key, None)
-        # No script compares versions here, so the records are read anew.
-        stale = [record.hash_key for record in standing.records]
-        standing = await self._directory.standing(key, None, stale=stale)
-        authorisation.check_key(standing.key.record, standing.project.record, now_us=_now_us())
-        allowed = authorisation.models_allowed(standing.key.record, standing.project.record)
-        return None if allowed is None else sorted(allowed)
+    async def authenticate(
+        self, credentials: Credentials, scope: KeyScope, *, anew: bool = False
+    ) -> KnownCaller:
+        directory = self._directory
+        key, project = directory.known_owner(credentials.key) or await directory.owner(credentials.key)
+        if not anew:
+            try:
+                authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
+            except GatewayError:
+                pass  # the cached record may be older than what allows it
+            else:
+                return KnownCaller(key.record, project.record)
+        stale = (key.hash_key, project.hash_key)
+        key, project = await directory.owner(credentials.key, stale=stale)
+        authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
+        return KnownCaller(key.record, project.record)
 
     async def admit(self, call: Call) -> RunningLease:
-        key = key_of(call.secret)
+        key = call.credentials.key
         standing = await self._directory.standing(key, call.task)
         try:
             _check(standing, call)
@@ -114,7 +125,13 @@ class GatewayMeter:
         return standing.key, standing.project
 
     def finish(
-        self, lease: RunningLease, build: Callable[[int], bytes], *, cost: int, tokens: TokenCounts
+        self,
+        lease: RunningLease,
+        build: Callable[[int], bytes],
+        *,
+        cost: int,
+        tokens: TokenCounts,
+        outcome: Outcome | None,
     ) -> asyncio.Future[None]:
         """Journals a lease's final event and settles it; done when both are, but soon in any case."""
         self.running.pop(lease.id, None)
@@ -128,7 +145,9 @@ class GatewayMeter:
         both = Confirmation(parts=2, timeout_seconds=self.settings.settle_wait_seconds)
         sequence = self.journal.append(build_once, lambda: self.table.give_back(lease.slot))
         self.journal.when_durable(sequence, both.part_done)
-        self.settler.settle(lease.id, cost=cost, tokens=tokens, event=event, then=both.part_done)
+        self.settler.settle(
+            lease.id, cost=cost, tokens=tokens, event=event, then=both.part_done, outcome=outcome
+        )
         return both.future
 
     async def close(self, deadline_seconds: float) -> bool:
@@ -177,7 +196,8 @@ class GatewayMeter:
                 model=deployment.model,
                 at_us=_now_us(),
             )
-            fixed = _fixed(call, standing, disposition)
+            fixed = fixed_of(call, standing, disposition)
+            claim = claim_of(call, project)
             if len(fixed) > FIXED_BYTES_MAX:
                 raise InvalidRequest("The request's names and headers are too long together.")
             input_value = prompt_tokens_max * prices.input_max
@@ -186,14 +206,17 @@ class GatewayMeter:
             def orphaned(
                 admitted: Admitted,
                 prices: UnitPrices = prices,
-                limits: Sequence[plan.CheckedLimit] = limits,
+                limits: Sequence[CheckedLimit] = limits,
                 fixed: bytes = fixed,
+                claim: Claim | None = claim,
             ) -> None:
-                terms = Terms(prices, limits, (), prompt_tokens_max, call.choices, None)
+                terms = Terms(
+                    prices, limits, (), prompt_tokens_max, call.choices, None, deployment.revision, claim
+                )
                 self._orphaned(admitted, terms, fixed)
 
             verdict = await self.limiter.admit(
-                standing.records, limits, hold=hold, fragment=fixed, orphaned=orphaned
+                standing.records, limits, hold=hold, fragment=fixed, orphaned=orphaned, claim=claim
             )
             if isinstance(verdict, Stale):
                 standing = await self._directory.standing(key, call.task, stale=[verdict.hash_key])
@@ -209,6 +232,8 @@ class GatewayMeter:
                     prompt_tokens_max=prompt_tokens_max,
                     choices=call.choices,
                     output_tokens_max=granted_each if clamped else call.output_tokens_max,
+                    revision=deployment.revision,
+                    claim=claim,
                 )
                 lease = RunningLease(
                     self,
@@ -236,10 +261,9 @@ class GatewayMeter:
 
 def _check(standing: Standing, call: Call) -> None:
     key, project = standing.key.record, standing.project.record
-    authorisation.check_key(key, project, now_us=_now_us())
+    authorisation.check_caller(key, project, call.credentials, KeyScope.INFERENCE, now_us=_now_us())
     deployment = call.deployment
-    names = (deployment.model, call.model_requested, *deployment.aliases)
-    authorisation.check_model(key, project, names=names, requested=call.model_requested)
+    authorisation.check_model(key, project, deployment, requested=call.model_requested)
     if deployment.model not in standing.prices.record.models:
         log.error("model_without_price", model=deployment.model, currency=project.currency)
         raise ModelNotFound(call.model_requested)
@@ -258,30 +282,9 @@ def _payable_each(short: Short, call: Call, prices: UnitPrices, input_value: int
             ceiling=short.ceiling,
             weight=pricing.micros(input_value + call.choices * prices.output),
             retry_after_seconds=short.begins_anew_seconds,
+            states=short.states,
         )
     return each
-
-
-def _fixed(call: Call, standing: Standing, disposition: Disposition) -> bytes:
-    project = standing.project.record
-    return fixed_fragment(
-        Fixed(
-            org=project.org,
-            project=project.id,
-            key=standing.key.record.id,
-            wallet=project.wallet,
-            currency=project.currency,
-            deployment=call.deployment.id,
-            model_requested=call.model_requested,
-            model_served=call.deployment.model,
-            dialect=call.dialect,
-            session=call.session,
-            task=call.task,
-            task_attempt=call.task_attempt,
-            price_book=standing.prices.record.price_book,
-            disposition=disposition,
-        )
-    )
 
 
 def _now_us() -> int:

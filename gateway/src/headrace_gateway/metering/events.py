@@ -33,6 +33,8 @@ class Fixed(msgspec.Struct, frozen=True, kw_only=True):
     task_attempt: str | None
     price_book: str
     disposition: Disposition
+    revision: str
+    end_user: str | None
 
 
 def fixed_fragment(fixed: Fixed) -> bytes:

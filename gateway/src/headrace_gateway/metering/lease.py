@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from headrace_contracts.usage import Ending, TokenCounts, attempt_id
+from headrace_gateway.call import KeptAnswer
 from headrace_gateway.errors import (
     KeyExpired,
     KeyRevoked,
@@ -19,9 +20,10 @@ from headrace_gateway.errors import (
 )
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits import pricing
+from headrace_gateway.limits.idempotency import Claim, outcome_of
 from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
-from headrace_gateway.limits.plan import CheckedLimit
 from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.metering.confirmation import confirmed
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import counts_fragment, final_event, identity_fragment
@@ -52,6 +54,8 @@ class Terms:
     choices: int
     output_tokens_max: int | None
     """A choice."""
+    revision: str
+    claim: Claim | None = None
 
 
 class RunningLease:
@@ -69,7 +73,8 @@ class RunningLease:
     ) -> None:
         self.id = admitted.id
         self.output_tokens_max = terms.output_tokens_max
-        self.output_tokens_granted = output_tokens_granted
+        self._granted = output_tokens_granted
+        self._reconsidered = False
         self.revoked = asyncio.Event()
         self.identity = identity_fragment(admitted.id, admitted.time_us, fixed)
         self.limits = terms.limits
@@ -77,7 +82,7 @@ class RunningLease:
         self.slot = slot
         self._meter = meter
         self._terms = terms
-        self._records = terms.records
+        self.records = terms.records
         self.admitted_at_us = admitted.time_us
         self._started_ns = time.monotonic_ns()
         self._first_token_at_us = 0
@@ -88,6 +93,14 @@ class RunningLease:
         self._extending = False
         self._settled = False
         meter.table.open(slot, encode_head(self.identity, terms.prices))
+
+    @property
+    def output_tokens_granted(self) -> int:
+        return 0 if self._reconsidered else self._granted
+
+    def reconsider(self) -> None:
+        """A record of it has changed: its next token needs an extension, which tells whether it may go on."""
+        self._reconsidered = True
 
     def attempt(self) -> str:
         assert not self._settled, self.id
@@ -114,7 +127,9 @@ class RunningLease:
         finally:
             self._extending = False
 
-    def settle(self, ending: Ending, *, usage: bytes | None = None) -> Awaitable[None]:
+    def settle(
+        self, ending: Ending, *, usage: bytes | None = None, answer: tuple[str, bytes] | None = None
+    ) -> Awaitable[None]:
         if self._settled:
             return confirmed()
         self._settled = True
@@ -140,7 +155,11 @@ class RunningLease:
             )
 
         cost = pricing.cost_micros(self._terms.prices, tokens)
-        return self._meter.finish(self, build, cost=cost, tokens=tokens)
+        outcome = None
+        if self._terms.claim is not None:
+            kept = KeptAnswer(id=self.id, ending=ending, tokens=tokens, revision=self._terms.revision)
+            outcome = outcome_of(self._terms.claim, kept, answer)
+        return self._meter.finish(self, build, cost=cost, tokens=tokens, outcome=outcome)
 
     def renewal(self) -> Renewal:
         """What the heartbeat says of it."""
@@ -158,18 +177,16 @@ class RunningLease:
 
     def hold(self) -> int:
         """What the tokens granted so far cost at most."""
-        return self._hold_for(self.output_tokens_granted)
+        return self._hold_for(self._granted)
 
     async def _extend(self, output_tokens: int) -> bool:
         terms, limiter = self._terms, self._meter.limiter
-        goal = max(
-            output_tokens, self.output_tokens_granted + self._meter.settings.slice_tokens * terms.choices
-        )
+        goal = max(output_tokens, self._granted + self._meter.settings.slice_tokens * terms.choices)
         if terms.output_tokens_max is not None:
             goal = max(output_tokens, min(goal, terms.output_tokens_max * terms.choices))
         for _ in range(EXTEND_ROUNDS_MAX):
             try:
-                verdict = await limiter.extend(self.id, self._records, self.limits, hold=self._hold_for(goal))
+                verdict = await limiter.extend(self.id, self.records, self.limits, hold=self._hold_for(goal))
             except (LimitsRebuilding, LimitsUnavailable):
                 return self._grant_on_trust(goal)
             if isinstance(verdict, Stale):
@@ -183,24 +200,28 @@ class RunningLease:
                     return False
                 goal = goal if payable is None else min(goal, payable)
             elif verdict:
-                self.output_tokens_granted = goal
+                self._grant(goal)
                 return True
             else:
                 # Reaped, or Valkey lost everything: the next heartbeat finds out which.
                 return self._grant_on_trust(goal)
         return False
 
+    def _grant(self, goal: int) -> None:
+        self._granted = goal
+        self._reconsidered = False
+
     def _grant_on_trust(self, goal: int) -> bool:
-        trusted = self._trusted_tokens + goal - self.output_tokens_granted
+        trusted = self._trusted_tokens + goal - self._granted
         if trusted > self._meter.settings.trust_tokens:
             return False
         self._trusted_tokens = trusted
-        self.output_tokens_granted = goal
+        self._grant(goal)
         return True
 
     async def _still_authorised(self, stale: Stale) -> bool:
         try:
-            self._records = await self._meter.reauthorise(self._records, stale)
+            self.records = await self._meter.reauthorise(self.records, stale)
         except (KeyRevoked, KeyExpired, Unauthenticated):
             self.revoked.set()
             return False

@@ -16,6 +16,8 @@ from headrace_gateway.metering.inflight import InflightTable
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.recovery import Recovery
 from headrace_gateway.metering.resend import Resender
+from headrace_gateway.metering.revocation import PERIOD_SECONDS as REVOCATION_PERIOD_SECONDS
+from headrace_gateway.metering.revocation import look_for_changes
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.metering.settlement import Settler
 from headrace_gateway.valkey.connection import Valkey
@@ -78,6 +80,9 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
             if taken:
                 log.warning("leases_reaped", requests=taken)
 
+        async def revocation() -> None:
+            await look_for_changes(meter)
+
         async def resend() -> None:
             # A cold Valkey waits for the journals before it opens.
             everything = meter.not_ready == "limits_rebuilding" or meter.closing
@@ -92,6 +97,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
         for name, period_seconds, step in (
             ("heartbeat", settings.heartbeat_seconds, heartbeat),
             ("reaper", settings.heartbeat_seconds, reap),
+            ("revocation", REVOCATION_PERIOD_SECONDS, revocation),
             ("resend", RESEND_PERIOD_SECONDS, resend),
             ("recovery", RECOVERY_PERIOD_SECONDS, recover),
         ):

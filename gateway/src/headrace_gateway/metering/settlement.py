@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from headrace_contracts.usage import TokenCounts
+from headrace_gateway.limits.idempotency import Outcome
 from headrace_gateway.limits.limiter import Limiter
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
 
@@ -31,6 +32,7 @@ class Settlement:
     tokens: TokenCounts
     event: bytes
     then: Callable[[], None]
+    outcome: Outcome | None = None
 
 
 class Settler:
@@ -51,9 +53,10 @@ class Settler:
         tokens: TokenCounts,
         event: bytes,
         then: Callable[[], None] = lambda: None,
+        outcome: Outcome | None = None,
     ) -> None:
         """Calls `then` when Valkey has answered, however long that takes."""
-        self._send(Settlement(request_id, cost, tokens, event, then))
+        self._send(Settlement(request_id, cost, tokens, event, then, outcome))
 
     async def retry_forever(self) -> None:
         while True:
@@ -68,6 +71,7 @@ class Settler:
                 cost=settlement.cost,
                 tokens=settlement.tokens,
                 event=settlement.event,
+                outcome=settlement.outcome,
                 whole=whole,
             )
         except ValkeyError:
@@ -92,4 +96,7 @@ class Settler:
             given_up = self._waiting.popleft()
             log.error("settlement_given_up", request=given_up.id)
             given_up.then()
+        if settlement.outcome is not None:
+            # Answers are too large to wait by the thousand.
+            settlement.outcome = settlement.outcome.brief_alone()
         self._waiting.append(settlement)

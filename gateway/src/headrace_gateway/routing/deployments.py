@@ -1,58 +1,75 @@
 """Which deployment serves a model: the table that the operator or `headrace up` writes, kept up to date.
 
-What must stay true: a table that can't be read never replaces one that could; a request keeps the deployment
-that it was admitted for.
+What must stay true: nobody's request is ever routed to another organisation's deployment; a request keeps the
+deployment that it was admitted for.
 """
 
 import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
 import structlog
 
-from headrace_contracts.deployments import Deployment, DeploymentTable, decode_table
+from headrace_contracts.deployments import Deployment
+from headrace_gateway.routing.tables import Tables
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 1.0
-"""How long a new table may wait. The file is small and on this machine: looking costs microseconds."""
-
-
-class TableUnreadable(Exception):
-    """There is no table to begin with."""
+"""How long a new table may wait. Files are few and on this machine: looking costs microseconds."""
 
 
 class Deployments:
-    """Deployments by model name and alias, in the order of the table."""
+    """Deployments by model name and alias, in the order given: those of all, and those of one organisation each.
+    Either name with `@` and a revision leads to that revision alone.
 
-    def __init__(self, table: DeploymentTable) -> None:
-        self._by_name: dict[str, list[Deployment]] = {}
-        for deployment in table.deployments:
-            for name in dict.fromkeys((deployment.model, *deployment.aliases)):
-                self._by_name.setdefault(name, []).append(deployment)
-        self._models = {deployment.model: deployment for deployment in reversed(table.deployments)}
+    An organisation finds its own before those of all, and another's never: a dedicated deployment of a model is
+    what was bought, and what others have is not even a name.
+    """
 
-    def for_model(self, name: str) -> list[Deployment]:
-        """Who may serve a request for this name, best first; empty when the model is unknown."""
-        return self._by_name.get(name, [])
+    def __init__(self, deployments: Iterable[Deployment]) -> None:
+        every = list(deployments)
+        self._shared = Named([each for each in every if each.tenant is None])
+        self._owned = {
+            tenant: Named(
+                [each for each in every if each.tenant == tenant]
+                + [each for each in every if each.tenant is None]
+            )
+            for tenant in {each.tenant for each in every if each.tenant is not None}
+        }
 
-    def models(self, allowed: Iterable[str] | None) -> list[Deployment]:
-        """One deployment for each model that a key may name, by name; `None` allows all."""
-        names = self._models.keys() if allowed is None else self._models.keys() & set(allowed)
-        return [self._models[name] for name in sorted(names)]
+    def for_model(self, name: str, org: str) -> list[Deployment]:
+        """Who may serve a request of this organisation for this name, best first; empty when there is none."""
+        return self._of(org).by_name.get(name, [])
+
+    def models(self, org: str) -> list[Deployment]:
+        """One deployment, the best, for each model that the organisation may know of, by name."""
+        found = self._of(org).by_model
+        return [found[model] for model in sorted(found)]
+
+    def _of(self, org: str) -> "Named":
+        return self._owned.get(org, self._shared)
+
+
+class Named:
+    """Deployments, best first, by what they may be called."""
+
+    def __init__(self, deployments: list[Deployment]) -> None:
+        self.by_name: dict[str, list[Deployment]] = {}
+        self.by_model: dict[str, Deployment] = {}
+        for deployment in deployments:
+            self.by_model.setdefault(deployment.model, deployment)
+            for name in deployment.names:
+                self.by_name.setdefault(name, []).append(deployment)
 
 
 class DeploymentsFile:
-    """The table as it stands in the file now."""
+    """The tables as they stand in the file or folder now."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._stamp = _stamp(path)
-            self.current = Deployments(decode_table(path.read_bytes()))
-        except (OSError, msgspec.MsgspecError) as error:
-            raise TableUnreadable(str(error)) from error
+        """Raises `TablesUnreadable`."""
+        self._tables = Tables(path)
+        self.current = Deployments(self._tables.deployments)
 
     async def keep_reading(self) -> None:
         """Takes over every new table until cancelled."""
@@ -61,19 +78,6 @@ class DeploymentsFile:
             self.look()
 
     def look(self) -> None:
-        try:
-            stamp = _stamp(self._path)
-            if stamp == self._stamp:
-                return
-            self.current = Deployments(decode_table(self._path.read_bytes()))
-        except (OSError, msgspec.MsgspecError) as error:
-            log.warning("deployments_unreadable", path=str(self._path), error=str(error))
-            return
-        self._stamp = stamp
-        log.info("deployments_read", models=len(self.current.models(None)))
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when the file is written or, as in a ConfigMap, replaced through a link."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_ino, status.st_size
+        if self._tables.look():
+            self.current = Deployments(self._tables.deployments)
+            log.info("deployments_read", deployments=len(self._tables.deployments))

@@ -89,6 +89,12 @@ class KeyStatus(StrEnum):
     REVOKED = "revoked"
 
 
+class KeyScope(StrEnum):
+    INFERENCE = "inference"  # whatever makes an engine work: generation, counting of tokens
+    MODELS_READ = "models:read"
+    TASKS = "tasks"  # opening tasks, reporting their outcomes, reading both
+
+
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """At `channels.key(sha256 of the secret)`."""
 
@@ -99,6 +105,10 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str] | None = None
     """Models that the key may name; null means all of its project's."""
     limits: list[Limit] = []
+    scopes: list[KeyScope] | None = None
+    """What it may be used for; null means everything that keys may."""
+    allowed_cidrs: list[str] | None = None
+    """Networks that it may be used from; null means all of its project's."""
 
 
 class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +121,10 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     disposition: Disposition
     status: KeyStatus = KeyStatus.ACTIVE
     models: list[str] | None = None
+    allowed_cidrs: list[str] | None = None
+    """Networks that its keys may be used from; null means everywhere."""
+    org_models: list[str] | None = None
+    """Those of its organisation, for all of its projects."""
     limits: list[Limit] = []
     org_limits: list[Limit] = []
     """Those of its organisation, counted over all of its projects."""

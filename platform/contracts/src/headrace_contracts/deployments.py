@@ -14,6 +14,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     engine_model: str
     """The name under which the engine serves it."""
     revision: str
+    """Clients pin it by naming `<model>@<revision>`, or an alias in the same way."""
     aliases: list[str] = []
     context_tokens: int
     prompt_overhead_tokens: int
@@ -23,6 +24,16 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     owned_by: str = "zai-org"
     tenant: str | None = None
     """The organisation whose keys alone may name, see and use it; null where every key may that its record lets."""
+    deprecated_at: int | None = None
+    """Seconds since the Unix epoch from which on clients are asked to use another model or revision."""
+    sunset_at: int | None = None
+    """The same, when it is expected to be gone. Clients are told; it is the operator who takes it away."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that a request may call it by."""
+        plain = dict.fromkeys((self.model, *self.aliases))
+        return (*plain, *(f"{name}@{self.revision}" for name in plain))
 
 
 class DeploymentTable(msgspec.Struct, frozen=True, kw_only=True):

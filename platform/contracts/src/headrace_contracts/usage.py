@@ -1,6 +1,7 @@
 """`UsageEvent`, the only thing that billing believes about what a request used."""
 
 from enum import IntEnum, StrEnum
+from hashlib import sha256
 
 import msgspec
 
@@ -105,6 +106,22 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     price_book: str
     disposition: Disposition
+
+    revision: str | None = None
+    """Of the model served."""
+    end_user: str | None = None
+    """`end_user_of` the id that the client gave of its own user; null where it gave none."""
+
+
+END_USER_CHARACTERS = 32
+
+
+def end_user_of(org: str, named: str) -> str:
+    """What stands for a customer's own user: the same for the same id, of one length, and no name or address.
+
+    The customer, who has the ids, can work it out as well: SHA-256 of its organisation's id, a colon and the id.
+    """
+    return sha256(f"{org}:{named}".encode("utf-8", "surrogatepass")).hexdigest()[:END_USER_CHARACTERS]
 
 
 def attempt_id(request_id: str, attempt: int) -> str:

@@ -56,6 +56,9 @@ def up(  # noqa: PLR0917  (typer makes options of them)
     engine: Annotated[bool, typer.Option("--engine", help="Run the engine here again.")] = False,
     gateway_port: Port = None,
     billing_port: Port = None,
+    gateway_workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes of the gateway, a core each; one at first.")
+    ] = None,
 ) -> None:
     """Start what is not running, and wait until it is healthy."""
     if upstream is not None and engine:
@@ -65,6 +68,7 @@ def up(  # noqa: PLR0917  (typer makes options of them)
     wishes = Wishes(
         gateway_port=gateway_port,
         billing_port=billing_port,
+        gateway_workers=gateway_workers,
         upstream=None
         if upstream is None
         else Upstream(url=base_url(upstream), model=upstream_model or MODEL),

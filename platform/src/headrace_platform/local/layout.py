@@ -33,6 +33,7 @@ class Wishes:
 
     gateway_port: int | None = None
     billing_port: int | None = None
+    gateway_workers: int | None = None
     upstream: Upstream | None = None
     engine_here: bool = False
     """Run the engine on this machine again, after a start with an upstream."""
@@ -56,6 +57,7 @@ def decide(
     can't be exchanged is someone else's.
     """
     upstream = wishes.upstream or (None if wishes.engine_here or before is None else before.upstream)
+    workers = wishes.gateway_workers or (before.gateway_workers if before else 1)
     wanted = (before.ports if before else {}) | wishes.ports
     asked = sorted({*(before.ports_asked if before else []), *wishes.ports})
 
@@ -65,9 +67,13 @@ def decide(
             for program, port in wishes.ports.items()
             if program in alive and port != before.ports[program]
         ]
-        if moved or upstream != before.upstream:
+        if upstream != before.upstream:
+            moved.append("its engine is another one")
+        if "gateway" in alive and workers != before.gateway_workers:
+            moved.append(f"the gateway has {before.gateway_workers} workers")
+        if moved:
             raise OtherwiseRunning(
-                f"The stack runs already, and not as asked: {', '.join(moved) or 'its engine is another one'}.",
+                f"The stack runs already, and not as asked: {', '.join(moved)}.",
                 next_step="Stop it first with `headrace down`, then start it anew.",
             )
 
@@ -82,7 +88,7 @@ def decide(
             )
         else:
             chosen[program] = _another(program, {*chosen.values(), *wanted.values()}, is_free)
-    return Layout(model=MODEL, ports=chosen, ports_asked=asked, upstream=upstream)
+    return Layout(model=MODEL, ports=chosen, ports_asked=asked, upstream=upstream, gateway_workers=workers)
 
 
 def _another(program: str, taken: set[int], is_free: Callable[[int], bool]) -> int:

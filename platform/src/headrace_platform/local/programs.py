@@ -232,7 +232,7 @@ class Blueprint:
         settings = {
             "HOST": HOST,
             "PORT": str(port),
-            "WORKERS": "1",
+            "WORKERS": str(self.layout.gateway_workers),
             "VALKEY_URL": self._valkey_server().url,
             "BILLING_URL": self._url("billing-api"),
             "INGEST_TOKEN": self.secrets.ingest_token,

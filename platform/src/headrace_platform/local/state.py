@@ -48,6 +48,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     ports_asked: list[str] = []
     """Programs whose port someone chose by hand: such a port is never exchanged for another."""
     upstream: Upstream | None = None
+    gateway_workers: int = 1
+    """Processes that share the gateway's port; each keeps a core busy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,31 @@
 -- Ends a lease with its final event. Counters move only while the lease stands, so that a second settlement
 -- of the same id, or one after the reaper's, moves nothing; the event is appended in any case (billing knows
 -- an event by its id and grade). Cold is no obstacle: the journal is the record.
--- ARGV: id, actual cost in micro-units, tokens by class, event. Replies 1 if the lease stood, else 0.
+-- ARGV: id, actual cost in micro-units, tokens by class, event; and of a request with an idempotency key its place, the
+-- request's hash, its outcome ('' frees the key), the outcome in brief, ms to keep it, the counter of its project's
+-- kept bytes, their bound. Replies 1 if the lease stood, else 0.
 local stood = end_lease(ARGV[1], tonumber(ARGV[2]), tokens_of(ARGV[3]))
 redis.call('XADD', USAGE, '*', 'e', ARGV[4])
+
+local function keep_outcome(place, request, whole, brief, kept_ms, counter, bytes_max)
+  local found = redis.call('HMGET', place, 'l', 'o')
+  -- Reaped meanwhile and taken by another, or kept already: this settlement is a late or a second one.
+  if found[2] or (found[1] and found[1] ~= ARGV[1]) then return end
+  if whole == '' then
+    redis.call('DEL', place)
+    return
+  end
+  local kept = whole
+  if #whole > #brief then
+    if number(redis.call('GET', counter)) + #whole > tonumber(bytes_max) then
+      kept = brief
+    elseif redis.call('INCRBY', counter, #whole) == #whole then
+      redis.call('PEXPIRE', counter, kept_ms)
+    end
+  end
+  redis.call('HSET', place, 'b', request, 'l', ARGV[1], 'o', kept)
+  redis.call('PEXPIRE', place, kept_ms)
+end
+
+if ARGV[5] then keep_outcome(unpack(ARGV, 5)) end
 return stood and 1 or 0

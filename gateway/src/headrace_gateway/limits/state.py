@@ -1,0 +1,16 @@
+"""A limit as the scripts get it, and how one stands: plain values that refusals and answers tell of."""
+
+from dataclasses import dataclass
+
+CheckedLimit = tuple[str, str, int, int] | tuple[str, str, int, int, tuple[int, ...]]
+"""Kind, counter's key, ceiling, weight; `plan` says what a fifth member means."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """How a rate or a window stands once a request is admitted, or was not."""
+
+    limit: CheckedLimit
+    left: int
+    full_in_seconds: float
+    """Until nothing of it is used any more, if nothing is added."""
