@@ -10,7 +10,7 @@ import yaml
 from headrace_contracts.deployments import decode_table
 from headrace_platform.control.labels import Manifest
 from headrace_platform.control.render import render
-from headrace_platform.control.route import render_route
+from headrace_platform.control.route import render_route, table
 from tests.platform.control.examples import NAMES, body, deployment, environment
 from tests.platform.control.validation import pod_specs, problems, unrestricted
 
@@ -220,6 +220,13 @@ def test_a_promised_latency_is_watched() -> None:
     assert first["expr"].endswith(" > 2000")
     assert between["expr"].endswith(" > 60")
     assert "PrometheusRule" not in kinds("small")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gateway_reads_the_very_table_that_was_meant(name: str) -> None:
+    wanted, settings = deployment(name), environment()
+    (text,) = render_route(wanted, settings)["data"].values()
+    assert decode_table(text) == table(wanted, settings)
 
 
 def test_the_route_is_for_the_tenant_alone() -> None:

@@ -5,7 +5,9 @@ taken away before anything else when the deployment goes. The ConfigMap is in th
 deployments', so each applies its own entry under a field manager of its own.
 """
 
-from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
+import msgspec
+
+from headrace_contracts.deployments import Deployment, DeploymentTable
 from headrace_platform.catalog import models
 from headrace_platform.control.clusters import Cluster, clusters, deployment_id, upgrade_gateway_name
 from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
@@ -25,11 +27,20 @@ def render_route(deployment: ModelDeployment, environment: Environment) -> Manif
             "namespace": environment.gateway.pods.namespace,
         },
         "data": {
-            entry(deployment.metadata.namespace, deployment.metadata.name): encode_table(
+            entry(deployment.metadata.namespace, deployment.metadata.name): text(
                 table(deployment, environment)
-            ).decode()
+            )
         },
     }
+
+
+def text(lines: DeploymentTable) -> str:
+    """As the gateway reads it, without what is null: a field that the contract gains changes no entry by itself."""
+    whole = msgspec.to_builtins(lines)
+    whole["deployments"] = [
+        {name: value for name, value in line.items() if value is not None} for line in whole["deployments"]
+    ]
+    return msgspec.json.encode(whole).decode()
 
 
 def entry(namespace: str, name: str) -> str:
