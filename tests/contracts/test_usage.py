@@ -11,6 +11,7 @@ from headrace_contracts.engine import EngineEnding, decode_record
 from headrace_contracts.usage import (
     Ending,
     Grade,
+    ServiceTier,
     TokenCounts,
     attempt_id,
     decode_event,
@@ -33,6 +34,7 @@ def test_an_event_with_only_what_is_required_is_read_with_defaults() -> None:
     assert event.ending is Ending.GATEWAY_LOST
     assert event.tokens.total == 0
     assert event.task is None
+    assert event.service_tier is ServiceTier.STANDARD
 
 
 def test_an_event_with_the_revision_and_the_client_s_user_is_read_whole() -> None:
@@ -42,7 +44,14 @@ def test_an_event_with_the_revision_and_the_client_s_user_is_read_whole() -> Non
     assert (first.revision, first.end_user) == (None, None)
 
 
-@pytest.mark.parametrize("name", ["usage_event_1.json", "usage_event_1_least.json", "usage_event_2.json"])
+def test_an_event_of_a_batch_request_says_so() -> None:
+    event = decode_event((GOLDEN / "usage_event_3.json").read_bytes())
+    assert event.service_tier is ServiceTier.BATCH
+
+
+@pytest.mark.parametrize(
+    "name", ["usage_event_1.json", "usage_event_1_least.json", "usage_event_2.json", "usage_event_3.json"]
+)
 def test_an_event_survives_a_round_trip(name: str) -> None:
     event = decode_event((GOLDEN / name).read_bytes())
     assert decode_event(encode_event(event)) == event

@@ -79,9 +79,11 @@ class Account:
         )
         self.push(channels.project(record.id), msgspec.structs.replace(record, **changes))
 
-    def push_prices(self, price: ModelPrice = ONE_MICRO, *, price_book: str = "book_1") -> None:
+    def push_prices(
+        self, price: ModelPrice = ONE_MICRO, *, price_book: str = "book_1", price_list: str = "USD"
+    ) -> None:
         card = PriceCard(price_book=price_book, currency="USD", models={MODEL: price})
-        self.push(channels.prices("USD"), card)
+        self.push(channels.prices(price_list), card)
 
     def push_task(self, task: str = "task_1", **changes: Any) -> None:
         record = TaskRecord(

@@ -13,9 +13,11 @@ from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
 from headrace_billing.body_limit import BodyLimit
+from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
+from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
 from headrace_billing.outcomes.http import router as outcomes
 from headrace_billing.parts import Parts, PartsOf
@@ -23,11 +25,25 @@ from headrace_billing.problems import answer_problems
 from headrace_billing.rating.http import router as rating
 from headrace_billing.reconciliation.http import router as reconciliation
 from headrace_billing.settings import ApiSettings, from_environment
+from headrace_billing.usage.http import router as usage
 from headrace_billing.valkey import ValkeyError, connect
 from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
 
-ROUTERS = (accounts, changes, service_accounts, ledger, rating, ingest, outcomes, invoicing, reconciliation)
+ROUTERS = (
+    accounts,
+    changes,
+    service_accounts,
+    ledger,
+    credit,
+    rating,
+    ingest,
+    outcomes,
+    invoicing,
+    reconciliation,
+    costs,
+    usage,
+)
 
 
 def create() -> FastAPI:

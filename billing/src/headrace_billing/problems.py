@@ -32,6 +32,15 @@ STATUSES: dict[str, int] = {
     "currency_unknown": 422,
     "currency_mismatch": 422,
     "price_invalid": 422,
+    "price_change_suspicious": 409,
+    "effective_in_the_past": 422,
+    "interval_invalid": 422,
+    "cost_book_invalid": 422,
+    "query_too_wide": 422,
+    "scope_invalid": 422,
+    "credit_not_refundable": 409,
+    "holds_unknown": 503,
+    "cursor_invalid": 400,
     "expiry_in_the_past": 422,
     "acceptance_rule_invalid": 422,
     "evidence_invalid": 422,
@@ -61,8 +70,13 @@ STATUSES: dict[str, int] = {
     "unavailable": 503,
 }
 
-# Both name a moment, not a mistake: the same request may be sent again.
-RETRY_AFTER_SECONDS = {"push_pending": "1", "unavailable": "2", "reconciliation_pending": "5"}
+# Each names a moment, not a mistake: the same request may be sent again.
+RETRY_AFTER_SECONDS = {
+    "push_pending": "1",
+    "holds_unknown": "2",
+    "unavailable": "2",
+    "reconciliation_pending": "5",
+}
 
 # What the framework itself refuses.
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}

@@ -19,7 +19,9 @@ from headrace_billing.ingest import journal_store
 from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
 from headrace_billing.ledger import spendable
 from headrace_billing.ledger.jobs import expire_lots
+from headrace_billing.ledger.notices import tell_low_balances
 from headrace_billing.outcomes.jobs import pass_time
+from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
 
@@ -65,6 +67,8 @@ async def run(settings: WorkerSettings) -> None:
         Loop("stream_trim", lambda: _at_rest(trim(database, valkey)), 5),
         Loop("pending_sweep", lambda: _at_rest(sweep_pending(database, valkey)), 5),
         Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=lambda: datetime.now(UTC))), 1),
+        Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
+        Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
     )
     try:

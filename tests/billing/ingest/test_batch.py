@@ -11,9 +11,9 @@ from sqlalchemy import text
 from headrace_billing.database import Database
 from headrace_billing.ingest.batch import Ingested
 from headrace_contracts.ingest import EventOutcome
-from headrace_contracts.usage import Disposition, TokenCounts, encode_event
+from headrace_contracts.usage import Disposition, ServiceTier, TokenCounts, encode_event
 from tests.billing.ingest.usage import RECEIVED, Gateway, books, take
-from tests.billing.seller import Seller
+from tests.billing.seller import MODEL, Seller
 from tests.support.postgres import PostgresServer
 
 INPUT_NANOS, OUTPUT_NANOS = 30_000, 90_000  # a token, at the prices of the tests
@@ -171,6 +171,7 @@ BAD: dict[str, dict[str, object]] = {
     "disposition_not_sold": {"disposition": "plan_window"},
     "count_out_of_range": {"tokens": {"output_visible": -1}},
     "time_out_of_range": {"received_at_us": 10**18},
+    "label_too_long": {"session": "s" * 257},
     "refused_by_the_database": {"session": "a\x00b"},
 }
 
@@ -201,6 +202,22 @@ token_counts = st.builds(TokenCounts, **{n: st.integers(0, 40) for n in TokenCou
 odd_prices = {"input_uncached": "0.1639", "cache_read": "0.00007", "cache_write": "1.1", "output": "2.200001"}
 
 
+PRICES_OF_ALL_KINDS = {
+    "input_uncached": {"kind": "graduated", "tiers": [{"up_to": 50, "price": "0.1639"}, {"price": "0.03"}]},
+    "cache_read": {"kind": "package", "price": "0.000001", "package_tokens": 32},
+    "cache_write": {"kind": "flat", "price": "1.1", "maximum_charge": "0.00003"},
+    "output": {"kind": "volume", "tiers": [{"up_to": 60, "price": "2.200001"}, {"price": "1.1"}]},
+    "windows": {"early": "1.5"},
+    "batch": "0.5",
+}
+EARLY = {
+    "weekdays": [0, 1, 2, 3, 4, 5, 6],
+    "begins_minute": 480,
+    "ends_minute": 600,
+    "utc_offset_minutes": 480,
+}
+
+
 @settings(
     max_examples=12,
     deadline=None,
@@ -216,15 +233,19 @@ async def test_shuffled_doubled_and_split_batches_leave_identical_books(
     data: st.DataObject,
     requests: list[tuple[TokenCounts, TokenCounts, bool]],
 ) -> None:
-    gateway = Gateway(await seller.customer(credit="0.00001"), await seller.publish_prices(odd_prices))
+    prices = data.draw(st.sampled_from([odd_prices, PRICES_OF_ALL_KINDS]))
+    body = {"currency": "USD", "models": {MODEL: prices}, "windows": {"early": EARLY}}
+    price_book = await seller.post("/v1/price-books", {**body, "confirm_large_changes": True})
+    gateway = Gateway(await seller.customer(credit="0.00001"), price_book["id"])
     await seller.grant("0.00001", wallet=gateway.customer.wallet, kind="promo")
     events = []
     for final, estimate, estimated in requests:
         hour = RECEIVED.replace(hour=data.draw(st.integers(0, 3)), month=data.draw(st.integers(10, 11)))
-        event = gateway.event(tokens=final, received_at=hour)
+        tier = data.draw(st.sampled_from(ServiceTier))
+        event = gateway.event(tokens=final, received_at=hour, service_tier=tier)
         events.append(event)
         if estimated:
-            events.append(gateway.estimate(event.id, tokens=estimate, received_at=hour))
+            events.append(gateway.estimate(event.id, tokens=estimate, received_at=hour, service_tier=tier))
     # A second database begins as a copy of this one, so that ids and prices are the same in both.
     await database.engine.dispose()
     twin = Database(postgres_server.create_database(template=database_url.rpartition("/")[2]))

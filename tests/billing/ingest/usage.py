@@ -98,11 +98,16 @@ async def books(session: AsyncSession) -> dict[str, list[tuple[Any, ...]]]:
         "rollups": """
             SELECT hour, project, key, model, price_book, disposition, requests, tokens_input_uncached,
                    tokens_cache_read, tokens_cache_write, tokens_output_visible, tokens_reasoning, list_attos
-            FROM usage_rollups WHERE requests > 0 ORDER BY 1, 2, 3, 4, 5, 6
+            FROM usage_rollups WHERE requests > 0 ORDER BY 1, 2, 3, 4, 5, 6, service_tier
+        """,
+        "charges": """
+            SELECT date_trunc('month', hour), project, price_book, model, disposition, sum(charge_nanos)
+            FROM usage_rollups GROUP BY 1, 2, 3, 4, 5 HAVING sum(requests) > 0 ORDER BY 1, 2, 3, 4, 5
         """,
         "rated": """
-            SELECT period, project, price_book, model, disposition, token_class, quantity, charge_nanos
-            FROM rated_usage WHERE quantity > 0 ORDER BY 1, 2, 3, 4, 5, 6
+            SELECT period, project, price_book, model, disposition, token_class, quantity, charge_nanos,
+                   price_window, service_tier
+            FROM rated_usage WHERE quantity > 0 ORDER BY 1, 2, 3, 4, 5, 6, 9, 10
         """,
         "balances": """
             SELECT kind, owner, currency, amount_nanos FROM ledger_balances

@@ -27,9 +27,12 @@ from headrace_billing.invoicing.postings import post
 from headrace_billing.invoicing.usage import Counted, Portion, Span, portions
 from headrace_billing.ledger.transaction import AccountKind
 from headrace_billing.outcomes.outcome import AcceptedAs
+from headrace_billing.rating.book import PriceBook, PriceLine, Prices
 from headrace_billing.rating.cumulative import Group, Payer
-from headrace_billing.rating.price import PriceBook, Prices, TokenClass, charge_nanos, parse_price
+from headrace_billing.rating.price import TokenClass, parse_price
+from headrace_billing.rating.schedule import Schedule, charge_nanos, flat
 from headrace_contracts.usage import Disposition
+from tests.billing.rating.schedules import schedules
 
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 CLASSES = list(TokenClass)
@@ -39,15 +42,24 @@ def day(number: int) -> Span:
     return Span(T0 + timedelta(days=number), T0 + timedelta(days=number + 1))
 
 
-def book(price: int) -> dict[str, PriceBook]:
-    return {"pb_1": PriceBook("pb_1", "USD", {"glm": Prices(dict.fromkeys(TokenClass, price))})}
+def book(price: int | Schedule) -> dict[str, PriceBook]:
+    schedule = flat(price) if isinstance(price, int) else price
+    return {"pb_1": PriceBook("pb_1", "USD", {"glm": Prices(dict.fromkeys(TokenClass, schedule))})}
+
+
+def taken_by(used: list[Counted], invoiced: list[Portion], books: dict[str, PriceBook]) -> list[Portion]:
+    """Of a month whose account is not closed."""
+    return portions(used, invoiced, books, closed=(), period=day(0))
 
 
 def group(
     token_class: TokenClass = TokenClass.OUTPUT, disposition: Disposition = Disposition.PREPAID
 ) -> Group:
     return Group(
-        Payer(date(2026, 11, 1), "org", "prj", "wal", "USD", disposition), "pb_1", "glm", token_class
+        Payer(date(2026, 11, 1), "org", "prj", "wal", "USD", disposition),
+        "pb_1",
+        "glm",
+        PriceLine(token_class),
     )
 
 
@@ -109,12 +121,12 @@ def test_a_line_is_rounded_once_from_the_exact_product(tokens: int, price: Decim
 def test_rounding_twice_would_be_wrong() -> None:
     # 0.00499999999967 USD is below half a cent, though its nano-units are 0.005 exactly.
     price = parse_price("0.499999999967")
-    assert minor_of_nanos(charge_nanos(10_000, price), "USD") == 1
+    assert minor_of_nanos(charge_nanos(10_000, flat(price)), "USD") == 1
     assert minor_of_tokens(10_000, price, "USD") == 0
 
 
 @given(
-    price=st.integers(0, 10**14),
+    schedule=schedules(),
     closes=st.lists(
         st.dictionaries(
             st.tuples(st.integers(0, 4), st.sampled_from(CLASSES)), st.integers(0, 10**7), max_size=6
@@ -122,28 +134,36 @@ def test_rounding_twice_would_be_wrong() -> None:
         min_size=1,
         max_size=5,
     ),
+    open_for=st.integers(0, 5),
 )
 def test_whatever_comes_late_all_invoices_together_take_exactly_what_was_posted(
-    price: int, closes: list[dict[tuple[int, TokenClass], int]]
+    schedule: Schedule, closes: list[dict[tuple[int, TokenClass], int]], open_for: int
 ) -> None:
-    """Each close finds the counts as they are then: grown, shrunk or gone since the one before."""
-    books, taken = book(price), list[Portion]()
-    for counts in closes:
-        used = [Counted(group(kind), day(number), tokens) for (number, kind), tokens in counts.items()]
-        taken += portions(used, taken, books)
+    """Each close finds the counts as they are then: grown, shrunk or gone since the one before.
+
+    And at one of them the month's account is found closed.
+    """
+    books, taken, closed = book(schedule), list[Portion](), set[Group]()
+    for number, counts in enumerate(closes):
+        if number >= open_for:
+            closed = {group(kind) for kind in TokenClass}
+        used = [Counted(group(kind), day(at), tokens) for (at, kind), tokens in counts.items()]
+        taken += portions(used, taken, books, closed=closed, period=day(4))
     final: dict[TokenClass, int] = dict.fromkeys(TokenClass, 0)
     for (_, kind), tokens in closes[-1].items():
         final[kind] += tokens
-    assert sum(p.nanos for p in taken) == sum(charge_nanos(tokens, price) for tokens in final.values())
+    assert sum(p.nanos for p in taken) == sum(
+        charge_nanos(tokens, schedule, closed=bool(closed)) for tokens in final.values()
+    )
     for kind, tokens in final.items():
-        assert sum(p.tokens for p in taken if p.group.token_class is kind) == tokens
-    assert portions(used, taken, books) == []
+        assert sum(p.tokens for p in taken if p.group.line.token_class is kind) == tokens
+    assert portions(used, taken, books, closed=closed, period=day(4)) == []
 
 
 def test_usage_of_an_earlier_period_is_an_adjustment_that_names_it() -> None:
     books = book(parse_price("90"))
-    first = portions([Counted(group(), day(0), 1000)], [], books)
-    second = portions([Counted(group(), day(0), 1500), Counted(group(), day(1), 200)], first, books)
+    first = taken_by([Counted(group(), day(0), 1000)], [], books)
+    second = taken_by([Counted(group(), day(0), 1500), Counted(group(), day(1), 200)], first, books)
     lines = token_lines(second, period=day(1), currency="USD", books=books)
     assert [(li.kind, li.quantity, li.span) for li in lines] == [
         (LineKind.TOKENS, 200, None),
@@ -153,8 +173,8 @@ def test_usage_of_an_earlier_period_is_an_adjustment_that_names_it() -> None:
 
 def test_a_correction_downwards_is_a_negative_adjustment() -> None:
     books = book(parse_price("90"))
-    first = portions([Counted(group(), day(0), 1_000_000)], [], books)
-    second = portions([Counted(group(), day(0), 900_000)], first, books)
+    first = taken_by([Counted(group(), day(0), 1_000_000)], [], books)
+    second = taken_by([Counted(group(), day(0), 900_000)], first, books)
     (adjusted,) = token_lines(second, period=day(1), currency="USD", books=books)
     assert (adjusted.quantity, adjusted.amount_minor, adjusted.exact_nanos) == (-100_000, -900, -9 * 10**9)
 
@@ -162,7 +182,7 @@ def test_a_correction_downwards_is_a_negative_adjustment() -> None:
 def test_prepaid_and_paid_afterwards_have_lines_of_their_own() -> None:
     books = book(parse_price("90"))
     both = [Counted(group(disposition=d), day(0), 1_000_000) for d in (Disposition.PAYG, Disposition.PREPAID)]
-    lines = token_lines(portions(both, [], books), period=day(0), currency="USD", books=books)
+    lines = token_lines(taken_by(both, [], books), period=day(0), currency="USD", books=books)
     assert [li.prepaid for li in lines] == [False, True]
     made = invoice(*lines)
     assert (made.total_minor, made.applied_minor, made.due_minor) == (18_000, 9_000, 9_000)

@@ -50,6 +50,24 @@ def test_a_scoped_lot_pays_for_its_own_project_only() -> None:
     assert short == 5
 
 
+def test_a_lot_for_one_model_pays_for_that_model_only_and_before_others() -> None:
+    mine = holdings(
+        lot("open"), lot("flash", scope_model="glm-flash"), lot("both", scope="prj_1", scope_model="glm")
+    )
+    assert [p.lot for p in burn(mine, 15, project="prj_1", model="glm-flash")[0]] == ["flash", "open"]
+    assert [p.lot for p in burn(mine, 15, project="prj_1", model="glm")[0]] == ["both", "open"]
+    assert [p.lot for p in burn(mine, 15, project="prj_2", model="glm")[0]] == ["open"]
+
+
+def test_usage_given_back_goes_to_lots_that_could_have_paid_for_it() -> None:
+    mine = holdings(
+        lot("mine", 0, scope="prj_1", used_nanos=5, last_burnt=1),
+        lot("others", 0, scope="prj_2", used_nanos=9, last_burnt=2),
+    )
+    given = give_back(mine, 7, project="prj_1", model="glm")
+    assert [(p.lot, p.amount_nanos) for p in given] == [("mine", -5), ("others", -2)]
+
+
 def test_usage_that_no_lot_can_pay_becomes_overdraft() -> None:
     postings = charge(holdings(lot("a", 3)), 5, project=None)
     assert [(p.account.kind, p.amount_nanos) for p in postings] == [

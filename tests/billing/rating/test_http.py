@@ -47,7 +47,7 @@ async def test_the_database_itself_refuses_to_change_a_published_price(
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [
-        ({"models": {}}, (400, "invalid_request")),
+        ({"models": {}}, (422, "price_invalid")),
         ({"models": {MODEL: {**PRICES, "output": "-1"}}}, (422, "price_invalid")),
         ({"models": {MODEL: {**PRICES, "output": "0.0000000000001"}}}, (422, "price_invalid")),
         ({"models": {MODEL: {**PRICES, "output": 90}}}, (400, "invalid_request")),

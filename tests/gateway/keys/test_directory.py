@@ -54,6 +54,19 @@ async def test_a_known_account_costs_no_call(account: Account, valkey: Valkey) -
     assert reads(account.client) == before + 1
 
 
+async def test_a_project_with_prices_of_its_own_is_held_to_them_and_to_no_others(
+    account: Account, valkey: Valkey
+) -> None:
+    directory = Directory(valkey)
+    before = await directory.standing(key_of(account.secret), None)
+    own = channels.price_list("USD", "org_1")
+    account.push_prices(price_book="book_own", price_list=own)
+    account.push_project(price_list=own)
+    after = await directory.standing(key_of(account.secret), None, stale=[before.project.hash_key])
+    assert [standing.prices.record.price_book for standing in (before, after)] == ["book_1", "book_own"]
+    assert channels.prices(own) in {record.hash_key for record in after.records}
+
+
 async def test_no_more_is_kept_than_the_bound(account: Account, valkey: Valkey) -> None:
     directory = Directory(valkey, entries_max=5)
     for number in range(20):

@@ -15,9 +15,6 @@ from headrace_billing.errors import BillingError
 from headrace_contracts import channels
 from headrace_contracts.access import KeyStatus
 
-# Gateways hear of an organisation's limits by its projects' records, all in one transaction.
-PROJECTS_MAX = 1000
-
 
 class VersionConflict(BillingError):
     """Somebody else changed it first."""
@@ -52,13 +49,7 @@ async def change_organization(session: AsyncSession, changed: Organization) -> l
             "limits": store.limits_json(changed.limits),
         },
     )
-    projects = await store.projects(session, org=changed.id, after="", limit=PROJECTS_MAX + 1)
-    assert len(projects) <= PROJECTS_MAX, changed.id
-    places = []
-    for project in projects:
-        places.append(channels.project(project.id))
-        await outbox.write(session, places[-1], project.record(changed))
-    return places
+    return await store.write_projects(session, changed.id)
 
 
 async def change_project(session: AsyncSession, changed: Project) -> list[str]:
@@ -75,10 +66,7 @@ async def change_project(session: AsyncSession, changed: Project) -> list[str]:
             "limits": store.limits_json(changed.limits),
         },
     )
-    org = await store.organization_kept(session, changed.org)
-    place = channels.project(changed.id)
-    await outbox.write(session, place, changed.record(org))
-    return [place]
+    return [await store.write_project(session, changed)]
 
 
 async def change_key(session: AsyncSession, changed: Key) -> list[str]:

@@ -111,6 +111,8 @@ async def add_project(body: NewProject, parts: PartsOf) -> dict[str, Any]:
             )
         else:
             await wallets.require(session, project.wallet, org=project.org, currency=project.currency)
+            # Credit that was its only project's alone is no longer everybody's of the wallet.
+            await wallets.touch(session, project.wallet)
         record = await store.add_project(session, project)
     await _push_soon(parts, record, wallet=project.wallet)
     return project_document(project)

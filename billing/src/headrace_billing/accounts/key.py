@@ -53,7 +53,7 @@ class Project:
     allowed_cidrs: list[str] | None = None
     version: int = 1
 
-    def record(self, org: Organization) -> ProjectRecord:
+    def record(self, org: Organization, *, price_list: str | None) -> ProjectRecord:
         return ProjectRecord(
             id=self.id,
             org=self.org,
@@ -66,6 +66,7 @@ class Project:
             org_models=org.models,
             limits=self.limits,
             org_limits=org.limits,
+            price_list=price_list,
         )
 
 

@@ -16,6 +16,9 @@ from headrace_contracts import channels
 from headrace_contracts.access import KeyScope, KeyStatus, Limit
 from headrace_contracts.usage import Disposition
 
+# Gateways hear of an organisation by its projects' records, all written in one transaction.
+PROJECTS_MAX = 1000
+
 
 async def add_organization(session: AsyncSession, organization: Organization) -> None:
     await session.execute(
@@ -47,14 +50,32 @@ async def add_project(session: AsyncSession, project: Project) -> str:
             "created_at": project.created_at,
         },
     )
-    return await _write_project(session, project)
+    return await write_project(session, project)
 
 
-async def _write_project(session: AsyncSession, project: Project) -> str:
-    key = channels.project(project.id)
-    org = await organization_kept(session, project.org)
-    await outbox.write(session, key, project.record(org))
-    return key
+async def write_project(session: AsyncSession, project: Project) -> str:
+    """Puts the project's record into the outbox; its Valkey key."""
+    return (await _write_projects(session, project.org, [project]))[0]
+
+
+async def write_projects(session: AsyncSession, org: str) -> list[str]:
+    """Puts the records of all projects of an organisation into the outbox; their Valkey keys."""
+    # What the records say of the organisation must not change before all of them are written.
+    await session.execute(LOCK_ORGANIZATION, {"id": org})
+    found = await projects(session, org=org, after="", limit=PROJECTS_MAX + 1)
+    assert len(found) <= PROJECTS_MAX, org
+    return await _write_projects(session, org, found)
+
+
+async def _write_projects(session: AsyncSession, org_id: str, found: Sequence[Project]) -> list[str]:
+    org = await organization_kept(session, org_id)
+    own = set((await session.execute(SELECT_OWN_PRICES, {"org": org_id})).scalars())
+    places = []
+    for project in found:
+        price_list = channels.price_list(project.currency, org_id) if project.currency in own else None
+        places.append(channels.project(project.id))
+        await outbox.write(session, places[-1], project.record(org, price_list=price_list))
+    return places
 
 
 async def add_key(session: AsyncSession, key: Key) -> str:
@@ -118,7 +139,7 @@ async def organization(session: AsyncSession, organization_id: str) -> Organizat
 
 async def organization_kept(session: AsyncSession, organization_id: str) -> Organization:
     """The same, unchanged until the transaction ends: for writing what holds for all of its projects into one."""
-    await session.execute(LOCK_ORGANIZATION, {"id": organization_id})
+    await session.execute(SHARE_ORGANIZATION, {"id": organization_id})
     return await organization(session, organization_id)
 
 
@@ -229,8 +250,9 @@ REVOKE_KEY = text("""
 SELECT_ORGANIZATION = text(
     "SELECT id, name, created_at, models, limits, version FROM organizations WHERE id = :id"
 )
-LOCK_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR SHARE")
-
+LOCK_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR NO KEY UPDATE")
+SHARE_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR SHARE")
+SELECT_OWN_PRICES = text("SELECT currency FROM price_cards WHERE org = :org")
 SELECT_PROJECT = text("""
     SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, created_at, version
     FROM projects WHERE id = :id

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from headrace_contracts.usage import Disposition, Grade, UsageEvent, decode_even
 TOKENS_MAX = 10**12
 ATTEMPTS_MAX = 10**6
 SEQUENCE_MAX = 2**62
+# Twice what gateways accept, and well below what an index can hold: rollups are found by session and task.
+LABEL_BYTES_MAX = 256
 EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -100,6 +103,8 @@ def _refusal(event: UsageEvent) -> str | None:
     counts = msgspec.structs.astuple(event.tokens)
     if not all(0 <= count <= TOKENS_MAX for count in counts) or not 0 <= event.attempts <= ATTEMPTS_MAX:
         return "count_out_of_range"
+    if any(len((label or "").encode()) > LABEL_BYTES_MAX for label in (event.session, event.task)):
+        return "label_too_long"
     if event.disposition not in CHARGED | UNCHARGED:
         return f"disposition_not_sold: {event.disposition}"
     return None
@@ -129,15 +134,21 @@ def _place_in_the_ruins(raw: bytes) -> Place | None:
 
 def _without_defaults(value: msgspec.Struct) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    for field in msgspec.structs.fields(value):
-        member = getattr(value, field.name)
+    for name, encoded, default in _fields(type(value)):
+        member = getattr(value, name)
         if isinstance(member, msgspec.Raw):
             member = bytes(member).decode()
         if isinstance(member, msgspec.Struct):
-            content[field.encode_name] = _without_defaults(member)
-        elif member != _default(field):
-            content[field.encode_name] = member
+            content[encoded] = _without_defaults(member)
+        elif member != default:
+            content[encoded] = member
     return content
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, object], ...]:
+    """Name, name on the wire, and default; asked once a type, for it takes longer than all the rest."""
+    return tuple((field.name, field.encode_name, _default(field)) for field in msgspec.structs.fields(kind))
 
 
 def _default(field: msgspec.structs.FieldInfo) -> object:

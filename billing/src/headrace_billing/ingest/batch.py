@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.database import Database
-from headrace_billing.ingest import journal_store, store
+from headrace_billing.ingest import journal_store, store, sums_store
 from headrace_billing.ingest.arrival import CHARGED, Arrival, Usage
 from headrace_billing.ingest.effects import Effect, effects, rollups
 from headrace_billing.ingest.journal_store import Journal
@@ -24,7 +24,7 @@ from headrace_billing.ledger import wallets
 from headrace_billing.ledger.lots import Holdings, applied
 from headrace_billing.ledger.store import post_all
 from headrace_billing.rating import cumulative
-from headrace_billing.rating.price import PriceBook
+from headrace_billing.rating.book import PriceBook
 from headrace_billing.rating.store import price_books
 from headrace_contracts.ingest import EventOutcome
 from headrace_contracts.usage import Disposition, Grade
@@ -84,7 +84,7 @@ async def commit(
     await session.execute(ONE_AT_A_TIME)
     usages, books, result = await _sort_out(session, arrivals, source=source)
     batch = await store.begin_batch(session, source=source, events=len(arrivals))
-    inserted = await _insert(session, usages, result, batch=batch, source=source)
+    inserted = await _insert(session, usages, books, result, batch=batch, source=source)
     standing = {
         usage.id: usage
         for usage in await store.stored_before(session, [usage.id for usage in inserted], batch=batch)
@@ -126,20 +126,28 @@ def _unpriced(usage: Usage, books: Mapping[str, PriceBook]) -> str | None:
         return "unknown_price_book"
     if book.currency != event.currency:
         return "price_book_of_another_currency"
+    if book.org not in (None, event.org):
+        return "price_book_of_another_organization"
     if event.model_served not in book.models:
         return "model_not_in_price_book"
     return None
 
 
 async def _insert(
-    session: AsyncSession, usages: dict[int, Usage], result: Ingested, *, batch: int, source: str
+    session: AsyncSession,
+    usages: dict[int, Usage],
+    books: Mapping[str, PriceBook],
+    result: Ingested,
+    *,
+    batch: int,
+    source: str,
 ) -> list[Usage]:
     """Those that are new; the others turn out to be duplicates or conflicts."""
     first: dict[tuple[UUID, Grade], int] = {}
     for number, usage in usages.items():
         first.setdefault(usage.identity, number)
     candidates = sorted((usages[n] for n in first.values()), key=lambda usage: usage.identity)
-    fresh = await store.insert_events(session, candidates, batch=batch)
+    fresh = await store.insert_events(session, candidates, books, batch=batch)
     hashes = await store.stored_hashes(session, {usage.id for usage in usages.values()})
     inserted = []
     for number, usage in usages.items():
@@ -161,38 +169,48 @@ async def _count(
 ) -> None:
     if not found:
         return
-    await store.add_rollups(session, rollups(found, books))
-    change = cumulative.changes((e.usage.event, e.usage.received_at, e.sign) for e in found)
-    standing = await store.rated(session, {group.payer for group in change})
-    rated = cumulative.rate(standing, change, books)
-    await store.keep_rated(session, rated)
-    owed = {
-        payer: nanos
-        for payer, nanos in cumulative.deltas(standing, rated).items()
-        if payer.disposition in CHARGED
-    }
+    changed = cumulative.changes(((e.usage.event, e.usage.received_at, e.sign) for e in found), books)
+    standing = await sums_store.rated(session, {change.group.payer for change in changed})
+    rated, charges = cumulative.rate(standing, changed, books)
+    await sums_store.keep_rated(session, rated)
+    await sums_store.add_rollups(session, rollups(found, charges, books))
+    owed: dict[cumulative.Payer, dict[str, int]] = {}
+    for place, nanos in charges.items():
+        usage = found[place].usage
+        if usage.event.disposition in CHARGED:
+            by_model = owed.setdefault(cumulative.payer_of(usage.event, usage.received_at), {})
+            by_model[usage.event.model_served] = by_model.get(usage.event.model_served, 0) + nanos
     latest: dict[cumulative.Payer, datetime] = {}
     for effect in found:
         payer = cumulative.payer_of(effect.usage.event, effect.usage.received_at)
         latest[payer] = max(latest.get(payer, effect.usage.received_at), effect.usage.received_at)
-    await _post(session, owed, latest, batch=batch)
+    await post_usage(session, owed, key=f"usage:{batch}", memo={"batch": str(batch)}, occurred_at=latest)
 
 
-async def _post(
+async def post_usage(
     session: AsyncSession,
-    owed: dict[cumulative.Payer, int],
-    latest: dict[cumulative.Payer, datetime],
+    owed: Mapping[cumulative.Payer, Mapping[str, int]],
     *,
-    batch: int,
+    key: str,
+    memo: Mapping[str, str],
+    occurred_at: Mapping[cumulative.Payer, datetime],
 ) -> None:
+    """Posts what each payer owes for each model, in nano-units; may be negative."""
     held: dict[str, Holdings] = await wallets.lock(
         session, {payer.wallet for payer in owed if payer.disposition is Disposition.PREPAID}
     )
     transactions = []
     for payer in sorted(owed):
         transaction = usage_transaction(
-            payer, owed[payer], batch=batch, occurred_at=latest[payer], holdings=held.get(payer.wallet)
+            payer,
+            owed[payer],
+            key=key,
+            memo=memo,
+            occurred_at=occurred_at[payer],
+            holdings=held.get(payer.wallet),
         )
+        if transaction is None:
+            continue
         transactions.append(transaction)
         if payer.disposition is Disposition.PREPAID:
             held[payer.wallet] = applied(held[payer.wallet], transaction.postings)

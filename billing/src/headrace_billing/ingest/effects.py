@@ -4,14 +4,14 @@ A request counts once: by its final event, or by its estimate until that comes. 
 estimate that was counted before it, and an estimate that comes after the final one counts nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from headrace_billing.ingest.arrival import Usage
-from headrace_billing.rating.price import PriceBook, list_attos
-from headrace_contracts.usage import Disposition, Grade, TokenCounts
+from headrace_billing.ingest.arrival import CHARGED, Usage
+from headrace_billing.rating.book import PriceBook, list_attos
+from headrace_contracts.usage import Disposition, Grade, ServiceTier, TokenCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class RollupKey:
     model: str
     price_book: str
     disposition: Disposition
+    service_tier: ServiceTier
+    session: str = ""
+    task: str = ""
+    """Empty where a request names none."""
 
 
 @dataclass(slots=True)
@@ -54,8 +58,10 @@ class RollupSums:
     requests: int = 0
     tokens: TokenCounts = field(default_factory=TokenCounts)
     list_attos: int = 0
+    charge_nanos: int = 0
+    """What was posted, or will be in the same transaction."""
 
-    def add(self, tokens: TokenCounts, attos: int, sign: int) -> None:
+    def add(self, tokens: TokenCounts, attos: int, nanos: int, sign: int) -> None:
         self.requests += sign
         self.tokens = TokenCounts(
             **{
@@ -64,15 +70,22 @@ class RollupSums:
             }
         )
         self.list_attos += sign * attos
+        self.charge_nanos += nanos
 
 
-def rollups(found: Iterable[Effect], books: Mapping[str, PriceBook]) -> dict[RollupKey, RollupSums]:
-    """Signed sums by hour of receipt and whatever a report may group by."""
-    sums: dict[RollupKey, RollupSums] = {}
-    for effect in found:
-        event = effect.usage.event
+Rollups = dict[RollupKey, RollupSums]
+
+
+def rollups(found: Sequence[Effect], charges: Mapping[int, int], books: Mapping[str, PriceBook]) -> Rollups:
+    """Signed sums by hour of receipt and whatever a report may group by.
+
+    `charges` has what each effect, by its place, added to the charge of its groups.
+    """
+    sums: Rollups = {}
+    for place, effect in enumerate(found):
+        event, received_at = effect.usage.event, effect.usage.received_at
         key = RollupKey(
-            effect.usage.received_at.replace(minute=0, second=0, microsecond=0),
+            received_at.replace(minute=0, second=0, microsecond=0),
             event.org,
             event.project,
             event.key,
@@ -81,7 +94,17 @@ def rollups(found: Iterable[Effect], books: Mapping[str, PriceBook]) -> dict[Rol
             event.model_served,
             event.price_book,
             event.disposition,
+            event.service_tier,
+            event.session or "",
+            event.task or "",
         )
-        attos = list_attos(event.tokens, books[event.price_book].models[event.model_served])
-        sums.setdefault(key, RollupSums()).add(event.tokens, attos, effect.sign)
+        attos = list_attos(
+            event.tokens,
+            books[event.price_book],
+            event.model_served,
+            at=received_at,
+            tier=event.service_tier,
+        )
+        nanos = charges.get(place, 0) if event.disposition in CHARGED else 0
+        sums.setdefault(key, RollupSums()).add(event.tokens, attos, nanos, effect.sign)
     return sums

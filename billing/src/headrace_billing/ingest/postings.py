@@ -1,8 +1,9 @@
 """What a charge for usage posts: revenue for everybody, and the wallet at once for those who paid ahead."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from headrace_billing.ledger.lots import Holdings, charge
+from headrace_billing.ledger.lots import Holdings, applied, charge
 from headrace_billing.ledger.transaction import (
     Account,
     AccountKind,
@@ -11,34 +12,46 @@ from headrace_billing.ledger.transaction import (
     TransactionKind,
     business,
     move,
+    net,
 )
 from headrace_billing.rating.cumulative import Payer
 from headrace_contracts.usage import Disposition
 
 
 def usage_transaction(
-    payer: Payer, amount_nanos: int, *, batch: int, occurred_at: datetime, holdings: Holdings | None
-) -> Transaction:
-    """`amount_nanos` may be negative, when a final event was smaller than its estimate.
+    payer: Payer,
+    nanos_by_model: Mapping[str, int],
+    *,
+    key: str,
+    memo: Mapping[str, str],
+    occurred_at: datetime,
+    holdings: Holdings | None,
+) -> Transaction | None:
+    """Null where nothing moves. An amount may be negative, when a final event was smaller than its estimate.
 
     Unbilled against revenue; and where the project is prepaid, its lots against credit applied, so that the
-    invoice has nothing left to collect for it.
+    invoice has nothing left to collect for it. By model, because credit may be for one model only.
     """
+    total = sum(nanos_by_model.values())
     unbilled = Account(AccountKind.UNBILLED, payer.org, payer.currency)
     revenue = business(AccountKind.REVENUE_TOKENS, payer.currency)
-    postings = move(amount_nanos, debit=unbilled, credit=revenue)
+    postings = [*move(total, debit=unbilled, credit=revenue)]
     if payer.disposition is Disposition.PREPAID:
         assert holdings is not None, f"{payer.wallet} was not locked"
-        applied = Account(AccountKind.WALLET_APPLIED, payer.org, payer.currency)
-        postings += (
-            *charge(holdings, amount_nanos, project=payer.project),
-            Posting(applied, -amount_nanos),
-        )
+        burnt: list[Posting] = []
+        for model, nanos in sorted(nanos_by_model.items()):
+            taken = charge(holdings, nanos, project=payer.project, model=model)
+            holdings = applied(holdings, taken)
+            burnt += taken
+        wallet_applied = Account(AccountKind.WALLET_APPLIED, payer.org, payer.currency)
+        postings += [*net(burnt), *([Posting(wallet_applied, -total)] if total else [])]
+    if not postings:
+        return None
     return Transaction(
-        key=f"usage:{batch}:{payer.period:%Y-%m}:{payer.project}:{payer.wallet}:{payer.disposition}",
+        key=f"{key}:{payer.period:%Y-%m}:{payer.project}:{payer.wallet}:{payer.disposition}",
         kind=TransactionKind.USAGE,
         currency=payer.currency,
         occurred_at=occurred_at,
-        postings=postings,
-        memo={"batch": str(batch), "period": f"{payer.period:%Y-%m}", "project": payer.project},
+        postings=tuple(postings),
+        memo={**memo, "period": f"{payer.period:%Y-%m}", "project": payer.project},
     )

@@ -14,10 +14,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.ingest.arrival import Usage, fingerprint, instant
-from headrace_billing.ingest.effects import RollupKey, RollupSums
-from headrace_billing.rating.cumulative import Group, Payer, Rated
-from headrace_billing.rating.price import TokenClass
-from headrace_contracts.usage import Disposition, Grade, TokenCounts, UsageEvent, decode_event, encode_event
+from headrace_billing.rating.book import PriceBook
+from headrace_contracts.usage import (
+    Grade,
+    TokenCounts,
+    UsageEvent,
+    decode_event,
+    encode_event,
+)
 
 Identity = tuple[UUID, Grade]
 
@@ -60,10 +64,13 @@ async def begin_batch(session: AsyncSession, *, source: str, events: int) -> int
     return batch
 
 
-async def insert_events(session: AsyncSession, usages: Sequence[Usage], *, batch: int) -> set[Identity]:
+async def insert_events(
+    session: AsyncSession, usages: Sequence[Usage], books: Mapping[str, PriceBook], *, batch: int
+) -> set[Identity]:
     """Those that were not stored before."""
     rows = await session.execute(
-        INSERT_EVENTS, {"batch": batch, "rows": _json([_event_row(u) for u in usages])}
+        INSERT_EVENTS,
+        {"batch": batch, "rows": as_json([_event_row(u, books[u.event.price_book]) for u in usages])},
     )
     return {(row.id, Grade(row.grade)) for row in rows}
 
@@ -99,70 +106,7 @@ async def quarantine(session: AsyncSession, raw: bytes, *, reason: str, source: 
     await session.execute(INSERT_QUARANTINE, {"raw": raw, "reason": reason, "source": source})
 
 
-async def add_rollups(session: AsyncSession, sums: Mapping[RollupKey, RollupSums]) -> None:
-    rows = [
-        {
-            "hour": key.hour,
-            "org": key.org,
-            "project": key.project,
-            "key": key.key,
-            "wallet": key.wallet,
-            "currency": key.currency,
-            "model": key.model,
-            "price_book": key.price_book,
-            "disposition": key.disposition,
-            "requests": sums[key].requests,
-            **_token_columns(sums[key].tokens),
-            # As text: JSON's readers may take a long integer for a float.
-            "list_attos": str(sums[key].list_attos),
-        }
-        for key in sorted(sums)
-    ]
-    await session.execute(UPSERT_ROLLUPS, {"rows": _json(rows)})
-
-
-async def rated(session: AsyncSession, payers: Iterable[Payer]) -> dict[Group, Rated]:
-    """What the projects of these payers are rated at in their periods."""
-    wanted = set(payers)
-    rows = await session.execute(
-        SELECT_RATED,
-        {
-            "periods": sorted({payer.period for payer in wanted}),
-            "projects": sorted({payer.project for payer in wanted}),
-        },
-    )
-    found = {}
-    for row in rows:
-        payer = Payer(
-            row.period, row.org, row.project, row.wallet, row.currency, Disposition(row.disposition)
-        )
-        if payer in wanted:
-            group = Group(payer, row.price_book, row.model, TokenClass(row.token_class))
-            found[group] = Rated(int(row.quantity), int(row.charge_nanos))
-    return found
-
-
-async def keep_rated(session: AsyncSession, ratings: Mapping[Group, Rated]) -> None:
-    rows = [
-        {
-            "period": group.payer.period,
-            "org": group.payer.org,
-            "project": group.payer.project,
-            "wallet": group.payer.wallet,
-            "currency": group.payer.currency,
-            "price_book": group.price_book,
-            "model": group.model,
-            "disposition": group.payer.disposition,
-            "token_class": group.token_class,
-            "quantity": ratings[group].quantity,
-            "charge_nanos": str(ratings[group].charge_nanos),
-        }
-        for group in sorted(ratings)
-    ]
-    await session.execute(UPSERT_RATED, {"rows": _json(rows)})
-
-
-def _event_row(usage: Usage) -> dict[str, Any]:
+def _event_row(usage: Usage, book: PriceBook) -> dict[str, Any]:
     event = usage.event
     return {
         "id": usage.id,
@@ -187,19 +131,21 @@ def _event_row(usage: Usage) -> dict[str, Any]:
         "finished_at": instant(event.finished_at_us),
         "ending": event.ending,
         "attempts": event.attempts,
-        **_token_columns(event.tokens),
+        **token_columns(event.tokens),
         "price_book": event.price_book,
         "disposition": event.disposition,
+        "service_tier": event.service_tier,
+        "price_window": book.window_of(event.model_served, usage.received_at),
         "payload": msgspec.Raw(encode_event(event)),
         "payload_hash": usage.payload_hash.hex(),
     }
 
 
-def _token_columns(tokens: TokenCounts) -> dict[str, int]:
+def token_columns(tokens: TokenCounts) -> dict[str, int]:
     return {f"tokens_{name}": getattr(tokens, name) for name in TokenCounts.__struct_fields__}
 
 
-def _json(rows: list[dict[str, Any]]) -> str:
+def as_json(rows: list[dict[str, Any]]) -> str:
     return msgspec.json.encode(rows).decode()
 
 
@@ -214,19 +160,22 @@ INSERT_EVENTS = text("""
       id, grade, batch, producer, boot, sequence, org, project, key, wallet, currency, deployment,
       model_requested, model_served, dialect, session, task, task_attempt, received_at, first_token_at,
       finished_at, ending, attempts, tokens_input_uncached, tokens_cache_read, tokens_cache_write,
-      tokens_output_visible, tokens_reasoning, price_book, disposition, payload, payload_hash)
+      tokens_output_visible, tokens_reasoning, price_book, disposition, service_tier, price_window, payload,
+      payload_hash)
     SELECT
       id, grade, :batch, producer, boot, sequence, org, project, key, wallet, currency, deployment,
       model_requested, model_served, dialect, session, task, task_attempt, received_at, first_token_at,
       finished_at, ending, attempts, tokens_input_uncached, tokens_cache_read, tokens_cache_write,
-      tokens_output_visible, tokens_reasoning, price_book, disposition, payload, decode(payload_hash, 'hex')
+      tokens_output_visible, tokens_reasoning, price_book, disposition, service_tier, price_window, payload,
+      decode(payload_hash, 'hex')
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
       id uuid, grade smallint, producer text, boot text, sequence bigint, org text, project text, key text,
       wallet text, currency text, deployment text, model_requested text, model_served text, dialect text,
       session text, task text, task_attempt text, received_at timestamptz, first_token_at timestamptz,
       finished_at timestamptz, ending text, attempts integer, tokens_input_uncached bigint,
       tokens_cache_read bigint, tokens_cache_write bigint, tokens_output_visible bigint,
-      tokens_reasoning bigint, price_book text, disposition text, payload jsonb, payload_hash text)
+      tokens_reasoning bigint, price_book text, disposition text, service_tier text, price_window text,
+      payload jsonb, payload_hash text)
     ON CONFLICT (id, grade) DO NOTHING
     RETURNING id, grade
 """)
@@ -245,41 +194,4 @@ INSERT_CONFLICT = text("""
 INSERT_QUARANTINE = text("""
     INSERT INTO usage_quarantine (sha256, raw, reason, source)
     VALUES (sha256(:raw), :raw, :reason, :source) ON CONFLICT DO NOTHING
-""")
-
-UPSERT_ROLLUPS = text("""
-    INSERT INTO usage_rollups AS u (
-      hour, org, project, key, wallet, currency, model, price_book, disposition, requests,
-      tokens_input_uncached, tokens_cache_read, tokens_cache_write, tokens_output_visible, tokens_reasoning,
-      list_attos)
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
-      hour timestamptz, org text, project text, key text, wallet text, currency text, model text,
-      price_book text, disposition text, requests bigint, tokens_input_uncached bigint,
-      tokens_cache_read bigint, tokens_cache_write bigint, tokens_output_visible bigint,
-      tokens_reasoning bigint, list_attos numeric)
-    ON CONFLICT (hour, project, key, wallet, model, price_book, disposition) DO UPDATE SET
-      requests = u.requests + excluded.requests,
-      tokens_input_uncached = u.tokens_input_uncached + excluded.tokens_input_uncached,
-      tokens_cache_read = u.tokens_cache_read + excluded.tokens_cache_read,
-      tokens_cache_write = u.tokens_cache_write + excluded.tokens_cache_write,
-      tokens_output_visible = u.tokens_output_visible + excluded.tokens_output_visible,
-      tokens_reasoning = u.tokens_reasoning + excluded.tokens_reasoning,
-      list_attos = u.list_attos + excluded.list_attos
-""")
-
-SELECT_RATED = text("""
-    SELECT period, org, project, wallet, currency, price_book, model, disposition, token_class,
-           quantity, charge_nanos
-    FROM rated_usage WHERE period = ANY(:periods) AND project = ANY(:projects)
-""")
-
-UPSERT_RATED = text("""
-    INSERT INTO rated_usage (
-      period, org, project, wallet, currency, price_book, model, disposition, token_class, quantity,
-      charge_nanos)
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
-      period date, org text, project text, wallet text, currency text, price_book text, model text,
-      disposition text, token_class text, quantity bigint, charge_nanos numeric)
-    ON CONFLICT (period, project, wallet, price_book, model, disposition, token_class)
-    DO UPDATE SET quantity = excluded.quantity, charge_nanos = excluded.charge_nanos
 """)

@@ -20,11 +20,12 @@ from headrace_billing.invoicing import store, usage_store
 from headrace_billing.invoicing.document import document_of
 from headrace_billing.invoicing.invoice import Invoice, must_bill, next_period, number
 from headrace_billing.invoicing.lines import outcome_lines, token_lines
+from headrace_billing.invoicing.month import close_months
 from headrace_billing.invoicing.postings import post
 from headrace_billing.invoicing.usage import Portion, Span, portions
 from headrace_billing.invoicing.usage_store import Books, Bundled
 from headrace_billing.ledger import store as ledger
-from headrace_billing.rating.price import PriceBook
+from headrace_billing.rating.book import PriceBook
 from headrace_billing.rating.store import price_books
 from headrace_billing.reconciliation.reconciling import reconcile
 from headrace_billing.reconciliation.report import Report, Scope
@@ -93,6 +94,7 @@ async def close_period(
         since=await _since(session, organization),
         now=now,
     )
+    await close_months(database, organization=organization.id, currency=currency, before=period.end, now=now)
     used = await _used(database, Books(organization.id, currency), period, now=now, graces=graces)
     outcomes = await store.lock_accepted(
         session, organization=organization.id, currency=currency, before=period.end
@@ -146,14 +148,12 @@ async def _used(database: Database, books: Books, period: Span, *, now: datetime
                 raise NotReconciledYet(report)
             case Status.GREEN:
                 pass
-        counted = await usage_store.counted(session, books, months=months, period=period)
+        counted, priced = await usage_store.counted(session, books, months=months, period=period)
         invoiced = await usage_store.invoiced(session, books, months=months)
-        priced = await price_books(
-            session,
-            {count.group.price_book for count in counted} | {p.group.price_book for p in invoiced},
-        )
+        priced |= await price_books(session, {p.group.price_book for p in invoiced} - priced.keys())
+        closed = await usage_store.closed(session, books, months=months)
         return Used(
-            portions=portions(counted, invoiced, priced),
+            portions=portions(counted, invoiced, priced, closed=closed, period=period),
             price_books=priced,
             project_names=await _project_names(session, books.organization),
             bundled=await usage_store.bundled(session, books, period=period),

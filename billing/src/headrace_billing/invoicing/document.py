@@ -10,6 +10,7 @@ from headrace_billing.invoicing.usage_store import Bundled
 from headrace_billing.money import major
 from headrace_billing.outcomes.outcome import AcceptedAs
 from headrace_billing.rating.price import TokenClass
+from headrace_contracts.usage import ServiceTier
 
 Document = dict[str, Any]
 
@@ -81,10 +82,24 @@ def _line(line: Line, currency: str, project_names: Mapping[str, str]) -> Docume
         "model": line.model,
         "price_book": line.price_book,
         "token_class": line.token_class,
+        **_pricing(line),
         "period": None
         if line.span is None
         else {"start": line.span.start.isoformat(), "end": line.span.end.isoformat()},
     }
+
+
+def _pricing(line: Line) -> Document:
+    """What a plain price leaves out."""
+    found: Document = {}
+    if line.price_window:
+        found["price_window"] = line.price_window
+    if line.service_tier is not ServiceTier.STANDARD:
+        found["service_tier"] = line.service_tier
+    if line.schedule is not None:
+        assert line.month is not None
+        found |= {"price": line.schedule, "month": f"{line.month:%Y-%m}"}
+    return found
 
 
 def _description(line: Line) -> str:
@@ -92,6 +107,10 @@ def _description(line: Line) -> str:
         return f"{line.outcome_label}, {line.accepted_as}"
     assert line.token_class is not None
     described = f"{line.model}, {CLASS_NAMES[line.token_class]}"
+    if line.price_window:
+        described += f", {line.price_window}"
+    if line.service_tier is not ServiceTier.STANDARD:
+        described += f", {line.service_tier}"
     if line.span is None:
         return described
     return (
@@ -119,4 +138,9 @@ def _notes(invoice: Invoice, bundled: Bundled) -> Iterable[str]:
         yield "Adjustments are for usage that became known after its period was closed."
     if invoice.applied_minor:
         yield "Credit paid for its part at the time of use; no further payment is taken for it."
+    if any(line.schedule is not None for line in invoice.lines):
+        yield (
+            "Where a line names no single price, its amount is what its month's quantity costs by the price book, "
+            "less what earlier invoices took of it."
+        )
     yield "Each line is its summed quantity times its price, rounded once; the total is the sum of the lines."

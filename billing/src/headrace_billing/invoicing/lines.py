@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
 from headrace_billing.invoicing.amounts import minor_of_nanos, minor_of_tokens
 from headrace_billing.invoicing.usage import Portion, Span
 from headrace_billing.outcomes.outcome import AcceptedAs
-from headrace_billing.rating.price import PriceBook, TokenClass, price_text
-from headrace_contracts.usage import Disposition
+from headrace_billing.rating.book import PriceBook, PriceLine
+from headrace_billing.rating.definition import Definition, written_schedule
+from headrace_billing.rating.price import TokenClass, price_text
+from headrace_contracts.usage import Disposition, ServiceTier
 
 
 class LineKind(StrEnum):
@@ -30,7 +33,14 @@ class Line:
     model: str | None = None
     price_book: str | None = None
     token_class: TokenClass | None = None
+    price_window: str = ""
+    service_tier: ServiceTier = ServiceTier.STANDARD
     price_per_million: str | None = None
+    """Null where more than one price made the amount."""
+    schedule: Definition | None = None
+    """What made the amount, where it was more than one price."""
+    month: date | None = None
+    """Which month's quantity the schedule goes by."""
     span: Span | None = None
     """The period that an adjustment is for."""
     outcome_type: str | None = None
@@ -42,29 +52,40 @@ class Line:
 def token_lines(
     portions: Iterable[Portion], *, period: Span, currency: str, books: Mapping[str, PriceBook]
 ) -> list[Line]:
-    """One line a project, model, price book, token class and payer; what belongs to earlier periods stands apart."""
+    """One line a project, model, price book, price line and payer; what belongs to earlier periods stands apart.
+
+    Where quantity times price is not the whole truth, a month has a line of its own.
+    """
     groups: dict[Place, list[Portion]] = {}
     for portion in portions:
-        groups.setdefault(_place(portion, period), []).append(portion)
+        plain = books[portion.group.price_book].schedule(portion.group.model, portion.group.line).is_plain
+        groups.setdefault(_place(portion, period, plain=plain), []).append(portion)
     lines = []
     for place in sorted(groups, key=_order):
         quantity = sum(portion.tokens for portion in groups[place])
         exact = sum(portion.nanos for portion in groups[place])
         if quantity == 0 and exact == 0:
             continue
-        price = books[place.price_book].models[place.model].by_class[place.token_class]
+        schedule = books[place.price_book].schedule(place.model, place.line)
+        price, written = schedule.tiers[0].price, written_schedule(schedule)
         lines.append(
             Line(
                 kind=LineKind.TOKENS if place.late is None else LineKind.ADJUSTMENT,
                 quantity=quantity,
-                amount_minor=minor_of_tokens(quantity, price, currency),
+                amount_minor=minor_of_tokens(quantity, price, currency)
+                if schedule.is_plain
+                else minor_of_nanos(exact, currency),
                 exact_nanos=exact,
                 prepaid=place.prepaid,
                 project=place.project,
                 model=place.model,
                 price_book=place.price_book,
-                token_class=place.token_class,
-                price_per_million=price_text(price),
+                token_class=place.line.token_class,
+                price_window=place.line.window,
+                service_tier=place.line.service_tier,
+                price_per_million=price_text(price) if schedule.is_plain else None,
+                schedule=written if isinstance(written, dict) else None,
+                month=place.month,
                 span=place.late,
             )
         )
@@ -80,10 +101,11 @@ class Place:
     model: str
     price_book: str
     prepaid: bool
-    token_class: TokenClass
+    line: PriceLine
+    month: date | None
 
 
-def _place(portion: Portion, period: Span) -> Place:
+def _place(portion: Portion, period: Span, *, plain: bool) -> Place:
     group = portion.group
     return Place(
         late=None if portion.span == period else portion.span,
@@ -91,7 +113,8 @@ def _place(portion: Portion, period: Span) -> Place:
         model=group.model,
         price_book=group.price_book,
         prepaid=group.payer.disposition is Disposition.PREPAID,
-        token_class=group.token_class,
+        line=group.line,
+        month=None if plain else group.payer.period,
     )
 
 
@@ -104,7 +127,10 @@ def _order(place: Place) -> tuple[object, ...]:
         place.model,
         place.price_book,
         place.prepaid,
-        list(TokenClass).index(place.token_class),
+        place.line.window,
+        place.line.service_tier is not ServiceTier.STANDARD,
+        list(TokenClass).index(place.line.token_class),
+        place.month or date.min,
     )
 
 

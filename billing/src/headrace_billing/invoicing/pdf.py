@@ -69,7 +69,10 @@ def _line(line: Mapping[str, Any], currency: str) -> dict[str, str]:
         "description": line["description"],
         "detail": f"Price book {line['price_book']}" if "price_book" in line else "",
         "quantity": format_decimal(line["quantity"], locale=LOCALE),
-        "price": _price(line["unit_price"], currency) + per,
+        # A price of several tiers has no place in a column; the document has all of it.
+        "price": line["price"]["kind"]
+        if line["unit_price"] is None
+        else _price(line["unit_price"], currency) + per,
         "amount": _money(line["amount"], currency),
     }
 

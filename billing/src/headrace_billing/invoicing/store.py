@@ -128,6 +128,8 @@ async def add(
                 "model": line.model,
                 "price_book": line.price_book,
                 "token_class": line.token_class,
+                "price_window": line.price_window,
+                "service_tier": line.service_tier,
                 "price_per_million": line.price_per_million,
                 "outcome_type": line.outcome_type,
                 "accepted_as": line.accepted_as,
@@ -153,7 +155,9 @@ async def add(
                     "disposition": portion.group.payer.disposition,
                     "price_book": portion.group.price_book,
                     "model": portion.group.model,
-                    "token_class": portion.group.token_class,
+                    "token_class": portion.group.line.token_class,
+                    "price_window": portion.group.line.window,
+                    "service_tier": portion.group.line.service_tier,
                 }
                 for portion in portions
             ],
@@ -222,16 +226,18 @@ INSERT_INVOICE = text("""
 
 INSERT_LINES = text("""
     INSERT INTO invoice_lines (invoice, position, kind, quantity, amount_minor, exact_nanos, prepaid, project, model,
-                               price_book, token_class, price_per_million, outcome_type, accepted_as)
+                               price_book, token_class, price_window, service_tier, price_per_million, outcome_type,
+                               accepted_as)
     VALUES (:invoice, :position, :kind, :quantity, :amount_minor, :exact_nanos, :prepaid, :project, :model,
-            :price_book, :token_class, CAST(:price_per_million AS numeric), :outcome_type, :accepted_as)
+            :price_book, :token_class, :price_window, :service_tier, CAST(:price_per_million AS numeric), :outcome_type,
+            :accepted_as)
 """)
 
 INSERT_PORTIONS = text("""
     INSERT INTO invoice_portions (invoice, org, currency, month, project, wallet, price_book, model, disposition,
-                                  token_class, span_start, span_end, tokens, nanos)
+                                  token_class, price_window, service_tier, span_start, span_end, tokens, nanos)
     VALUES (:invoice, :org, :currency, :month, :project, :wallet, :price_book, :model, :disposition,
-            :token_class, :span_start, :span_end, :tokens, :nanos)
+            :token_class, :price_window, :service_tier, :span_start, :span_end, :tokens, :nanos)
 """)
 
 SELECT_DOCUMENT = text("SELECT document FROM invoices WHERE id = :id")

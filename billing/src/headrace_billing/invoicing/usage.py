@@ -4,12 +4,13 @@ Nothing is ever marked as invoiced. Counts of a closed period that have grown si
 replaced an estimate) are simply not what was invoiced for it, and the difference is an adjustment that names it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from headrace_billing.rating.book import PriceBook
 from headrace_billing.rating.cumulative import Group
-from headrace_billing.rating.price import PriceBook, charge_nanos
+from headrace_billing.rating.schedule import charge_nanos
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,31 +44,41 @@ class Portion:
 
 
 def portions(
-    used: Iterable[Counted], invoiced: Iterable[Portion], books: Mapping[str, PriceBook]
+    used: Iterable[Counted],
+    invoiced: Iterable[Portion],
+    books: Mapping[str, PriceBook],
+    *,
+    closed: Collection[Group],
+    period: Span,
 ) -> list[Portion]:
     """What the next invoice takes out of `unbilled`, by group and span.
 
     `used` holds every count of the groups in question, also those of closed periods; `invoiced` all that invoices
-    have taken. Portions of one group telescope: whatever the order of closes and late events, they add up to the
-    charge of the whole, which is what the ledger has posted.
+    have taken; `closed` the groups whose month's account is closed. Portions of one group telescope: whatever the
+    order of closes and late events, they add up to the charge of the whole, which is what the ledger has posted.
+    What closing a month adds without a token belongs to `period`, the one that is being closed.
     """
     counts: dict[Group, dict[Span, int]] = {}
     for count in used:
         spans = counts.setdefault(count.group, {})
         spans[count.span] = spans.get(count.span, 0) + count.tokens
-    before: dict[Group, int] = {}
+    tokens_before: dict[Group, int] = {}
+    nanos_before: dict[Group, int] = {}
     for portion in invoiced:
         spans = counts.setdefault(portion.group, {})
         spans[portion.span] = spans.get(portion.span, 0) - portion.tokens
-        before[portion.group] = before.get(portion.group, 0) + portion.tokens
+        tokens_before[portion.group] = tokens_before.get(portion.group, 0) + portion.tokens
+        nanos_before[portion.group] = nanos_before.get(portion.group, 0) + portion.nanos
 
     fresh = []
     for group in sorted(counts):
-        cumulative = before.get(group, 0)
-        price = books[group.price_book].models[group.model].by_class[group.token_class]
-        for span, tokens in sorted(counts[group].items()):
-            if tokens:
-                nanos = charge_nanos(cumulative + tokens, price) - charge_nanos(cumulative, price)
-                fresh.append(Portion(group, span, tokens, nanos))
-                cumulative += tokens
+        cumulative, taken = tokens_before.get(group, 0), nanos_before.get(group, 0)
+        schedule = books[group.price_book].schedule(group.model, group.line)
+        changed = [(span, tokens) for span, tokens in sorted(counts[group].items()) if tokens]
+        for span, tokens in changed or [(period, 0)]:
+            cumulative += tokens
+            charge = charge_nanos(cumulative, schedule, closed=group in closed)
+            if tokens or charge != taken:
+                fresh.append(Portion(group, span, tokens, charge - taken))
+            taken = charge
     return fresh

@@ -9,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.ingest.arrival import CHARGED
 from headrace_billing.invoicing.usage import Counted, Portion, Span
+from headrace_billing.rating.book import PriceBook, PriceLine
 from headrace_billing.rating.cumulative import Group, Payer
 from headrace_billing.rating.price import TokenClass
-from headrace_contracts.usage import Disposition
+from headrace_billing.rating.store import price_books
+from headrace_contracts.usage import Disposition, ServiceTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Books:
     organization: str
     currency: str
 
-    def group(self, row: Row[tuple[object, ...]], token_class: TokenClass) -> Group:
+    def group(self, row: Row[tuple[object, ...]], line: PriceLine) -> Group:
         payer = Payer(
             period=row.month,
             org=self.organization,
@@ -28,7 +30,7 @@ class Books:
             currency=self.currency,
             disposition=Disposition(row.disposition),
         )
-        return Group(payer, row.price_book, row.model, token_class)
+        return Group(payer, row.price_book, row.model, line)
 
 
 async def open_months(session: AsyncSession, books: Books) -> list[date]:
@@ -42,25 +44,47 @@ async def open_months(session: AsyncSession, books: Books) -> list[date]:
 
 async def counted(
     session: AsyncSession, books: Books, *, months: Iterable[date], period: Span
-) -> list[Counted]:
-    """Every sold token of those months received before the period's end, by the period that it belongs to."""
+) -> tuple[list[Counted], dict[str, PriceBook]]:
+    """Every sold token of those months received before the period's end, by the period that it belongs to.
+
+    And the price books that they are rated by.
+    """
+    rows = (
+        await session.execute(
+            SELECT_COUNTED,
+            {
+                "org": books.organization,
+                "currency": books.currency,
+                "charged": sorted(CHARGED),
+                "months": list(months),
+                "start": period.start,
+                "end": period.end,
+            },
+        )
+    ).all()
+    priced = await price_books(session, {row.price_book for row in rows})
+    found = []
+    for row in rows:
+        prices, tier = priced[row.price_book].models[row.model], ServiceTier(row.service_tier)
+        for token_class in TokenClass:
+            tokens = getattr(row, token_class.value)
+            if tokens:
+                line = prices.line(token_class, row.price_window, tier)
+                group = books.group(row, line)
+                found.append(Counted(group, Span(row.span_start, row.span_end), int(tokens)))
+    return found, priced
+
+
+async def closed(session: AsyncSession, books: Books, *, months: Iterable[date]) -> set[Group]:
+    """Groups whose month's account is closed."""
     rows = await session.execute(
-        SELECT_COUNTED,
-        {
-            "org": books.organization,
-            "currency": books.currency,
-            "charged": sorted(CHARGED),
-            "months": list(months),
-            "start": period.start,
-            "end": period.end,
-        },
+        SELECT_CLOSED, {"org": books.organization, "currency": books.currency, "months": list(months)}
     )
-    return [
-        Counted(books.group(row, token_class), Span(row.span_start, row.span_end), int(tokens))
-        for row in rows
-        for token_class in TokenClass
-        if (tokens := getattr(row, token_class.value))
-    ]
+    return {books.group(row, line_of(row)) for row in rows}
+
+
+def line_of(row: Row[tuple[object, ...]]) -> PriceLine:
+    return PriceLine(TokenClass(row.token_class), row.price_window, ServiceTier(row.service_tier))
 
 
 async def invoiced(session: AsyncSession, books: Books, *, months: Iterable[date]) -> list[Portion]:
@@ -70,7 +94,7 @@ async def invoiced(session: AsyncSession, books: Books, *, months: Iterable[date
     )
     return [
         Portion(
-            books.group(row, TokenClass(row.token_class)),
+            books.group(row, line_of(row)),
             Span(row.span_start, row.span_end),
             int(row.tokens),
             int(row.nanos),
@@ -105,21 +129,28 @@ async def bundled(session: AsyncSession, books: Books, *, period: Span) -> Bundl
 SELECT_OPEN_MONTHS = text("""
     SELECT DISTINCT month FROM (
       SELECT month FROM (
-        SELECT period AS month, project, wallet, price_book, model, disposition, token_class, quantity AS tokens
+        SELECT period AS month, project, wallet, price_book, model, disposition, token_class, price_window,
+               service_tier, quantity AS tokens, charge_nanos AS nanos
         FROM rated_usage WHERE org = :org AND currency = :currency AND disposition = ANY(:charged)
         UNION ALL
-        SELECT month, project, wallet, price_book, model, disposition, token_class, -tokens
+        SELECT month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier,
+               -tokens, -nanos
         FROM invoice_portions WHERE org = :org AND currency = :currency
       ) AS both_sides
-      GROUP BY month, project, wallet, price_book, model, disposition, token_class
-      HAVING sum(tokens) <> 0
+      GROUP BY month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier
+      HAVING sum(tokens) <> 0 OR sum(nanos) <> 0
     ) AS off ORDER BY month
+""")
+
+SELECT_CLOSED = text("""
+    SELECT period AS month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier
+    FROM rated_usage WHERE org = :org AND currency = :currency AND period = ANY(:months) AND closed
 """)
 
 # What no closed period holds belongs to the one that is being closed.
 SELECT_COUNTED = text("""
-    SELECT m.month, e.project, e.wallet, e.price_book, e.model_served AS model, e.disposition,
-           coalesce(i.period_start, :start) AS span_start, coalesce(i.period_end, :end) AS span_end,
+    SELECT m.month, e.project, e.wallet, e.price_book, e.model_served AS model, e.disposition, e.price_window,
+           e.service_tier, coalesce(i.period_start, :start) AS span_start, coalesce(i.period_end, :end) AS span_end,
            sum(e.tokens_input_uncached) AS input_uncached,
            sum(e.tokens_cache_read) AS cache_read,
            sum(e.tokens_cache_write) AS cache_write,
@@ -132,14 +163,16 @@ SELECT_COUNTED = text("""
          AND e.received_at >= i.period_start AND e.received_at < i.period_end
     WHERE e.org = :org AND e.currency = :currency AND e.disposition = ANY(:charged)
       AND e.received_at < :end
-    GROUP BY m.month, e.project, e.wallet, e.price_book, e.model_served, e.disposition, span_start, span_end
+    GROUP BY m.month, e.project, e.wallet, e.price_book, e.model_served, e.disposition, e.price_window,
+             e.service_tier, span_start, span_end
 """)
 
 SELECT_INVOICED = text("""
-    SELECT month, project, wallet, price_book, model, disposition, token_class, span_start, span_end,
-           sum(tokens) AS tokens, sum(nanos) AS nanos
+    SELECT month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier,
+           span_start, span_end, sum(tokens) AS tokens, sum(nanos) AS nanos
     FROM invoice_portions WHERE org = :org AND currency = :currency AND month = ANY(:months)
-    GROUP BY month, project, wallet, price_book, model, disposition, token_class, span_start, span_end
+    GROUP BY month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier,
+             span_start, span_end
 """)
 
 SELECT_BUNDLED = text("""

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from headrace_billing.errors import BillingError
-from headrace_billing.ledger.lots import Holdings
+from headrace_billing.ledger.lots import PRIORITY_DEFAULT, Holdings
 from headrace_billing.ledger.transaction import (
     Account,
     AccountKind,
@@ -45,11 +45,20 @@ class Grant:
     reason: str
     at: datetime
     expires_at: datetime | None = None
+    scope: str | None = None
+    """The one project that may burn it."""
+    scope_model: str | None = None
+    """The one model whose usage may burn it."""
+    priority: int = PRIORITY_DEFAULT
 
     @property
     def account(self) -> Account:
         kind = AccountKind.WALLET_PAID if self.kind is GrantKind.PAID else AccountKind.WALLET_PROMO
         return Account(kind, self.wallet, self.currency)
+
+    @property
+    def is_scoped(self) -> bool:
+        return self.scope is not None or self.scope_model is not None
 
     @property
     def funded_by(self) -> Account:
@@ -77,7 +86,8 @@ def grant_transactions(grant: Grant, holdings: Holdings) -> list[Transaction]:
             memo={"grant": grant.id, "reason": grant.reason, "source": grant.source},
         )
     ]
-    repaid = min(grant.amount_nanos, max(holdings.overdraft_nanos, 0))
+    # What made the overdraft is not known any more, so credit of a narrow scope must not repay it.
+    repaid = 0 if grant.is_scoped else min(grant.amount_nanos, max(holdings.overdraft_nanos, 0))
     if repaid:
         transactions.append(
             Transaction(

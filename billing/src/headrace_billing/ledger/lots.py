@@ -32,6 +32,8 @@ class Lot:
     """Burnt by usage and not given back: the most that a correction of usage can return here."""
     last_burnt: int = 0
     """Grows with each burn, so that the lot burnt last is known."""
+    scope_model: str | None = None
+    """The one model whose usage may burn it; null means every model."""
 
     def __post_init__(self) -> None:
         assert self.kind in LOT_KINDS, f"{self.id}: a lot of kind {self.kind}"
@@ -40,8 +42,12 @@ class Lot:
     def account(self) -> Account:
         return Account(self.kind, self.wallet, self.currency)
 
-    def serves(self, project: str | None) -> bool:
-        return self.scope is None or self.scope == project
+    @property
+    def is_scoped(self) -> bool:
+        return self.scope is not None or self.scope_model is not None
+
+    def serves(self, project: str | None, model: str | None) -> bool:
+        return self.scope in (None, project) and self.scope_model in (None, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ def burn_order(lots: Sequence[Lot]) -> list[Lot]:
     return sorted(
         lots,
         key=lambda lot: (
-            lot.scope is None,
+            not lot.is_scoped,
             lot.priority,
             lot.kind is not AccountKind.WALLET_PROMO,
             lot.expires_at or NEVER,
@@ -77,11 +83,13 @@ def burn_order(lots: Sequence[Lot]) -> list[Lot]:
     )
 
 
-def burn(holdings: Holdings, amount_nanos: int, *, project: str | None) -> tuple[tuple[Posting, ...], int]:
+def burn(
+    holdings: Holdings, amount_nanos: int, *, project: str | None, model: str | None = None
+) -> tuple[tuple[Posting, ...], int]:
     """Debits to the lots in burn order, and what they could not pay."""
     assert amount_nanos >= 0, f"burning {amount_nanos} from {holdings.wallet}"
     postings, short = [], amount_nanos
-    for lot in burn_order([lot for lot in holdings.lots if lot.serves(project)]):
+    for lot in burn_order([lot for lot in holdings.lots if lot.serves(project, model)]):
         part = min(short, lot.remaining_nanos)
         if part:
             postings.append(Posting(lot.account, part, lot.id))
@@ -89,16 +97,22 @@ def burn(holdings: Holdings, amount_nanos: int, *, project: str | None) -> tuple
     return tuple(postings), short
 
 
-def charge(holdings: Holdings, amount_nanos: int, *, project: str | None) -> tuple[Posting, ...]:
+def charge(
+    holdings: Holdings, amount_nanos: int, *, project: str | None, model: str | None = None
+) -> tuple[Posting, ...]:
     """Postings for usage: it has happened, so what no lot pays becomes overdraft. Negative gives usage back."""
     if amount_nanos < 0:
-        return give_back(holdings, -amount_nanos)
-    postings, short = burn(holdings, amount_nanos, project=project)
+        return give_back(holdings, -amount_nanos, project=project, model=model)
+    postings, short = burn(holdings, amount_nanos, project=project, model=model)
     return (*postings, *([Posting(holdings.overdraft_account, short)] if short else []))
 
 
-def give_back(holdings: Holdings, amount_nanos: int) -> tuple[Posting, ...]:
+def give_back(
+    holdings: Holdings, amount_nanos: int, *, project: str | None = None, model: str | None = None
+) -> tuple[Posting, ...]:
     """Unwinds usage, newest burn first: the overdraft, then the lots that usage was recorded to have burnt.
+
+    Lots that serve such usage come before those that can't have paid for it.
 
     Burning and giving back work like a stack, so a wallet's lots depend on what it used and not on the order in
     which estimates and their corrections came.
@@ -108,7 +122,9 @@ def give_back(holdings: Holdings, amount_nanos: int) -> tuple[Posting, ...]:
     if part:
         postings.append(Posting(holdings.overdraft_account, -part))
         left -= part
-    for lot in sorted(holdings.lots, key=lambda lot: lot.last_burnt, reverse=True):
+    for lot in sorted(
+        holdings.lots, key=lambda lot: (lot.serves(project, model), lot.last_burnt), reverse=True
+    ):
         part = min(left, lot.used_nanos)
         if part:
             postings.append(Posting(lot.account, -part, lot.id))

@@ -1,6 +1,6 @@
 """What gateways may let a wallet spend: its balance, pushed to Valkey with the ids that it now accounts for.
 
-What can be spent there is the balance less what is pending and held. The balance falls and an id leaves pending in one script, so a request
+What can be spent there is the balance less what is pending and held; credit of a narrow scope is left out of it. The balance falls and an id leaves pending in one script, so a request
 is never counted twice nor forgotten for a moment. An older version never replaces a newer one, and pushing again
 does no harm; so a process that dies between its commit and this push has lost nothing that the next can't do.
 """
@@ -11,11 +11,23 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 
 from headrace_billing.database import Database
+from headrace_billing.errors import BillingError
 from headrace_billing.ledger.wallets import WalletBalance, balances
 from headrace_billing.money import micros_floor
+from headrace_billing.valkey import ValkeyError
 from headrace_contracts import channels
 
 PUSH_BATCH_MAX = 500
+
+
+class HoldsUnknown(BillingError):
+    """Valkey doesn't say what running requests hold, so what is free is not known either."""
+
+    code = "holds_unknown"
+
+    def __init__(self) -> None:
+        super().__init__("What running requests hold can't be read at this moment; try again.")
+
 
 NOTHING_POSTED: Mapping[str, Sequence[str]] = {}
 
@@ -31,6 +43,15 @@ async def push(
     async with database.begin() as session:
         standing = await balances(session, {*wallets, *posted})
     await _push(database, valkey, standing, posted)
+
+
+async def held_micros(valkey: Redis, wallet: str) -> int:
+    """What running requests hold and what is not posted yet, in micro-units. Raises `HoldsUnknown`."""
+    try:
+        amounts = await valkey.hmget(channels.wallet(wallet), ["held", "pend"])
+    except ValkeyError as error:
+        raise HoldsUnknown from error
+    return sum(int(amount or 0) for amount in amounts)
 
 
 async def push_waiting(database: Database, valkey: Redis) -> int:
@@ -73,7 +94,7 @@ async def _push(
         for wallet in standing:
             await script(
                 keys=[channels.wallet(wallet.wallet), channels.pending(wallet.wallet)],
-                args=[micros_floor(wallet.balance_nanos), wallet.version, *posted.get(wallet.wallet, ())],
+                args=[micros_floor(wallet.spendable_nanos), wallet.version, *posted.get(wallet.wallet, ())],
                 client=pipeline,
             )
         await pipeline.execute()

@@ -58,6 +58,7 @@ class TransactionKind(StrEnum):
 
     CREDIT_GRANTED = "credit_granted"
     CREDIT_EXPIRED = "credit_expired"
+    CREDIT_REFUNDED = "credit_refunded"
     OVERDRAFT_REPAID = "overdraft_repaid"
     USAGE = "usage"
     OUTCOME_RESERVED = "outcome_reserved"

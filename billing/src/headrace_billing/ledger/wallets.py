@@ -89,7 +89,10 @@ async def open_lot(
     at: datetime,
     expires_at: datetime | None = None,
     scope: str | None = None,
+    scope_model: str | None = None,
     priority: int = PRIORITY_DEFAULT,
+    source: str = "manual",
+    reason: str = "",
 ) -> None:
     """An empty lot; the posting that credits it fills it."""
     await session.execute(
@@ -103,7 +106,10 @@ async def open_lot(
             "opened_at": at,
             "expires_at": expires_at,
             "scope": scope,
+            "scope_model": scope_model,
             "priority": priority,
+            "source": source,
+            "reason": reason,
         },
     )
 
@@ -119,6 +125,11 @@ async def require(
         raise CurrencyMismatch(wallet, row.currency)
 
 
+async def touch(session: AsyncSession, wallet: str) -> None:
+    """What may be spent from it can have changed without a posting: gateways are told anew."""
+    await session.execute(TOUCH_WALLET, {"id": wallet})
+
+
 async def lots(session: AsyncSession, wallet: str) -> list[Lot]:
     """Those with something left, in the order in which they burn."""
     found = [_lot(row) for row in (await session.execute(SELECT_LOTS, {"ids": [wallet]})).mappings()]
@@ -132,6 +143,12 @@ class WalletBalance:
     currency: str
     balance_nanos: int
     """Σ of its lots less its overdraft. What running requests hold is Valkey's business."""
+    spendable_nanos: int
+    """The same without credit that some request of the wallet's projects might not burn.
+
+    Gateways know one balance a wallet. Credit for one model, or for one of several projects, therefore admits no
+    request by itself; it pays first for what the rest has admitted.
+    """
     version: int
 
 
@@ -139,7 +156,10 @@ async def balances(session: AsyncSession, wallets: Iterable[str]) -> list[Wallet
     """Balance and version of one and the same moment."""
     rows = await session.execute(SELECT_BALANCES, {"ids": sorted(set(wallets))})
     return [
-        WalletBalance(row.id, row.org, row.currency, int(row.balance_nanos), int(row.version)) for row in rows
+        WalletBalance(
+            row.id, row.org, row.currency, int(row.balance_nanos), int(row.spendable_nanos), int(row.version)
+        )
+        for row in rows
     ]
 
 
@@ -156,6 +176,7 @@ def _lot(fields: RowMapping) -> Lot:
         remaining_nanos=int(fields["remaining_nanos"]),
         used_nanos=int(fields["used_nanos"]),
         last_burnt=int(fields["last_burnt"]),
+        scope_model=fields["scope_model"],
     )
 
 
@@ -168,7 +189,7 @@ SELECT_WALLET = text("SELECT org, currency FROM wallets WHERE id = :id")
 # A lot that is used up and that no usage could go back to has nothing to say.
 SELECT_LOTS = text("""
     SELECT id, wallet, kind, currency, scope, priority, expires_at, opened_at,
-           remaining_nanos, used_nanos, last_burnt
+           remaining_nanos, used_nanos, last_burnt, scope_model
     FROM credit_lots WHERE wallet = ANY(:ids) AND (remaining_nanos > 0 OR used_nanos > 0)
 """)
 
@@ -177,15 +198,27 @@ SELECT_OVERDRAFTS = text("""
 """)
 
 INSERT_LOT = text("""
-    INSERT INTO credit_lots (id, wallet, kind, currency, granted_nanos, opened_at, expires_at, scope, priority)
-    VALUES (:id, :wallet, :kind, :currency, :granted_nanos, :opened_at, :expires_at, :scope, :priority)
+    INSERT INTO credit_lots (id, wallet, kind, currency, granted_nanos, opened_at, expires_at, scope, scope_model, priority,
+                             source, reason)
+    VALUES (:id, :wallet, :kind, :currency, :granted_nanos, :opened_at, :expires_at, :scope, :scope_model, :priority,
+            :source, :reason)
 """)
 
 SELECT_BALANCES = text("""
-    SELECT w.id, w.org, w.currency, w.version,
-           coalesce((SELECT sum(l.remaining_nanos) FROM credit_lots l WHERE l.wallet = w.id), 0)
-           - coalesce((SELECT b.amount_nanos FROM ledger_balances b
-                       WHERE b.kind = 'overdraft' AND b.owner = w.id AND b.currency = w.currency), 0)
-           AS balance_nanos
-    FROM wallets w WHERE w.id = ANY(:ids) ORDER BY w.id
+    SELECT w.id, w.org, w.currency, w.version, l.remaining_nanos - o.overdraft_nanos AS balance_nanos,
+           l.spendable_nanos - o.overdraft_nanos AS spendable_nanos
+    FROM wallets w
+    CROSS JOIN LATERAL (
+      SELECT coalesce(sum(l.remaining_nanos), 0) AS remaining_nanos,
+             coalesce(sum(l.remaining_nanos) FILTER (
+               WHERE l.scope_model IS NULL AND (l.scope IS NULL OR NOT EXISTS (
+                 SELECT FROM projects p WHERE p.wallet = w.id AND p.status = 'active' AND p.id <> l.scope))), 0)
+               AS spendable_nanos
+      FROM credit_lots l WHERE l.wallet = w.id) AS l
+    CROSS JOIN LATERAL (
+      SELECT coalesce(sum(b.amount_nanos), 0) AS overdraft_nanos FROM ledger_balances b
+      WHERE b.kind = 'overdraft' AND b.owner = w.id AND b.currency = w.currency) AS o
+    WHERE w.id = ANY(:ids) ORDER BY w.id
 """)
+
+TOUCH_WALLET = text("UPDATE wallets SET version = version + 1 WHERE id = :id")

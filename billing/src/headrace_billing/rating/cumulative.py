@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from headrace_billing.rating.price import PriceBook, TokenClass, charge_nanos, quantities
+from headrace_billing.rating.book import PriceBook, PriceLine
+from headrace_billing.rating.price import quantities
+from headrace_billing.rating.schedule import charge_nanos
 from headrace_contracts.usage import Disposition, UsageEvent
 
 
@@ -30,16 +32,27 @@ class Group:
     payer: Payer
     price_book: str
     model: str
-    token_class: TokenClass
+    line: PriceLine
 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
     quantity: int
     charge_nanos: int
+    closed: bool = False
+    """The month's account was closed: minimum and begun package are in the charge, and stay right in it."""
 
 
 NOTHING = Rated(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    source: int
+    """Which of the events it comes from."""
+    group: Group
+    quantity: int
+    """Signed."""
 
 
 def period_of(received_at: datetime) -> date:
@@ -53,34 +66,49 @@ def payer_of(event: UsageEvent, received_at: datetime) -> Payer:
     )
 
 
-def changes(events: Iterable[tuple[UsageEvent, datetime, int]]) -> dict[Group, int]:
-    """Signed quantities by group; each event comes with the instant it was received and +1 or -1."""
-    sums: dict[Group, int] = {}
-    for event, received_at, sign in events:
-        payer = payer_of(event, received_at)
+def changes(
+    events: Iterable[tuple[UsageEvent, datetime, int]], books: Mapping[str, PriceBook]
+) -> list[Change]:
+    """Each event comes with the instant it was received and +1 or -1."""
+    found = []
+    for source, (event, received_at, sign) in enumerate(events):
+        payer, book = payer_of(event, received_at), books[event.price_book]
         for token_class, quantity in quantities(event.tokens).items():
             if quantity:
-                group = Group(payer, event.price_book, event.model_served, token_class)
-                sums[group] = sums.get(group, 0) + sign * quantity
-    return {group: change for group, change in sums.items() if change}
+                line = book.line(event.model_served, token_class, at=received_at, tier=event.service_tier)
+                group = Group(payer, event.price_book, event.model_served, line)
+                found.append(Change(source, group, sign * quantity))
+    return found
 
 
 def rate(
-    standing: Mapping[Group, Rated], change: Mapping[Group, int], books: Mapping[str, PriceBook]
-) -> dict[Group, Rated]:
-    """What each changed group is rated at from now on."""
-    rated = {}
-    for group, quantity in change.items():
-        total = standing.get(group, NOTHING).quantity + quantity
-        price = books[group.price_book].models[group.model].by_class[group.token_class]
-        rated[group] = Rated(total, charge_nanos(total, price))
-    return rated
+    standing: Mapping[Group, Rated], changed: Iterable[Change], books: Mapping[str, PriceBook]
+) -> tuple[dict[Group, Rated], dict[int, int]]:
+    """What each changed group is rated at from now on, and what each source added to the charge.
+
+    The sources' nano-units add up to the difference exactly: each is what the cumulative charge moved by.
+    """
+    rated: dict[Group, Rated] = {}
+    added: dict[int, int] = {}
+    # What is taken back comes last, so that no quantity on the way is below zero.
+    for change in sorted(changed, key=lambda change: change.quantity < 0):
+        group = change.group
+        before = rated.get(group) or standing.get(group, NOTHING)
+        quantity = before.quantity + change.quantity
+        schedule = books[group.price_book].schedule(group.model, group.line)
+        charge = charge_nanos(quantity, schedule, closed=before.closed)
+        rated[group] = Rated(quantity, charge, before.closed)
+        added[change.source] = added.get(change.source, 0) + charge - before.charge_nanos
+    return rated, added
 
 
-def deltas(standing: Mapping[Group, Rated], rated: Mapping[Group, Rated]) -> dict[Payer, int]:
-    """What remains to be posted, in nano-units by payer, leaving out those who owe nothing new."""
-    sums: dict[Payer, int] = {}
-    for group, now in rated.items():
-        delta = now.charge_nanos - standing.get(group, NOTHING).charge_nanos
-        sums[group.payer] = sums.get(group.payer, 0) + delta
-    return {payer: nanos for payer, nanos in sums.items() if nanos}
+def close(standing: Mapping[Group, Rated], books: Mapping[str, PriceBook]) -> dict[Group, Rated]:
+    """The groups that closing their month's account changes."""
+    closed = {}
+    for group, before in standing.items():
+        schedule = books[group.price_book].schedule(group.model, group.line)
+        if schedule.waits_for_the_close and not before.closed:
+            closed[group] = Rated(
+                before.quantity, charge_nanos(before.quantity, schedule, closed=True), closed=True
+            )
+    return closed

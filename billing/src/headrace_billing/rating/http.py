@@ -1,83 +1,142 @@
 """The admin's routes for price books."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
 from fastapi import APIRouter
-from pydantic import Field
 
-from headrace_billing.accounts import outbox
-from headrace_billing.bodies import Amount, Body, Currency, ModelName, PageOf, page_of
+from headrace_billing.accounts import store as accounts
+from headrace_billing.bodies import Currency, Id, PageOf, page_of
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
-from headrace_billing.money import currency_of
+from headrace_billing.intervals import interval
+from headrace_billing.money import currency_of, major
 from headrace_billing.parts import PartsOf
-from headrace_billing.rating import store
-from headrace_billing.rating.price import Prices, TokenClass, parse_prices, price_text
+from headrace_billing.rating import preview_store, publishing, store
+from headrace_billing.rating.bodies import NewPriceBook, PricePreview, draft_of, effective
+from headrace_billing.rating.definition import definition_of, written_windows
+from headrace_billing.rating.jobs import put_due_into_force
+from headrace_billing.rating.preview import preview
 from headrace_billing.rating.store import Published
 from headrace_billing.valkey import ValkeyError
 
-MODELS_MAX = 200
+# Those whose bill would change most come first.
+CUSTOMERS_MAX = 1000
 
 log = structlog.get_logger()
 router = APIRouter(tags=["prices"], dependencies=[AdminOnly])
-
-
-class PricesBody(Body):
-    """Per 1,000,000 tokens, as decimal strings of at most 12 places."""
-
-    input_uncached: Amount
-    cache_read: Amount
-    cache_write: Amount
-    output: Amount
-
-    def prices(self) -> Prices:
-        return parse_prices((kind, getattr(self, kind.value)) for kind in TokenClass)
-
-
-class NewPriceBook(Body):
-    currency: Currency
-    models: Annotated[dict[ModelName, PricesBody], Field(min_length=1, max_length=MODELS_MAX)]
 
 
 @router.post("/v1/price-books", status_code=201)
 async def publish_price_book(
     body: NewPriceBook, parts: PartsOf, idempotency_key: IdempotencyKey
 ) -> dict[str, Any]:
-    """The whole list of a currency; in force at once for requests that are admitted from then on."""
-    currency = currency_of(body.currency)
-    models = {model: prices.prices() for model, prices in body.models.items()}
+    """The whole list of a currency, or what one organization pays otherwise.
+
+    In force from `effective_at` for requests that are admitted from then on; what was admitted before keeps its price.
+    """
+    currency_of(body.currency)
+    draft, at = draft_of(body), parts.now()
     async with parts.database.begin() as session:
         answer = await recall(
             session, scope="price-books", key=idempotency_key, request=body.model_dump(mode="json")
         )
         if answer is not None:
             return answer
-        published, record = await store.publish(session, currency=currency, models=models, at=parts.now())
+        await publishing.lock(session)
+        common: dict[str, Any] = {
+            "at": at,
+            "effective_at": effective(body, at),
+            "large_changes": body.confirm_large_changes,
+        }
+        if draft.org is None:
+            published = await publishing.publish(
+                session,
+                currency=draft.currency,
+                models=draft.overrides.models,
+                windows=draft.windows,
+                **common,
+            )
+        else:
+            await accounts.organization(session, draft.org)
+            published = await publishing.publish_overrides(
+                session, currency=draft.currency, org=draft.org, overrides=draft.overrides, **common
+            )
+        written = await put_due_into_force(session, at=at)
         answer = _document(published)
         await remember(session, scope="price-books", key=idempotency_key, answer=answer)
     try:
-        await outbox.push(parts.database, parts.valkey, [record])
+        await written.push(parts.database, parts.valkey)
     except ValkeyError as error:
-        log.warning("push_left_to_the_worker", record=record, error=type(error).__name__)
+        log.warning("push_left_to_the_worker", records=written.cards, error=type(error).__name__)
     return answer
 
 
 @router.get("/v1/price-books")
-async def list_price_books(parts: PartsOf, page: PageOf, currency: Currency | None = None) -> dict[str, Any]:
+async def list_price_books(
+    parts: PartsOf, page: PageOf, currency: Currency | None = None, organization: Id | None = None
+) -> dict[str, Any]:
     async with parts.database.begin() as session:
-        found = await store.published(session, currency=currency, after=page.begins_after, limit=page.limit)
+        found = await store.published(
+            session, currency=currency, org=organization, after=page.begins_after, limit=page.limit
+        )
     return page_of([_document(one) for one in found], page)
 
 
-def _document(published: Published) -> dict[str, Any]:
+@router.post("/v1/price-previews")
+async def preview_prices(body: PricePreview, parts: PartsOf) -> dict[str, Any]:
+    """What the list would have billed for [start, end), by customer and in sum. Nothing is posted or published.
+
+    Each month's quantities are rated as if the list had held from its first hour here; months that lie in the time as a
+    whole are rated as closed. So that nothing is guessed, the time begins and ends on whole hours.
+    """
+    currency_of(body.currency)
+    start, end = interval(body.start, body.end)
+    draft = draft_of(body)
+    async with parts.database.snapshot() as session:
+        if draft.org is not None:
+            await accounts.organization(session, draft.org)
+        general, own = await preview_store.books(session, draft, at=parts.now())
+        used = await preview_store.used(session, currency=draft.currency, org=draft.org, start=start, end=end)
+        found = preview(used, general=general, own=own, whole_months=preview_store.whole_months(start, end))
+    bills = sorted(
+        found.by_org.items(),
+        key=lambda item: (-abs(item[1].would_bill_nanos - item[1].billed_nanos), item[0]),
+    )
+    billed = sum(bill.billed_nanos for _, bill in bills)
+    would_bill = sum(bill.would_bill_nanos for _, bill in bills)
     return {
-        "id": published.book.id,
-        "currency": published.book.currency,
+        "currency": draft.currency,
+        "start": start.isoformat(),
+        "end": end.isoformat(),
+        **_difference(billed, would_bill),
+        "not_priced": sorted(found.not_priced),
+        "customers": [
+            {"organization": org, **_difference(bill.billed_nanos, bill.would_bill_nanos)}
+            for org, bill in bills[:CUSTOMERS_MAX]
+        ],
+        "customers_left_off": max(len(bills) - CUSTOMERS_MAX, 0),
+    }
+
+
+def _difference(billed_nanos: int, would_bill_nanos: int) -> dict[str, str]:
+    return {
+        "billed": major(billed_nanos),
+        "would_bill": major(would_bill_nanos),
+        "difference": major(would_bill_nanos - billed_nanos),
+    }
+
+
+def _document(published: Published) -> dict[str, Any]:
+    book = published.book
+    return {
+        "id": book.id,
+        "currency": book.currency,
+        "organization": book.org,
+        "base": published.base,
         "version": published.version,
         "published_at": published.published_at.isoformat(),
-        "models": {
-            model: {kind.value: price_text(price) for kind, price in prices.by_class.items()}
-            for model, prices in published.book.models.items()
-        },
+        "effective_at": published.effective_at.isoformat(),
+        "windows": written_windows(book.windows),
+        "models": {model: definition_of(prices) for model, prices in book.models.items()},
     }

@@ -1,21 +1,18 @@
-"""Prices and charges, in integers from end to end.
+"""What tokens are priced by, in integers from end to end.
 
 A price is kept as its decimal per 1,000,000 tokens, scaled by 10^12; so tokens times price is exact in units of
-10^-18 of the currency (attos), and a charge is that, rounded once to nano-units.
+10^-18 of the currency (attos).
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
 from headrace_billing.errors import BillingError
-from headrace_contracts.access import ModelPrice
 from headrace_contracts.usage import TokenCounts
 
 PLACES_MAX = 12
-SCALE = 10**PLACES_MAX
+SCALE: int = 10**PLACES_MAX
 ATTOS_PER_NANO = 10**9
 
 PRICE_PATTERN = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
@@ -32,35 +29,15 @@ class TokenClass(StrEnum):
 
 
 class PriceInvalid(BillingError):
-    """Not a plain decimal that a price book can keep exactly."""
+    """Not a price that a book can keep and rate exactly."""
 
     code = "price_invalid"
-
-    def __init__(self, price: str) -> None:
-        super().__init__(f"{price!r} is no plain decimal of at most 9 digits and {PLACES_MAX} places.")
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Of one model, per 1,000,000 tokens, scaled by 10^12."""
-
-    by_class: Mapping[TokenClass, int]
-
-    def model_price(self) -> ModelPrice:
-        return ModelPrice(**{kind.value: price_text(self.by_class[kind]) for kind in TokenClass})
-
-
-@dataclass(frozen=True, slots=True)
-class PriceBook:
-    id: str
-    currency: str
-    models: Mapping[str, Prices]
 
 
 def parse_price(price: str) -> int:
     """`"0.6"` → 600 000 000 000. Raises `PriceInvalid`."""
     if not PRICE_PATTERN.fullmatch(price):
-        raise PriceInvalid(price)
+        raise PriceInvalid(f"{price!r} is no plain decimal of at most 9 digits and {PLACES_MAX} places.")
     return scaled(Decimal(price))
 
 
@@ -78,6 +55,16 @@ def price_text(price: int) -> str:
     return f"{whole}.{places}" if places else str(whole)
 
 
+def times(price: int, multiplier: int) -> int:
+    """Both scaled. Raises `PriceInvalid` where the product has more places than a book keeps."""
+    product, rest = divmod(price * multiplier, SCALE)
+    if rest:
+        raise PriceInvalid(
+            f"{price_text(price)} times {price_text(multiplier)} has more than {PLACES_MAX} places: round the price."
+        )
+    return product
+
+
 def quantities(tokens: TokenCounts) -> dict[TokenClass, int]:
     """Each token once, in the class that it is priced by."""
     return {
@@ -88,16 +75,7 @@ def quantities(tokens: TokenCounts) -> dict[TokenClass, int]:
     }
 
 
-def list_attos(tokens: TokenCounts, prices: Prices) -> int:
-    """Exact list price; adds up over requests without rounding."""
-    return sum(quantity * prices.by_class[kind] for kind, quantity in quantities(tokens).items())
-
-
-def charge_nanos(quantity: int, price: int) -> int:
-    """Of a cumulative quantity: rounded once, half away from zero."""
-    assert quantity >= 0, f"a cumulative quantity of {quantity}"
-    return (2 * quantity * price + ATTOS_PER_NANO) // (2 * ATTOS_PER_NANO)
-
-
-def parse_prices(prices: Iterable[tuple[TokenClass, str]]) -> Prices:
-    return Prices({kind: parse_price(price) for kind, price in prices})
+def nanos_of_attos(attos: int) -> int:
+    """Rounded half away from zero; of what is never negative."""
+    assert attos >= 0, attos
+    return (2 * attos + ATTOS_PER_NANO) // (2 * ATTOS_PER_NANO)

@@ -1,17 +1,25 @@
-"""Price books in Postgres: a version is published whole, becomes current at once, and never changes."""
+"""Price books in Postgres, by id and by when they are in force."""
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.accounts import outbox
-from headrace_billing.rating.price import PriceBook, Prices, TokenClass, price_text, scaled
-from headrace_contracts import channels
-from headrace_contracts.access import PriceCard
+from headrace_billing.rating.book import PriceBook, Prices
+from headrace_billing.rating.definition import prices_of, windows_of
+from headrace_billing.rating.price import TokenClass, scaled
+from headrace_billing.rating.schedule import flat
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What an organisation pays otherwise than others."""
+
+    models: Mapping[str, Prices] = field(default_factory=dict)
+    inherited_times: int | None = None
+    """What the prices of all other models are multiplied by, scaled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,80 +27,91 @@ class Published:
     book: PriceBook
     version: int
     published_at: datetime
+    effective_at: datetime
+    base: str | None = None
 
 
-async def publish(
-    session: AsyncSession, *, currency: str, models: Mapping[str, Prices], at: datetime
-) -> tuple[Published, str]:
-    """The new version, and the Valkey key of its card, to push once the transaction stands."""
-    # One at a time for a currency, so that versions have no gap and the newest is the one that stands in Valkey.
-    await session.execute(LOCK, {"currency": currency})
-    version: int = (await session.execute(NEXT_VERSION, {"currency": currency})).scalar_one()
-    book = PriceBook(f"pb_{currency.lower()}_{version}", currency, models)
-    await session.execute(
-        INSERT_BOOK, {"id": book.id, "currency": currency, "version": version, "published_at": at}
+async def in_force(
+    session: AsyncSession, *, currency: str, org: str | None, at: datetime
+) -> PriceBook | None:
+    found: str | None = (
+        await session.execute(SELECT_IN_FORCE, {"currency": currency, "org": org, "at": at})
+    ).scalar()
+    return None if found is None else (await price_books(session, [found]))[found]
+
+
+async def overrides_in_force(session: AsyncSession, *, currency: str, at: datetime) -> dict[str, Overrides]:
+    """By organisation."""
+    found = {}
+    for org in (await session.execute(SELECT_OVERRIDING, {"currency": currency})).scalars().all():
+        own = await overrides(session, currency=currency, org=org, at=at)
+        if own is not None:
+            found[org] = own
+    return found
+
+
+async def overrides(session: AsyncSession, *, currency: str, org: str, at: datetime) -> Overrides | None:
+    row = (await session.execute(SELECT_OVERRIDES, {"currency": currency, "org": org, "at": at})).first()
+    if row is None:
+        return None
+    return Overrides(
+        {model: prices_of(definition) for model, definition in row.models.items()},
+        None if row.inherited_times is None else scaled(row.inherited_times),
     )
-    rows = [
-        {"model": model, **{kind: price_text(price) for kind, price in prices.by_class.items()}}
-        for model, prices in models.items()
-    ]
-    await session.execute(INSERT_PRICES, {"id": book.id, "rows": json.dumps(rows)})
-    card = PriceCard(
-        price_book=book.id,
-        currency=currency,
-        models={model: prices.model_price() for model, prices in models.items()},
-    )
-    key = channels.prices(currency)
-    await outbox.write(session, key, card)
-    return Published(book, version, at), key
 
 
 async def price_books(session: AsyncSession, ids: Iterable[str]) -> dict[str, PriceBook]:
     """Those of `ids` that exist."""
-    books: dict[str, tuple[str, dict[str, Prices]]] = {}
+    books: dict[str, PriceBook] = {}
+    models: dict[str, dict[str, Prices]] = {}
     for row in await session.execute(SELECT_PRICES, {"ids": sorted(set(ids))}):
-        _, models = books.setdefault(row.id, (row.currency, {}))
-        models[row.model] = Prices(
-            {
-                TokenClass.INPUT_UNCACHED: scaled(row.input_uncached),
-                TokenClass.CACHE_READ: scaled(row.cache_read),
-                TokenClass.CACHE_WRITE: scaled(row.cache_write),
-                TokenClass.OUTPUT: scaled(row.output),
-            }
+        priced = models.setdefault(row.id, {})
+        if row.id not in books:
+            books[row.id] = PriceBook(row.id, row.currency, priced, windows_of(row.windows), row.org)
+        priced[row.model] = (
+            prices_of(row.definition)
+            if row.definition is not None
+            else Prices({kind: flat(scaled(getattr(row, kind))) for kind in TokenClass})
         )
-    return {book: PriceBook(book, currency, models) for book, (currency, models) in books.items()}
+    return books
 
 
 async def published(
-    session: AsyncSession, *, currency: str | None, after: str, limit: int
+    session: AsyncSession, *, currency: str | None, org: str | None, after: str, limit: int
 ) -> list[Published]:
-    rows = (await session.execute(SELECT_BOOKS, {"currency": currency, "after": after, "limit": limit})).all()
+    rows = (
+        await session.execute(
+            SELECT_BOOKS, {"currency": currency, "org": org, "after": after, "limit": limit}
+        )
+    ).all()
     books = await price_books(session, [row.id for row in rows])
-    return [Published(books[row.id], row.version, row.published_at) for row in rows]
+    return [
+        Published(books[row.id], row.version, row.published_at, row.effective_at, row.base) for row in rows
+    ]
 
 
-LOCK = text("SELECT pg_advisory_xact_lock(hashtext('price_books'), hashtext(:currency))")
-
-NEXT_VERSION = text("SELECT coalesce(max(version), 0) + 1 FROM price_books WHERE currency = :currency")
-
-INSERT_BOOK = text("""
-    INSERT INTO price_books (id, currency, version, published_at)
-    VALUES (:id, :currency, :version, :published_at)
+SELECT_IN_FORCE = text("""
+    SELECT id FROM price_books
+    WHERE currency = :currency AND coalesce(org, '') = coalesce(CAST(:org AS text), '') AND effective_at <= :at
+    ORDER BY effective_at DESC, version DESC LIMIT 1
 """)
 
-INSERT_PRICES = text("""
-    INSERT INTO price_book_prices (price_book, model, input_uncached, cache_read, cache_write, output)
-    SELECT :id, model, input_uncached, cache_read, cache_write, output
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-      AS r (model text, input_uncached numeric, cache_read numeric, cache_write numeric, output numeric)
+SELECT_OVERRIDES = text("""
+    SELECT models, inherited_times FROM price_overrides
+    WHERE currency = :currency AND org = :org AND effective_at <= :at
+    ORDER BY effective_at DESC, id DESC LIMIT 1
 """)
+
+SELECT_OVERRIDING = text("SELECT DISTINCT org FROM price_overrides WHERE currency = :currency ORDER BY org")
 
 SELECT_PRICES = text("""
-    SELECT b.id, b.currency, p.model, p.input_uncached, p.cache_read, p.cache_write, p.output
+    SELECT b.id, b.currency, b.org, b.windows, p.model, p.input_uncached, p.cache_read, p.cache_write, p.output, p.definition
     FROM price_books b JOIN price_book_prices p ON p.price_book = b.id WHERE b.id = ANY(:ids)
+    ORDER BY b.id, p.model
 """)
 
 SELECT_BOOKS = text("""
-    SELECT id, version, published_at FROM price_books
-    WHERE id > :after AND (CAST(:currency AS text) IS NULL OR currency = :currency) ORDER BY id LIMIT :limit
+    SELECT id, version, published_at, effective_at, base FROM price_books
+    WHERE id > :after AND (CAST(:currency AS text) IS NULL OR currency = :currency)
+      AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
 """)

@@ -33,6 +33,10 @@ class Money:
     """Charge of the sold tokens, rated here and now from the events; of the months in question."""
     rated: int
     """Charge as ingest rated it, step by step; of the same months."""
+    rolled: int
+    """Charge as rollups have it by hour and key, for whoever asks what was spent; of the same months."""
+    rolled_by_day: int
+    rolled_by_session: int
     posted: int
     """Usage as the ledger has it; of the same months."""
     unbilled: int
@@ -63,6 +67,9 @@ def money_checks(money: Money) -> list[Check]:
     applied = money.rated_prepaid_ever + money.outcomes_prepaid_ever - money.invoiced_applied
     return [
         Check("usage: events = rated", money.events, money.rated, money.currency),
+        Check("usage: rollups = rated", money.rolled, money.rated, money.currency),
+        Check("usage: rollups by day = rated", money.rolled_by_day, money.rated, money.currency),
+        Check("usage: rollups by session = rated", money.rolled_by_session, money.rated, money.currency),
         Check("usage: rated = ledger", money.rated, money.posted, money.currency),
         Check("invoices: issued = ledger", money.invoiced, money.posted_invoices, money.currency),
         Check("unbilled: used and accepted - invoiced = ledger", unbilled, money.unbilled, money.currency),

@@ -4,14 +4,18 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.ingest.arrival import CHARGED
-from headrace_billing.rating.price import PriceBook, TokenClass, charge_nanos
+from headrace_billing.invoicing.usage_store import line_of
+from headrace_billing.rating.book import PriceBook, PriceLine
+from headrace_billing.rating.price import TokenClass
+from headrace_billing.rating.schedule import charge_nanos
 from headrace_billing.rating.store import price_books
 from headrace_billing.reconciliation.books import Counts, Money
 from headrace_billing.reconciliation.report import Scope
+from headrace_contracts.usage import ServiceTier
 
 
 async def counts(session: AsyncSession, scope: Scope) -> tuple[Counts, Counts]:
@@ -37,16 +41,34 @@ async def money(session: AsyncSession, scope: Scope) -> list[Money]:
     ]
 
 
+Place = tuple[str, date, str, str, str, str, str, PriceLine]
+"""Whose quantity is rated as one: currency, month, project, wallet, price book, model, disposition, price line."""
+
+
 async def _charges(session: AsyncSession, scope: Scope) -> dict[str, int]:
     """Events rated anew: summed as ingest sums them, each sum charged once."""
     rows = (await session.execute(SELECT_GROUPS, _parameters(scope))).all()
     books: Mapping[str, PriceBook] = await price_books(session, {row.price_book for row in rows})
-    charged: dict[str, int] = {}
+    sums: dict[Place, int] = {}
     for row in rows:
-        prices = books[row.price_book].models[row.model].by_class
-        nanos = sum(charge_nanos(int(getattr(row, kind)), prices[kind]) for kind in TokenClass)
-        charged[row.currency] = charged.get(row.currency, 0) + nanos
+        prices, tier = books[row.price_book].models[row.model], ServiceTier(row.service_tier)
+        for kind in TokenClass:
+            line = prices.line(kind, row.price_window, tier)
+            place = (*_place(row), line)
+            sums[place] = sums.get(place, 0) + int(getattr(row, kind))
+    closed = {
+        (*_place(row), line_of(row)) for row in await session.execute(SELECT_CLOSED, _parameters(scope))
+    }
+    charged: dict[str, int] = {}
+    for place, quantity in sums.items():
+        currency, _, _, _, book, model, _, line = place
+        nanos = charge_nanos(quantity, books[book].schedule(model, line), closed=place in closed)
+        charged[currency] = charged.get(currency, 0) + nanos
     return charged
+
+
+def _place(row: Row[Any]) -> tuple[str, date, str, str, str, str, str]:
+    return row.currency, row.month, row.project, row.wallet, row.price_book, row.model, row.disposition
 
 
 def _parameters(scope: Scope) -> dict[str, Any]:
@@ -71,6 +93,9 @@ def _month_after(end: datetime) -> date:
 
 SUMS = (
     "rated",
+    "rolled",
+    "rolled_by_day",
+    "rolled_by_session",
     "posted",
     "unbilled",
     "applied",
@@ -106,21 +131,45 @@ SELECT_COUNTS = text("""
 """)
 
 SELECT_GROUPS = text("""
-    SELECT currency, price_book, model_served AS model,
+    SELECT currency, CAST(date_trunc('month', received_at) AS date) AS month, project, wallet, price_book,
+           model_served AS model, disposition, price_window, service_tier,
            sum(tokens_input_uncached) AS input_uncached, sum(tokens_cache_read) AS cache_read,
            sum(tokens_cache_write) AS cache_write, sum(tokens_output_visible + tokens_reasoning) AS output
     FROM usage_effective
     WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged)
       AND received_at >= CAST(:first_month AS date) AND received_at < CAST(:end_month AS date)
-    GROUP BY org, project, wallet, currency, price_book, model_served, disposition, date_trunc('month', received_at)
+    GROUP BY org, project, wallet, currency, price_book, model_served, disposition, price_window, service_tier,
+             date_trunc('month', received_at)
 """)
 
-SELECT_SUMS = text("""
+SELECT_CLOSED = text("""
+    SELECT currency, period AS month, project, wallet, price_book, model, disposition, token_class, price_window,
+           service_tier
+    FROM rated_usage
+    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND closed
+      AND period >= CAST(:first_month AS date) AND period < CAST(:end_month AS date)
+""")
+
+ROLLED = "".join(
+    f"""
+    SELECT currency, '{name}', sum(charge_nanos) FROM {table}
+    WHERE (CAST(:org AS text) IS NULL OR org = :org)
+      AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
+    GROUP BY currency
+    UNION ALL"""  # noqa: S608 - names of tables, from below
+    for name, table in (
+        ("rolled", "usage_rollups"),
+        ("rolled_by_day", "usage_rollups_by_day"),
+        ("rolled_by_session", "usage_rollups_by_session"),
+    )
+)
+
+SELECT_SUMS = text(f"""
     SELECT currency, 'rated' AS name, sum(charge_nanos) AS nanos FROM rated_usage
     WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged)
       AND period >= CAST(:first_month AS date) AND period < CAST(:end_month AS date)
     GROUP BY currency
-    UNION ALL
+    UNION ALL {ROLLED}
     SELECT currency, 'rated_ever', sum(charge_nanos) FROM rated_usage
     WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged) GROUP BY currency
     UNION ALL
@@ -159,4 +208,4 @@ SELECT_SUMS = text("""
     UNION ALL
     SELECT currency, 'invoiced_applied', sum(applied_nanos) FROM invoices
     WHERE (CAST(:org AS text) IS NULL OR org = :org) GROUP BY currency
-""")
+""")  # noqa: S608 - put together from constants

@@ -80,7 +80,7 @@ class Directory:
         Raises `Unauthenticated` for an unknown key only while Valkey is warm.
         """
         key, project = await self.owner(key_hash, stale=stale)
-        place = channels.prices(project.record.currency)
+        place = channels.prices(project.record.price_list or project.record.currency)
         prices = self._known(place) or await self._required(place, _decode_prices)
         bundled = None if task is None else await self._find(channels.task(task), decode_task)
         return Standing(key=key, project=project, task=bundled, prices=prices)

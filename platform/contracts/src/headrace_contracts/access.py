@@ -92,6 +92,7 @@ class KeyStatus(StrEnum):
 class KeyScope(StrEnum):
     INFERENCE = "inference"  # whatever makes an engine work: generation, counting of tokens
     MODELS_READ = "models:read"
+    USAGE_READ = "usage:read"  # what was used and what it cost, in the key's project
     TASKS = "tasks"  # opening tasks, reporting their outcomes, reading both
 
 
@@ -128,6 +129,8 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     limits: list[Limit] = []
     org_limits: list[Limit] = []
     """Those of its organisation, counted over all of its projects."""
+    price_list: str | None = None
+    """Whose prices it pays, for `channels.prices`; null means those of its currency."""
 
 
 class TaskStatus(StrEnum):
@@ -146,7 +149,10 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelPrice(msgspec.Struct, frozen=True, kw_only=True):
-    """Prices per 1,000,000 tokens as decimal strings of at most 12 places, as in the price book."""
+    """The most that 1,000,000 tokens can cost by the price book, as decimal strings of at most 12 places.
+
+    An upper bound over its tiers, time windows and service tiers: good for holds and budgets, never for a bill.
+    """
 
     input_uncached: str
     cache_read: str
@@ -156,7 +162,7 @@ class ModelPrice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceCard(msgspec.Struct, frozen=True, kw_only=True):
-    """At `channels.prices(currency)`: the price-book version in force, by model served."""
+    """At `channels.prices(price list)`: the price-book version in force, by model served."""
 
     price_book: str
     currency: str

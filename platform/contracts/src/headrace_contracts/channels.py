@@ -3,7 +3,7 @@
 | key | type | written by | read by |
 |---|---|---|---|
 | `EPOCH` | string | billing, last, when a cold Valkey has been loaded | every script: absent means cold |
-| `key(hash)`, `project(id)`, `task(id)`, `prices(currency)` | hash `v`, `r` | billing's outbox | gateways |
+| `key(hash)`, `project(id)`, `task(id)`, `prices(list)` | hash `v`, `r` | billing's outbox | gateways |
 | `wallet(id)` | hash `bal`, `ver` (billing's push), `held`, `pend` (gateways' scripts) | both | admit, extend |
 | `pending(wallet)` | hash request id → micro-units | settle and reap; billing removes posted ids | push, sweep |
 | `USAGE` | stream, field `e` = a `UsageEvent` as JSON | settle, reap | billing |
@@ -38,8 +38,13 @@ def task(task_id: str) -> str:
     return f"hr:task:{task_id}"
 
 
-def prices(currency: str) -> str:
-    return f"hr:prices:{currency}"
+def prices(price_list: str) -> str:
+    """`price_list` is a currency, or `price_list(...)` of an organisation whose prices are its own."""
+    return f"hr:prices:{price_list}"
+
+
+def price_list(currency: str, org: str) -> str:
+    return f"{currency}:{org}"
 
 
 def wallet(wallet_id: str) -> str:

@@ -42,6 +42,13 @@ class Dialect(StrEnum):
     ANTHROPIC_MESSAGES = "anthropic.messages"
 
 
+class ServiceTier(StrEnum):
+    """How urgently a request was to be served; a price book may price each differently."""
+
+    STANDARD = "standard"
+    BATCH = "batch"  # whenever there is room, for a lower price
+
+
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one request in disjoint classes: their sum is what the engine counted, each token once."""
 
@@ -106,6 +113,7 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     price_book: str
     disposition: Disposition
+    service_tier: ServiceTier = ServiceTier.STANDARD
 
     revision: str | None = None
     """Of the model served."""

@@ -1,0 +1,151 @@
+"""What was used and what it cost, for whoever used it: a key sees its project, the admin everybody."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, StringConstraints
+
+from headrace_billing.bodies import PRINTABLE, Currency, Id, ModelName
+from headrace_billing.callers import Admin, CallerOf, Customer
+from headrace_billing.errors import NotFound
+from headrace_billing.intervals import interval
+from headrace_billing.money import major
+from headrace_billing.parts import Parts, PartsOf
+from headrace_billing.rating.price import nanos_of_attos
+from headrace_billing.usage import query as asked
+from headrace_billing.usage import store
+from headrace_billing.usage.query import Dimension, Granularity, check_width
+from headrace_billing.usage.store import Sums
+from headrace_contracts.access import KeyScope
+
+LIMIT_MAX = 1000
+CURSOR_CHARACTERS_MAX = 4000
+
+router = APIRouter(tags=["usage"])
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
+"""Of a session or task, as clients name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    query: asked.Query
+    cursor: str | None
+    limit: int
+
+
+def _asked(
+    caller: CallerOf,
+    *,
+    start: AwareDatetime,
+    end: AwareDatetime,
+    granularity: Granularity | None = None,
+    group_by: Annotated[list[Dimension], Query(max_length=len(Dimension))] = [],  # noqa: B006
+    organization: Id | None = None,
+    project: Id | None = None,
+    key: Id | None = None,
+    model: ModelName | None = None,
+    session: Label | None = None,
+    task: Label | None = None,
+    currency: Currency | None = None,
+    cursor: Annotated[str | None, Query(max_length=CURSOR_CHARACTERS_MAX)] = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
+) -> Asked:
+    """Usage of [start, end), which are whole hours of UTC. Raises what `BillingError` the caller can cause."""
+    filters = {
+        Dimension.ORGANIZATION: organization,
+        Dimension.PROJECT: project,
+        Dimension.KEY: key,
+        Dimension.MODEL: model,
+        Dimension.SESSION: session,
+        Dimension.TASK: task,
+    }
+    since, until = interval(start, end)
+    query = asked.Query(
+        start=since,
+        end=until,
+        granularity=granularity,
+        group_by=tuple(dict.fromkeys(group_by)),
+        filters=_allowed(caller, {name: value for name, value in filters.items() if value is not None}),
+        currency=currency,
+    )
+    check_width(query)
+    return Asked(query, cursor, limit)
+
+
+def _allowed(caller: Admin | Customer, filters: dict[Dimension, str]) -> dict[Dimension, str]:
+    """A key's project is added to whatever its holder asks for, and no other one can be asked for."""
+    if isinstance(caller, Admin):
+        return filters
+    caller.require(KeyScope.USAGE_READ)
+    if Dimension.ORGANIZATION in filters and filters[Dimension.ORGANIZATION] != caller.org:
+        raise NotFound("organization", filters[Dimension.ORGANIZATION])
+    if Dimension.PROJECT in filters and filters[Dimension.PROJECT] != caller.project:
+        raise NotFound("project", filters[Dimension.PROJECT])
+    return {**filters, Dimension.PROJECT: caller.project}
+
+
+AskedFor = Annotated[Asked, Depends(_asked)]
+
+
+@router.get("/v1/usage")
+async def show_usage(parts: PartsOf, asked_for: AskedFor) -> dict[str, Any]:
+    """Requests and tokens, by hour, day or month and by whatever `group_by` names. Fresh to the last ingested batch."""
+    return await _page(parts, asked_for, _usage, by_currency=False)
+
+
+@router.get("/v1/costs")
+async def show_costs(parts: PartsOf, asked_for: AskedFor) -> dict[str, Any]:
+    """What was charged for tokens, as the ledger has it, and what it was worth at list price, by currency.
+
+    What closing a month's account added belongs to no key, session or task, and to the month's last hour.
+    """
+    return await _page(parts, asked_for, _costs, by_currency=True)
+
+
+async def _page(
+    parts: Parts, asked_for: Asked, render: Callable[[Sums], dict[str, Any]], *, by_currency: bool
+) -> dict[str, Any]:
+    query = asked_for.query
+    async with parts.database.snapshot() as session:
+        page = await store.sums(
+            session, query, by_currency=by_currency, after=asked_for.cursor, limit=asked_for.limit
+        )
+    return {
+        "start": query.start.isoformat(),
+        "end": query.end.isoformat(),
+        "as_of": parts.now().isoformat(),
+        "items": [{**_place(sums), **render(sums)} for sums in page.items],
+        "next": page.cursor,
+    }
+
+
+def _place(sums: Sums) -> dict[str, Any]:
+    began = {} if sums.starts_at is None else {"starts_at": sums.starts_at.isoformat()}
+    return {**began, **{dimension.value: value or None for dimension, value in sums.of.items()}}
+
+
+def _usage(sums: Sums) -> dict[str, Any]:
+    tokens = sums.tokens
+    return {
+        "requests": sums.requests,
+        "tokens": {
+            "input_uncached": tokens.input_uncached,
+            "cache_read": tokens.cache_read,
+            "cache_write": tokens.cache_write,
+            "output_visible": tokens.output_visible,
+            "reasoning": tokens.reasoning,
+            "total": tokens.total,
+        },
+    }
+
+
+def _costs(sums: Sums) -> dict[str, Any]:
+    return {
+        "currency": sums.currency,
+        "amount": major(sums.charge_nanos),
+        "list_price": major(nanos_of_attos(sums.list_attos)),
+        "requests": sums.requests,
+    }

@@ -1,0 +1,92 @@
+"""A job killed after any of its statements has done nothing, or all of it, and the next run does the rest."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import text
+
+from headrace_billing.accounts import outbox
+from headrace_billing.database import Database
+from headrace_billing.ledger import store
+from headrace_contracts import channels
+from headrace_contracts.access import decode_prices
+from headrace_contracts.usage import TokenCounts
+from tests.billing.ingest.usage import Gateway, take
+from tests.billing.seller import MODEL, NOW, PRICES, Customer, Seller
+
+SCRIPT = Path(__file__).with_name("killed_step.py")
+ROOT = SCRIPT.parents[2]
+DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
+PRICES_WITH_MINIMUM = {**PRICES, "output": {"kind": "flat", "price": "90", "minimum_charge": "3.00"}}
+
+
+@pytest.fixture
+async def customer(seller: Seller, database: Database) -> Customer:
+    """With all that a job could do half: a month to close, credit to expire, an alert to tell, prices to come."""
+    customer = await seller.customer(credit="1.00")
+    published = await seller.post(
+        "/v1/price-books", {"currency": "USD", "models": {MODEL: PRICES_WITH_MINIMUM}}
+    )
+    later = {"currency": "USD", "models": {MODEL: PRICES}, "effective_at": DECEMBER.isoformat()}
+    await seller.post("/v1/price-books", later)
+    body = {
+        "wallet": customer.wallet,
+        "amount": "5.00",
+        "currency": "USD",
+        "kind": "promo",
+        "reason": "short",
+        "expires_at": (NOW + timedelta(days=1)).isoformat(),
+    }
+    await seller.post("/v1/credit-grants", body)
+    gateway = Gateway(customer, published["id"])
+    await take(database, gateway.event(tokens=TokenCounts(output_visible=10_000)))
+    await seller.ask("PUT", f"/v1/wallets/{customer.wallet}/alert", {"below": "50.00"})
+    return customer
+
+
+async def killed_until_done(step: str, database_url: str, valkey_url: str, customer: Customer) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(str(SCRIPT), step, database_url, valkey_url, customer.org, DECEMBER.isoformat()),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    return int(printed.splitlines()[-1])
+
+
+# What each job leaves behind once, whatever happened on the way.
+DONE = {
+    "month": ("SELECT sum(charge_nanos) FROM usage_rollups", 3_000_000_000),
+    "expiry": ("SELECT count(*) FROM ledger_transactions WHERE kind = 'credit_expired'", 1),
+    "alerts": ("SELECT count(*) FROM notices", 1),
+    "prices": ("SELECT count(*) FROM price_cards WHERE price_book = 'pb_usd_2'", 1),
+}
+
+
+@pytest.mark.parametrize("step", DONE)
+async def test_a_job_killed_after_any_statement_is_done_once(
+    step: str, customer: Customer, database: Database, database_url: str, valkey_url: str
+) -> None:
+    deaths = await killed_until_done(step, database_url, valkey_url, customer)
+    assert deaths > 2
+    query, expected = DONE[step]
+    async with database.begin() as session:
+        assert (await session.execute(text(query))).scalar_one() == expected
+        assert await store.rebuild(session) == []
+        assert set((await store.trial_balance(session)).by_currency.values()) == {0}
+
+
+async def test_a_price_book_in_force_reaches_gateways_although_its_job_died_before_it_told_them(
+    customer: Customer, database: Database, database_url: str, valkey: Redis, valkey_url: str
+) -> None:
+    await killed_until_done("prices", database_url, valkey_url, customer)
+    await outbox.push_waiting(database, valkey)
+    raw = await valkey.hget(channels.prices("USD"), "r")
+    assert isinstance(raw, bytes)
+    assert decode_prices(raw).price_book == "pb_usd_2"
