@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -83,8 +83,16 @@ class Engine:
 
 
 @contextmanager
-def running_engine(state_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[Engine]:
-    """An engine until the context ends, with `HEADRACE_ENGINE_<name>` from `settings`."""
+def running_engine(
+    state_dir: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    program: Callable[[EngineRecords], Sequence[str]] | None = None,
+) -> Iterator[Engine]:
+    """An engine until the context ends, with `HEADRACE_ENGINE_<name>` from `settings`.
+
+    `program` is asked for what the engine's Python runs, once it is known where records go.
+    """
     state_dir.mkdir(parents=True, exist_ok=True)
     with receiving() as billing, (state_dir / "engine.log").open("ab") as log:
         environment = {
@@ -107,7 +115,7 @@ def running_engine(state_dir: Path, settings: Mapping[str, str] | None = None) -
             },
         }
         with subprocess.Popen(
-            [engine_python(), "-P", "-m", "headrace_platform.serving"],
+            [engine_python(), "-P", *(program(billing) if program else ("-m", "headrace_platform.serving"))],
             env=environment,
             cwd=state_dir,
             stdin=subprocess.DEVNULL,

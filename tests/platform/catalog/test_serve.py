@@ -31,7 +31,7 @@ def configured(model: str, profile: str, **chosen: Any) -> dict[str, Any]:
 
 
 def arguments_of(profile: Profile, placement: Placement) -> dict[str, Any]:
-    return dict(application_arguments(profile, placement, usual_scaling(placement), deployment="x"))
+    return dict(application_arguments(profile, placement, deployment="x"))
 
 
 def test_eight_h200_are_given_to_one_replica_that_has_them_alone() -> None:
@@ -78,6 +78,14 @@ def test_arguments_are_flat_and_of_plain_values() -> None:
 
     assert {type(value) for value in arguments.values()} <= {str, int, float, bool}
     assert (arguments["model"], arguments["deployment"]) == ("glm-5.3", "acme/glm")
+
+
+def test_another_scale_is_no_other_application() -> None:
+    # Serve starts every replica anew where the arguments are others.
+    assert (
+        configured("glm-tiny", "local-cpu")["args"]
+        == configured("glm-tiny", "local-cpu", max_replicas=9)["args"]
+    )
 
 
 def test_settings_that_do_not_follow_from_the_catalogue_go_beside_it() -> None:

@@ -5,7 +5,7 @@ Nothing secret is in it: what only the process may know comes from the environme
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec import structs
@@ -88,7 +88,7 @@ def serve_config(
                 "name": APPLICATION,
                 "import_path": IMPORT_PATH,
                 "route_prefix": "/",
-                "args": application_arguments(profile, placement, scaling, deployment=deployment)
+                "args": application_arguments(profile, placement, deployment=deployment)
                 | dict(more_arguments or {}),
                 "deployments": [
                     {"name": DEPLOYMENT, **deployment_options(record, profile, placement, scaling)}
@@ -125,10 +125,11 @@ def deployment_options(
     }
 
 
-def application_arguments(
-    profile: Profile, placement: Placement, scaling: Scaling, *, deployment: str
-) -> dict[str, Argument]:
-    """What the application's builder is given: flat, of strings and numbers; `placed` reads it."""
+def application_arguments(profile: Profile, placement: Placement, *, deployment: str) -> dict[str, Argument]:
+    """What the application's builder is given: flat, of strings and numbers; `placed` reads it.
+
+    Nothing that scaling changes: to Serve other arguments are other code, for which it starts every replica anew.
+    """
     return {
         "model": placement.model,
         "deployment": deployment,
@@ -140,7 +141,6 @@ def application_arguments(
         "data": placement.data,
         "expert": placement.expert > 1,
         "context_tokens": placement.context_tokens,
-        **asdict(scaling),
     }
 
 

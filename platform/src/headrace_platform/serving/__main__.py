@@ -16,6 +16,11 @@ from typing import Any, NoReturn
 
 import structlog
 
+from headrace_platform.catalog import models
+from headrace_platform.catalog.placement import place
+from headrace_platform.catalog.profiles import LOCAL_CPU
+from headrace_platform.catalog.serve import APPLICATION, Scaling, serve_config
+from headrace_platform.serving.arguments import more_arguments
 from headrace_platform.serving.environment import prepare_head
 from headrace_platform.serving.session import session_folder
 from headrace_platform.serving.settings import EngineSettings
@@ -39,7 +44,7 @@ def serve_until_told(settings: EngineSettings, folder: Path, began: float) -> No
     import ray  # noqa: PLC0415 (reads its environment when imported)
     from ray import serve  # noqa: PLC0415
 
-    from headrace_platform.serving.deployment import APPLICATION, application  # noqa: PLC0415
+    from headrace_platform.serving.application import configured  # noqa: PLC0415
 
     def note(event: str) -> None:
         log.info(event, seconds=round(time.monotonic() - began, 1))
@@ -58,9 +63,10 @@ def serve_until_told(settings: EngineSettings, folder: Path, began: float) -> No
         # Again, for Ray has just set its own.
         leave_cleanly_on_signals()
         note("ray_started")
-        serve.start(http_options={"host": settings.host, "port": settings.port, "location": "HeadOnly"})
+        config = local_config(settings)
+        serve.start(http_options={**config["http_options"], "location": config["proxy_location"]})
         note("serve_started")
-        serve.run(application(settings), name=APPLICATION, route_prefix="/")
+        serve.run(configured(config), name=APPLICATION, route_prefix="/")
         note("engine_ready")
         announce(settings)
         threading.Event().wait()
@@ -70,6 +76,33 @@ def serve_until_told(settings: EngineSettings, folder: Path, began: float) -> No
             ray.shutdown()
         note("engine_stopped")
     raise AssertionError("an event that nobody sets was set")
+
+
+def local_config(settings: EngineSettings) -> dict[str, Any]:
+    """What KubeRay would hand to Serve, for this machine."""
+    record = models.find(settings.model)
+    placement = place(record, LOCAL_CPU)
+    scaling = Scaling(
+        min_replicas=settings.min_replicas,
+        max_replicas=settings.max_replicas,
+        target_ongoing=settings.target_ongoing,
+        max_ongoing=settings.max_ongoing,
+        max_queued=settings.max_queued,
+        upscale_delay_seconds=settings.upscale_delay_seconds,
+        downscale_delay_seconds=settings.downscale_delay_seconds,
+        drain_seconds=settings.drain_seconds,
+    )
+    return serve_config(
+        record,
+        LOCAL_CPU,
+        placement,
+        scaling,
+        deployment=settings.deployment or record.id,
+        host=settings.host,
+        port=settings.port,
+        proxies="HeadOnly",
+        more_arguments=more_arguments(records_url=settings.records_url),
+    )
 
 
 def announce(settings: EngineSettings) -> None:

@@ -1,39 +1,33 @@
 """The Ray Serve deployment: one replica is vLLM's server app, its engine and the account of both.
 
-Everything is read from the environment of the process that the replica runs in, so no secret passes through
-Ray's own storage.
+What is secret is read from the environment of the process that the replica runs in, so it never passes through
+Ray's own storage; everything else comes with the application's arguments.
 """
 
 import asyncio
 import os
-from typing import Any
 
 import msgspec
 import structlog
 from ray import serve
 
 from headrace_contracts.engine import EngineRecord
-from headrace_platform.catalog import models
-from headrace_platform.catalog.engine import LOCAL_CPU, engine_arguments
+from headrace_platform.catalog.engine import engine_arguments
+from headrace_platform.catalog.serve import placed
+from headrace_platform.serving.arguments import ApplicationArguments
 from headrace_platform.serving.attempt_scope import AttemptScope
 from headrace_platform.serving.attempts import Recorder
-from headrace_platform.serving.environment import prepare_replica
+from headrace_platform.serving.environment import prepare_replica, ray_collects_metrics
 from headrace_platform.serving.loopback import listen_on_loopback_alone
-from headrace_platform.serving.settings import EngineSettings
+from headrace_platform.serving.settings import ReplicaSettings
 from headrace_platform.serving.shipping import Billing, Shipper
 from headrace_platform.serving.spool import Spool
 from headrace_telemetry.logs import configure_logs
-
-APPLICATION = "engine"
-DEPLOYMENT = "vllm"
 
 # How soon a dead engine is noticed, and how long the replica stays to answer those whom it has failed.
 WATCH_SECONDS = 0.1
 LAST_ANSWERS_SECONDS = 0.5
 EXIT_ENGINE_DEAD = 70
-
-HEALTH_CHECK_PERIOD_SECONDS = 2.0
-HEALTH_CHECK_TIMEOUT_SECONDS = 10.0
 
 log = structlog.get_logger()
 
@@ -42,25 +36,28 @@ log = structlog.get_logger()
 class Replica:
     """vLLM's server app with the engine's process behind it."""
 
-    async def __init__(self) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, arguments: ApplicationArguments) -> None:  # type: ignore[misc]  # Serve awaits it
         configure_logs("engine")
-        settings = EngineSettings.from_environment()
-        prepare_replica(settings)
+        settings = ReplicaSettings.from_environment()
+        record, profile, placement = placed(arguments.placement)
+        prepare_replica(settings, eager=profile.engine.eager)
         listen_on_loopback_alone()
         # Takes seconds, so it is not done where this module is imported: Serve's controller does that as well.
         from headrace_platform.serving import engine  # noqa: PLC0415
 
-        record = models.find(settings.model)
         name: str = serve.get_replica_context().replica_id.unique_id
         self._spool = Spool(settings.spool_dir, name)
         self._shipper = Shipper(
-            self._spool, Billing(settings.records_url, settings.ingest_token.get_secret_value())
+            self._spool, Billing(arguments.records_url, settings.ingest_token.get_secret_value())
         )
-        recorder = Recorder(
-            self._keep, replica=name, deployment=settings.deployment or record.id, model=record.id
+        recorder = Recorder(self._keep, replica=name, deployment=arguments.deployment, model=record.id)
+        self._arguments = engine.parse(
+            [
+                *engine_arguments(record, profile, placement, weights_at=arguments.weights_at),
+                *arguments.engine_arguments,
+            ]
         )
-        self._arguments = engine.parse(engine_arguments(record, LOCAL_CPU))
-        self._engine = engine.start_engine(self._arguments, recorder)
+        self._engine = engine.start_engine(self._arguments, recorder, ray_metrics=ray_collects_metrics())
         self._watch = asyncio.create_task(self._exit_with_the_engine())
         self._server_app = engine.server_app
         self._shipper.start()
@@ -91,34 +88,3 @@ class Replica:
         log.error("engine_died")
         await asyncio.sleep(LAST_ANSWERS_SECONDS)
         os._exit(EXIT_ENGINE_DEAD)
-
-
-def application(settings: EngineSettings) -> Any:
-    """What `serve.run` takes."""
-    return (
-        serve.deployment(Replica, name=DEPLOYMENT)
-        .options(
-            num_replicas=None,
-            autoscaling_config={
-                "min_replicas": settings.min_replicas,
-                "initial_replicas": settings.min_replicas,
-                "max_replicas": settings.max_replicas,
-                "target_ongoing_requests": settings.target_ongoing,
-                "upscale_delay_s": settings.upscale_delay_seconds,
-                "downscale_delay_s": settings.downscale_delay_seconds,
-                # Decided on the last seconds alone: a queue of prompts is felt at once.
-                "metrics_interval_s": 1,
-                "look_back_period_s": 3,
-            },
-            max_ongoing_requests=settings.max_ongoing,
-            max_queued_requests=settings.max_queued,
-            # An update starts the new ones before it stops the old.
-            max_surge_percent=100,
-            health_check_period_s=HEALTH_CHECK_PERIOD_SECONDS,
-            health_check_timeout_s=HEALTH_CHECK_TIMEOUT_SECONDS,
-            graceful_shutdown_wait_loop_s=0.5,
-            graceful_shutdown_timeout_s=settings.drain_seconds,
-            ray_actor_options={"num_cpus": settings.replica_cpus},
-        )
-        .bind()
-    )

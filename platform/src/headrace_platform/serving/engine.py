@@ -18,6 +18,7 @@ from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
 from headrace_contracts.engine import EngineEnding
 from headrace_platform.serving import attempts
@@ -25,9 +26,6 @@ from headrace_platform.serving.attempt_scope import AttemptScope
 from headrace_platform.serving.attempts import Recorder
 
 TASKS = ("generate",)
-
-# A model on one device needs no workers apart from the engine's process, and no third import of vLLM.
-ONE_DEVICE = ("--distributed-executor-backend", "uni")
 
 # How the engine says that it gave a choice up itself, rather than that the model ended it.
 ENDINGS = {"abort": EngineEnding.ABORTED, "error": EngineEnding.FAILED}
@@ -72,14 +70,21 @@ class RecordedEngine(AsyncLLM):  # type: ignore[misc]
 
 def parse(arguments: list[str]) -> Namespace:
     """`vllm serve`'s own reading of its arguments."""
-    parsed: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args([*arguments, *ONE_DEVICE])
+    parsed: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(arguments)
     validate_parsed_serve_args(parsed)
     return parsed
 
 
-def start_engine(arguments: Namespace, recorder: Recorder) -> RecordedEngine:
-    """Returns when the engine's process has loaded the model; to be called in the loop that will serve."""
-    engine: RecordedEngine = RecordedEngine.from_engine_args(AsyncEngineArgs.from_cli_args(arguments))
+def start_engine(arguments: Namespace, recorder: Recorder, *, ray_metrics: bool) -> RecordedEngine:
+    """Returns when the engine's process has loaded the model; to be called in the loop that will serve.
+
+    With `ray_metrics` its metrics are among Ray's own of the machine: a request to `/metrics` would be answered by
+    any one of the replicas.
+    """
+    engine: RecordedEngine = RecordedEngine.from_engine_args(
+        AsyncEngineArgs.from_cli_args(arguments),
+        stat_loggers=[RayPrometheusStatLogger] if ray_metrics else None,
+    )
     engine.recorder = recorder
     return engine
 

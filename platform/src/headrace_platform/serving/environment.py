@@ -5,7 +5,7 @@ Set before either is imported. What the machine's owner has set already stays.
 
 import os
 
-from headrace_platform.serving.settings import EngineSettings
+from headrace_platform.serving.settings import EngineSettings, ReplicaSettings
 
 QUIET = {
     # Nobody is told how this is used.
@@ -17,12 +17,17 @@ QUIET = {
 VLLM = {
     # Weights come from the folder that the catalogue names; an engine looks for nothing outside.
     "HF_HUB_OFFLINE": "1",
-    # Nothing is compiled in eager mode, yet the first request for logprobs would wait 26 s for the compiler.
-    "TORCHDYNAMO_DISABLE": "1",
-    # The engine works in its own process, without a third one that imports vLLM once more; goes with `ONE_DEVICE`.
+    # The engine works in its own process, without a third one that imports vLLM once more.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
+
+EAGER = {
+    # Nothing is compiled in eager mode, yet the first request for logprobs would wait 26 s for the compiler.
+    "TORCHDYNAMO_DISABLE": "1",
+}
+
+COLLECTS_METRICS = "RAY_enable_metrics_collection"
 
 RAY = {
     # The cluster can run any code: whoever talks to it must know the token.
@@ -32,7 +37,7 @@ RAY = {
     # The log is a file, not a terminal.
     "RAY_COLOR_PREFIX": "0",
     # Nobody collects them here, and fixed ports would be in another stack's way.
-    "RAY_enable_metrics_collection": "0",
+    COLLECTS_METRICS: "0",
     "AUTOSCALER_METRIC_PORT": "0",
     "DASHBOARD_METRIC_PORT": "0",
 }
@@ -43,8 +48,13 @@ def prepare_head(settings: EngineSettings) -> None:
     _fill({**QUIET, **RAY, "RAY_AUTH_TOKEN_PATH": str(settings.state_dir / "ray-token")})
 
 
-def prepare_replica(settings: EngineSettings) -> None:
-    _fill({**QUIET, **VLLM, "VLLM_CACHE_ROOT": str(settings.state_dir / "vllm")})
+def prepare_replica(settings: ReplicaSettings, *, eager: bool) -> None:
+    _fill({**QUIET, **VLLM, **(EAGER if eager else {}), "VLLM_CACHE_ROOT": str(settings.state_dir / "vllm")})
+
+
+def ray_collects_metrics() -> bool:
+    """Ray does so unless it is told otherwise."""
+    return os.environ.get(COLLECTS_METRICS, "1") != "0"
 
 
 def _fill(values: dict[str, str]) -> None:

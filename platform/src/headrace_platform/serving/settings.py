@@ -12,7 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 SECRET_CHARACTERS_MIN = 16
 
 
-class EngineSettings(BaseSettings):
+class ReplicaSettings(BaseSettings):
+    """What a replica must not be told by Ray, or can't be: the secret, and where its machine has room."""
+
     model_config = SettingsConfigDict(
         env_prefix="HEADRACE_ENGINE_", frozen=True, extra="ignore", hide_input_in_errors=True
     )
@@ -23,6 +25,19 @@ class EngineSettings(BaseSettings):
         given_otherwise: dict[str, Any] = {}
         return cls(**given_otherwise)
 
+    # Spool, Ray's session and logs, vLLM's caches. Must outlive the process for the spool's sake.
+    state_dir: Path
+    # What billing takes the records by.
+    ingest_token: SecretStr = Field(min_length=SECRET_CHARACTERS_MIN)
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.state_dir / "records"
+
+
+class EngineSettings(ReplicaSettings):
+    """What the process is told that runs Ray on this machine; on Kubernetes a `ModelDeployment` says it."""
+
     # The name or an alias of a record in the catalogue.
     model: str = "glm-tiny"
     # What the gateway's table calls this deployment; the model's id where nobody says otherwise.
@@ -31,12 +46,8 @@ class EngineSettings(BaseSettings):
     # Where Serve's proxy listens. Loopback, so that nothing is open by accident: the engine knows no keys.
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
-    # Spool, Ray's session and logs, vLLM's caches. Must outlive the process for the spool's sake.
-    state_dir: Path
-
-    # Billing's `…/internal/v1/engine-records`, and the token that it takes.
+    # Billing's `…/internal/v1/engine-records`.
     records_url: str = Field(pattern=r"^https?://")
-    ingest_token: SecretStr = Field(min_length=SECRET_CHARACTERS_MIN)
 
     min_replicas: int = Field(default=1, ge=1, le=1000)
     max_replicas: int = Field(default=1, ge=1, le=1000)
@@ -53,16 +64,11 @@ class EngineSettings(BaseSettings):
     # Streams that run when a replica is told to stop may go on for so long.
     drain_seconds: float = Field(default=15, gt=0)
 
-    # What Ray is told that this machine has; a replica asks for `replica_cpus` of it, a share for placement
-    # and no limit. Two are declared even on one core, else Serve's own actors would wait for room.
+    # What Ray is told that this machine has; a replica asks for its profile's share of it, for placement and no
+    # limit. Two are declared even on one core, else Serve's own actors would wait for room.
     ray_cpus: int = Field(default=2, ge=1)
-    replica_cpus: float = Field(default=0.5, gt=0)
     # Ray's shared memory carries only Serve's small messages; this is the least that Ray accepts.
     object_store_bytes: int = Field(default=80 * 2**20, ge=75 * 2**20)
-
-    @property
-    def spool_dir(self) -> Path:
-        return self.state_dir / "records"
 
     @model_validator(mode="after")
     def _range(self) -> Self:

@@ -1,0 +1,88 @@
+"""The gateway's way to a deployment: one entry of a ConfigMap, holding the table with a line for each cluster.
+
+It is apart from the other objects, for it is to be there only while the model answers: written when it first did,
+taken away before anything else when the deployment goes. The ConfigMap is in the gateway's namespace and many
+deployments', so each applies its own entry under a field manager of its own.
+"""
+
+import msgspec
+
+from headrace_contracts.deployments import Deployment, DeploymentTable
+from headrace_platform.catalog import models
+from headrace_platform.control.clusters import Cluster, clusters, deployment_id, upgrade_gateway_name
+from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
+from headrace_platform.control.environment import Environment
+from headrace_platform.control.labels import Manifest
+from headrace_platform.control.network_policy import SERVE_PORT
+from headrace_platform.control.serve_application import placement_of
+
+
+def render_route(deployment: ModelDeployment, environment: Environment) -> Manifest:
+    """To be applied by server-side apply as its `field_manager`, which then owns this entry alone."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": environment.gateway.routes_config_map,
+            "namespace": environment.gateway.pods.namespace,
+        },
+        "data": {
+            entry(deployment.metadata.namespace, deployment.metadata.name): text(
+                table(deployment, environment)
+            )
+        },
+    }
+
+
+def text(lines: DeploymentTable) -> str:
+    """As the gateway reads it, without what is null: a field that the contract gains changes no entry by itself."""
+    whole = msgspec.to_builtins(lines)
+    whole["deployments"] = [
+        {name: value for name, value in line.items() if value is not None} for line in whole["deployments"]
+    ]
+    return msgspec.json.encode(whole).decode()
+
+
+def entry(namespace: str, name: str) -> str:
+    """The key in the ConfigMap, a file's name in the gateway. Neither part can hold a dot."""
+    return f"{namespace}.{name}.json"
+
+
+def field_manager(namespace: str, name: str) -> str:
+    """Of a deployment's own entry."""
+    return f"headrace-{namespace}.{name}"
+
+
+def table(deployment: ModelDeployment, environment: Environment) -> DeploymentTable:
+    spec = deployment.spec
+    record = models.find(spec.model.id)
+    context_tokens = placement_of(deployment, environment).context_tokens
+    return DeploymentTable(
+        deployments=[
+            Deployment(
+                id=deployment_id(deployment, cluster),
+                model=record.id,
+                url=url(deployment, cluster, environment),
+                engine_model=record.id,
+                revision=spec.model.revision or record.revision,
+                aliases=list(dict.fromkeys((*record.aliases, *spec.model.served_names))),
+                context_tokens=context_tokens,
+                prompt_overhead_tokens=record.prompt_overhead_tokens,
+                released_at=record.released_at or 0,
+                owned_by=record.owned_by,
+                tenant=spec.tenant_ref.org if spec.tenant_ref else None,
+            )
+            for cluster in clusters(deployment, environment)
+        ]
+    )
+
+
+def url(deployment: ModelDeployment, cluster: Cluster, environment: Environment) -> str:
+    namespace = deployment.metadata.namespace
+    if deployment.spec.upgrade.strategy is UpgradeStrategy.INCREMENTAL:
+        # The traffic's shares are KubeRay's Gateway to say; the services behind it come and go with clusters.
+        assert environment.upgrade_gateway is not None, "an incremental upgrade was let through by the rules"
+        return environment.upgrade_gateway.url.replace("{gateway}", upgrade_gateway_name(cluster)).replace(
+            "{namespace}", namespace
+        )
+    return f"http://{cluster.name}-serve-svc.{namespace}.svc.{environment.cluster_domain}:{SERVE_PORT}"

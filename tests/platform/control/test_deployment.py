@@ -1,0 +1,45 @@
+"""What is taken for a ModelDeployment, and what is not."""
+
+from typing import Any
+
+import pytest
+
+from headrace_platform.control.deployment import DeploymentUnreadable, decode
+from headrace_platform.control.scaling import ScalingMode
+from tests.platform.control.examples import NAMES, body, deployment
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_example_is_read(name: str) -> None:
+    assert deployment(name).metadata.name == body(name)["metadata"]["name"]
+
+
+def test_what_kubernetes_adds_to_metadata_is_left_alone() -> None:
+    whole = body("small")
+    whole["metadata"] |= {"resourceVersion": "7", "managedFields": [], "generation": 3}
+    assert decode(whole).metadata.generation == 3
+
+
+def test_a_short_deployment_has_every_default() -> None:
+    spec = deployment("small").spec
+    assert spec.scaling.mode is ScalingMode.FIXED
+    assert spec.scaling.replicas_most == 1
+    assert not spec.suspend
+    assert spec.tenant_ref is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("accelerator.count", "eight", r"\$\.spec\.accelerator\.count"),
+        ("accelerator.count", -1, r"\$\.spec\.accelerator\.count"),
+        ("scaling.replica", 3, "replica"),
+        ("model.source", {"s3": {"uri": "http://x", "sizeGib": 1}}, r"\$\.spec\.model\.source\.s3\.uri"),
+        ("engine.image", {"repository": "x/y", "tag": "latest"}, "tag"),
+        ("upgrade.strategy", "Recreate", r"\$\.spec\.upgrade\.strategy"),
+        ("model.id", "a\nb", r"\$\.spec\.model\.id"),
+    ],
+)
+def test_a_field_that_is_wrong_is_told_by_its_path(path: str, value: Any, told: str) -> None:
+    with pytest.raises(DeploymentUnreadable, match=told):
+        deployment("small", {path: value})
