@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.messages import Messages
+from tests.support.responses import ResponseReply
 
 READ_BYTES = 65536
 REASONS = {200: b"OK"}
@@ -32,7 +33,9 @@ class Behaviour:
     """Running counts: on each chunk, or as a comment above each event where the dialect has no place for them."""
     thinking_tokens: int = 0
     tool: bool = False
-    """In Anthropic's dialect: how many of the tokens are thought, and whether the others call a tool."""
+    """How many of the tokens are thought, and whether the others call a tool."""
+    finish: str = "stop"
+    """How a completion ends that calls no tool."""
     before_first_seconds: float = 0.0
     before_each_seconds: float = 0.0
     before_done_seconds: float = 0.0
@@ -139,8 +142,15 @@ class FakeEngine:
         elif attempt.path == "/v1/messages/count_tokens":
             await line.whole(200, {"input_tokens": behaviour.prompt_tokens, "context_management": None})
             attempt.ending = "finished"
-        elif attempt.path == "/v1/messages" and attempt.body.get("stream"):
-            await self._message_stream(line, attempt, behaviour)
+        elif attempt.path == "/tokenize":
+            tokens = list(range(behaviour.prompt_tokens))
+            await line.whole(200, {"count": len(tokens), "max_model_len": 8192, "tokens": tokens})
+            attempt.ending = "finished"
+        elif attempt.path == "/v1/embeddings":
+            await line.whole(200, embeddings(attempt, behaviour))
+            attempt.ending = "finished"
+        elif attempt.path in ("/v1/messages", "/v1/responses") and attempt.body.get("stream"):
+            await self._named_stream(line, attempt, behaviour)
         elif attempt.body.get("stream"):
             await self._stream(line, attempt, behaviour)
         else:
@@ -153,8 +163,8 @@ class FakeEngine:
                 await line.sleep(behaviour.before_each_seconds)
             attempt.prompt = behaviour.prompt_tokens
             attempt.yielded += reply.choices
-        messages = attempt.path == "/v1/messages"
-        await line.whole(200, message(attempt, behaviour).whole() if messages else reply.whole())
+        named = attempt.path in ("/v1/messages", "/v1/responses")
+        await line.whole(200, self._named(attempt, behaviour).whole() if named else reply.whole())
         attempt.ending = "finished"
 
     async def _stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
@@ -194,16 +204,22 @@ class FakeEngine:
         attempt.ending = "finished"
         await line.done()
 
-    async def _message_stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
-        reply = message(attempt, behaviour)
+    def _named(self, attempt: Attempt, behaviour: Behaviour) -> Messages | ResponseReply:
+        """A reply in a dialect whose events have names."""
+        if attempt.path == "/v1/messages":
+            return message(attempt, behaviour)
+        return response(attempt, behaviour, number=len(self.attempts))
+
+    async def _named_stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
+        reply = self._named(attempt, behaviour)
         await line.begin(b"text/event-stream; charset=utf-8")
         attempt.prompt = behaviour.prompt_tokens
         deltas = 0
         for event, yielded in reply.events():
-            delta = event["type"] == "content_block_delta"
+            delta = event["type"] == "content_block_delta" or event["type"].endswith(".delta")
             if delta and behaviour.before_each_seconds:
                 await line.sleep(behaviour.before_each_seconds)
-            if event["type"] == "message_stop" and behaviour.before_done_seconds:
+            if event["type"] in ("message_stop", "response.completed") and behaviour.before_done_seconds:
                 await line.sleep(behaviour.before_done_seconds)
             attempt.yielded = yielded
             counts = reply.counts(yielded) if behaviour.continuous_usage else None
@@ -238,6 +254,37 @@ def message(attempt: Attempt, behaviour: Behaviour) -> Messages:
     )
 
 
+def response(attempt: Attempt, behaviour: Behaviour, *, number: int) -> ResponseReply:
+    return ResponseReply(
+        body=attempt.body,
+        number=number,
+        prompt=behaviour.prompt_tokens,
+        cached=behaviour.cached_tokens,
+        tokens=min(behaviour.tokens, attempt.body.get("max_output_tokens", behaviour.tokens)),
+        thinking_tokens=behaviour.thinking_tokens,
+        tool=behaviour.tool,
+        text=behaviour.text,
+    )
+
+
+def embeddings(attempt: Attempt, behaviour: Behaviour) -> dict[str, Any]:
+    """One vector an input; the prompt's tokens are those of each."""
+    given = attempt.body["input"]
+    inputs = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+    attempt.prompt = behaviour.prompt_tokens * len(inputs)
+    vector: Any = "AACAPwAAAEA=" if attempt.body.get("encoding_format") == "base64" else [1.0, 2.0]
+    return {
+        "id": f"embd-{attempt.id}",
+        "object": "list",
+        "created": 1_790_000_000,
+        "model": attempt.body["model"],
+        "data": [
+            {"index": index, "object": "embedding", "embedding": vector} for index, _ in enumerate(inputs)
+        ],
+        "usage": {"prompt_tokens": attempt.prompt, "total_tokens": attempt.prompt, "completion_tokens": 0},
+    }
+
+
 class Words:
     """What vLLM would write for a reply."""
 
@@ -256,10 +303,10 @@ class Words:
         last = tokens == self.tokens
         choice: dict[str, Any] = {"index": index}
         if self._chat:
-            choice["delta"] = {"content": text} if tokens else {"role": "assistant", "content": ""}
+            choice["delta"] = self._delta(text, tokens)
         else:
             choice["text"] = text
-        choice |= {"logprobs": None, "finish_reason": "stop" if last else None}
+        choice |= {"logprobs": None, "finish_reason": self._finish if last else None}
         fields = self._envelope() | {"choices": [choice]}
         if self._behaviour.continuous_usage:
             fields["usage"] = self._usage(tokens, prompts=1)
@@ -273,11 +320,48 @@ class Words:
     def whole(self) -> dict[str, Any]:
         text = "".join(f" {self._behaviour.text}{number}" for number in range(1, self.tokens + 1))
         choices: list[dict[str, Any]] = [
-            {"index": index, "finish_reason": "stop", "logprobs": None}
-            | ({"message": {"role": "assistant", "content": text}} if self._chat else {"text": text})
+            {"index": index, "finish_reason": self._finish, "logprobs": None}
+            | ({"message": self._message()} if self._chat else {"text": text})
             for index in range(self.choices)
         ]
         return self._envelope(whole=True) | {"choices": choices, "usage": self.final()["usage"]}
+
+    @property
+    def _finish(self) -> str:
+        return "tool_calls" if self._behaviour.tool else self._behaviour.finish
+
+    def _delta(self, text: str, tokens: int) -> dict[str, Any]:
+        """What is new with this many tokens: thoughts first, then words or the call of a tool."""
+        said = tokens - self._behaviour.thinking_tokens
+        if not tokens:
+            return {"role": "assistant", "content": ""}
+        if said <= 0:
+            return {"reasoning": text}
+        if not self._behaviour.tool:
+            return {"content": text}
+        call: dict[str, Any] = {"index": 0, "function": {"arguments": text}}
+        if said == 1:
+            call |= {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "say", "arguments": '{"words":"'},
+            }
+        elif tokens == self.tokens:
+            call["function"] = {"arguments": '"}'}
+        return {"tool_calls": [call]}
+
+    def _message(self) -> dict[str, Any]:
+        """The same in one piece, with the fields that vLLM leaves empty."""
+        message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "reasoning": None}
+        for number in range(1, self.tokens + 1):
+            for name, new in self._delta(f" {self._behaviour.text}{number}", number).items():
+                if name != "tool_calls":
+                    message[name] = (message[name] or "") + new
+                elif "id" in new[0]:
+                    message[name] = [{each: new[0][each] for each in ("id", "type", "function")}]
+                else:
+                    message[name][0]["function"]["arguments"] += new[0]["function"]["arguments"]
+        return message
 
     def _envelope(self, *, whole: bool = False) -> dict[str, Any]:
         kind = "chat.completion" if self._chat else "text_completion"

@@ -9,9 +9,13 @@ import structlog
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
+from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.router import Gateway
 from headrace_gateway.http.server import Listening, serve, stop_on_signals
+from headrace_gateway.http.signed_tokens import SignedTokens
+from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.metering.meter import GatewayMeter, MeterSettings, open_meter
+from headrace_gateway.responses.store import ResponseStore
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
 from headrace_gateway.settings import GatewaySettings
@@ -55,11 +59,16 @@ def _gateway(
         body_timeout_seconds=settings.body_timeout_seconds,
         reply_bytes_max=settings.reply_bytes_max,
         request_timeout_seconds=settings.request_timeout_seconds,
+        image_hosts=settings.image_hosts,
     )
     addresses = ClientAddresses(settings.trusted_proxies)
+    responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
     return Gateway(
-        Inference(meter, deployments, upstream, bounds, addresses),
+        Inference(meter, deployments, upstream, bounds, addresses, responses=responses),
+        TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=settings.image_hosts),
         Models(meter, deployments, addresses),
+        responses=responses,
+        signed=SignedTokens(settings.token_signing_secret_bytes),
         not_admitting=lambda: meter.not_ready,
     )
 

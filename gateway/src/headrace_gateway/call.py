@@ -33,6 +33,8 @@ class Caller(Protocol):
 
     @property
     def org(self) -> str: ...
+    @property
+    def project_id(self) -> str: ...
 
     def may_name(self, deployment: Deployment) -> bool:
         """Whether no list of the key's, its project's or its organisation's leaves the model out."""
@@ -83,6 +85,8 @@ class Call:
     streamed: bool
     choices: int = 1
     """`n`: every choice may generate `output_tokens_max`."""
+    once: str | None = None
+    """The client's own id of the request, which no other request of its project may have used lately."""
     session: str | None = None
     task: str | None = None
     task_attempt: str | None = None

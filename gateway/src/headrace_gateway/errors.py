@@ -21,6 +21,23 @@ class InvalidRequest(GatewayError):
         self.param = param
 
 
+class FieldMissing(InvalidRequest):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"`{name}` is missing.", param=name)
+
+
+class NotOffered(InvalidRequest):
+    """The model can't do what the request asks of it, another one may."""
+
+    code = "not_offered"
+
+
+class DuplicateRequest(InvalidRequest):
+    """The client's own id of a request was used before."""
+
+    code = "duplicate_request_id"
+
+
 class BodyTooLarge(GatewayError):
     code = "body_too_large"
 
@@ -35,6 +52,10 @@ class ContextLengthExceeded(GatewayError):
 
 class Unauthenticated(GatewayError):
     code = "invalid_api_key"
+
+
+class KeyMissing(Unauthenticated):
+    """Nothing was sent that could be a key."""
 
 
 class KeyRevoked(GatewayError):
@@ -72,6 +93,15 @@ class ModelNotFound(GatewayError):
     def __init__(self, model: str) -> None:
         super().__init__(f"The model {model!r} does not exist or this key has no access to it.")
         self.model = model
+
+
+class ResponseNotFound(GatewayError):
+    code = "response_not_found"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"The response {response_id[:128]!r} is not kept, or no longer. Send the conversation as `input`."
+        )
 
 
 class ModelNotAllowed(GatewayError):

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
+
 
 class GatewaySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEADRACE_GATEWAY_", frozen=True)
@@ -29,6 +31,8 @@ class GatewaySettings(BaseSettings):
     valkey_url: SecretStr
     billing_url: str
     ingest_token: SecretStr
+    # What billing makes keys with that sign tokens, at least 32 bytes as hex; without it none is taken.
+    token_signing_secret: SecretStr | None = None
     # A JSON `DeploymentTable`, or a folder of them (`*.json`, a mounted ConfigMap); read again when it changes.
     deployments: Path
 
@@ -53,6 +57,10 @@ class GatewaySettings(BaseSettings):
     # Requests at once per worker: the in-flight table's slots. Others are told to come back.
     connections_max: int = Field(default=1024, ge=1)
 
+    # Hosts from which engines may fetch images that a request names by address, as a JSON list. None, because an
+    # engine fetches from inside the cluster; its own redirects must be off where one is named.
+    image_hosts: frozenset[str] = frozenset()
+
     # The engines are next door: no answer to a connection by then is none.
     connect_timeout_seconds: float = Field(default=5.0, gt=0)
     # The slowest prefill of a full context behind a full queue.
@@ -71,3 +79,15 @@ class GatewaySettings(BaseSettings):
     grace_seconds: float = Field(default=600.0, ge=0)
     # How long billing may take to acknowledge the last events; what is left then is sent after a restart.
     drain_seconds: float = Field(default=20.0, ge=0)
+
+    @field_validator("token_signing_secret")
+    @classmethod
+    def _whole_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_signing_secret(value.get_secret_value()):
+            raise ValueError(f"must be at least {SIGNING_SECRET_BYTES_MIN} bytes as hex")
+        return value
+
+    @property
+    def token_signing_secret_bytes(self) -> bytes | None:
+        secret = self.token_signing_secret
+        return None if secret is None else bytes.fromhex(secret.get_secret_value())

@@ -18,10 +18,14 @@ from headrace_contracts.usage import UsageEvent
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
+from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.router import Gateway
 from headrace_gateway.http.server import Listening, serve
+from headrace_gateway.http.signed_tokens import SignedTokens
+from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.responses.store import ResponseStore
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
 from tests.gateway.account import DEPLOYMENT, MODEL, Account
@@ -68,6 +72,10 @@ class Stack:
     async def post(self, path: str = "/v1/chat/completions", **changes: Any) -> httpx.Response:
         return await self.http.post(path, json=chat(**changes) if "chat" in path else changes)
 
+    def offer(self, **changes: Any) -> None:
+        """Replaces what stands behind the model, from the next request on."""
+        self.deploy(served_at(self.engine.url, **changes))
+
     async def raw(self, body: bytes, **headers: str) -> httpx.Response:
         return await self.http.post(
             "/v1/chat/completions",
@@ -110,6 +118,7 @@ async def running_stack(
     bounds: InferenceBounds = BOUNDS,
     timeouts: UpstreamTimeouts = TIMEOUTS,
     grace_seconds: float = 5.0,
+    signing_secret: bytes | None = None,
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     slice_tokens: int = SLICE_TOKENS,
 ) -> AsyncIterator[Stack]:
@@ -122,9 +131,13 @@ async def running_stack(
         upstream = Upstream(timeouts, UpstreamBounds(connections_max=64, keep_idle_seconds=4.0))
         stack.callback(upstream.close)
         addresses = ClientAddresses(trusted_proxies)
+        responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
         gateway = Gateway(
-            Inference(meter, deployments, upstream, bounds, addresses),
+            Inference(meter, deployments, upstream, bounds, addresses, responses=responses),
+            TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=bounds.image_hosts),
             Models(meter, deployments, addresses),
+            responses=responses,
+            signed=SignedTokens(signing_secret),
             not_admitting=lambda: meter.not_ready,
         )
         listening = Listening(

@@ -10,6 +10,7 @@ from headrace_contracts.access import KeyStatus, Limit, LimitKind
 from headrace_contracts.usage import Dialect, Ending
 from tests.gateway.account import MODEL
 from tests.gateway.http.stack import Stack
+from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
@@ -178,3 +179,19 @@ async def test_eight_at_once(stack: Stack) -> None:
     events = await stack.settled(8)
     assert sum(event.tokens.total for event in events) == 8 * 12
     assert sorted(event.sequence for event in events) == list(range(1, 9))
+
+
+async def test_a_completion_that_is_hung_up_on_is_paid_to_the_last_count_that_was_given(stack: Stack) -> None:
+    stack.engine.behave(Behaviour(tokens=400, before_each_seconds=0.01))
+    stream = await stack.openai.completions.create(model=MODEL, prompt="hello", max_tokens=500, stream=True)
+    words = 0
+    async for chunk in stream:
+        words += bool(chunk.choices[0].text)
+        if words == 4:
+            break
+    await stream.close()
+
+    [event] = await stack.settled()
+    assert event.ending is Ending.CLIENT_GONE
+    await eventually(lambda: stack.engine.last.ending == "aborted")
+    assert words <= event.tokens.output <= stack.engine.last.yielded < 60

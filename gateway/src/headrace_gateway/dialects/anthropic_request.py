@@ -8,21 +8,24 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace_contracts.deployments import Deployment
+from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.anthropic_reply import read_count, read_message
 from headrace_gateway.dialects.anthropic_stream import MessageEvents
+from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
-    TOOL_EXPANSION,
     Fields,
     bounded,
     flag_of,
+    messages_of,
     model_of,
     read_fields,
     value_of,
 )
-from headrace_gateway.errors import InvalidRequest
+from headrace_gateway.dialects.media import NO_IMAGES, Images, read_images
+from headrace_gateway.errors import FieldMissing
 
 _encode = msgspec.json.encode
 
@@ -42,7 +45,13 @@ class MessagesRequest:
     prompt_bytes: int
     fields: Fields
     dialect: Dialect = Dialect.ANTHROPIC_MESSAGES
+    images: Images = NO_IMAGES
     choices: int = 1
+    task: Task = Task.GENERATE
+    once: str | None = None
+
+    def check(self, deployment: Deployment) -> None:
+        """Whatever a model may not know, the engine says."""
 
     @property
     def end_user(self) -> str | None:
@@ -50,8 +59,7 @@ class MessagesRequest:
         return None if metadata is None else metadata.user_id
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
-        """Upper bound: no token is less than a byte of text, and no prompt is longer than the context."""
-        return min(self.prompt_bytes + deployment.prompt_overhead_tokens, deployment.context_tokens)
+        return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
 
     def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
         bound = self.output_tokens_max if output_tokens_max is None else output_tokens_max
@@ -63,8 +71,11 @@ class MessagesRequest:
             }
         )
 
-    def reader(self, model: str, *, cached_tokens: int | None) -> MessageEvents:
-        return MessageEvents(model, cached_tokens=cached_tokens)
+    def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
+        return read_message(body, deployment.model)
+
+    def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> MessageEvents:
+        return MessageEvents(deployment.model, cached_tokens=cached_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +84,13 @@ class CountRequest:
 
     model: str
     fields: Fields
+    images: Images
 
     def upstream_body(self, deployment: Deployment) -> bytes:
         return _encode(self.fields | {"model": msgspec.Raw(_encode(deployment.engine_model))})
+
+    def read_reply(self, body: bytes) -> bytes:
+        return read_count(body)
 
 
 def decode_messages(body: bytes) -> MessagesRequest:
@@ -83,34 +98,27 @@ def decode_messages(body: bytes) -> MessagesRequest:
     fields = _prompt_fields(body)
     output_tokens_max = bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX)
     if output_tokens_max is None:
-        raise InvalidRequest("`max_tokens` is missing.", param="max_tokens")
+        raise FieldMissing("max_tokens")
+    images = read_images(fields)
     return MessagesRequest(
         model=model_of(fields),
         streamed=flag_of(fields, "stream"),
         output_tokens_max=output_tokens_max,
-        prompt_bytes=_prompt_bytes(fields),
+        prompt_bytes=prompt_bytes_of(fields, images, calls=b'"tool_use"'),
         fields=fields,
+        images=images,
     )
 
 
 def decode_count(body: bytes) -> CountRequest:
     fields = _prompt_fields(body)
-    return CountRequest(model=model_of(fields), fields=fields)
+    return CountRequest(model=model_of(fields), fields=fields, images=read_images(fields))
 
 
 def _prompt_fields(body: bytes) -> Fields:
     fields = read_fields(body)
     model_of(fields)
-    messages = fields.get("messages")
-    if messages is None or not bytes(messages).startswith(b"["):
-        raise InvalidRequest("`messages` must be a list.", param="messages")
+    messages_of(fields)
     for name in NOT_FOR_CLIENTS:
         fields.pop(name, None)
     return fields
-
-
-def _prompt_bytes(fields: Fields) -> int:
-    """Everything but the model's name may end up in the prompt: system, tools, the schema of an output."""
-    size = sum(len(memoryview(raw)) for name, raw in fields.items() if name != "model")
-    spelt_out = "tools" in fields or b'"tool_use"' in bytes(fields["messages"])
-    return size * TOOL_EXPANSION if spelt_out else size

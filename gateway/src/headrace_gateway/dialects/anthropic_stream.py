@@ -7,15 +7,13 @@ every event passes byte for byte, but for the model's name in the first one.
 
 import msgspec
 
-from headrace_contracts.engine import RUNNING_COUNTS_COMMENT
-from headrace_gateway.dialects.anthropic_usage import AnthropicUsage, Counts, counts_of
+from headrace_gateway.dialects.anthropic_usage import AnthropicUsage, counts_of
 from headrace_gateway.dialects.dialect import BadChunk, Chunk
+from headrace_gateway.dialects.running_counts import Counts, read_counts, split_counts
 from headrace_gateway.dialects.sse import named_event, payload_of
 
 _encode = msgspec.json.encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-COMMENT = RUNNING_COUNTS_COMMENT.encode()
 
 
 class Message(msgspec.Struct):
@@ -30,7 +28,6 @@ class Event(msgspec.Struct):
 
 
 _event = msgspec.json.Decoder(Event).decode
-_counts = msgspec.json.Decoder(Counts).decode
 
 
 class MessageEvents:
@@ -47,7 +44,7 @@ class MessageEvents:
 
     def take(self, block: bytes) -> Chunk | None:
         try:
-            comment, block = _split(block)
+            running, block = split_counts(block)
             payload = payload_of(block)
             if not payload:
                 return None
@@ -55,7 +52,7 @@ class MessageEvents:
             if event.type == "error":
                 # What it says may quote the prompt, so it goes nowhere.
                 raise BadChunk("the engine reported an error")
-            counts = self._counts(event, comment)
+            counts = self._counts(event, running)
             if event.type == "message_start":
                 block = self._renamed(payload)
         except (msgspec.MsgspecError, RecursionError) as error:
@@ -82,19 +79,19 @@ class MessageEvents:
         delta = {
             "type": "message_delta",
             "delta": {"stop_reason": "max_tokens", "stop_sequence": None},
-            "usage": _usage_fields(None if usage is None else _counts(usage)),
+            "usage": _usage_fields(None if usage is None else read_counts(usage)),
         }
         return b"".join([*stops, named_event(b"message_delta", _encode(delta))])
 
-    def _counts(self, event: Event, comment: bytes | None) -> Counts | None:
+    def _counts(self, event: Event, running: Counts | None) -> Counts | None:
         """Counts up to and with this event; the engine's running ones, else what the dialect tells."""
-        counts = None if comment is None else _counts(comment)
+        counts = running
         if counts is None:
             counts = self._told(event)
         elif event.type == "message_start":
             # The engine has its first token by then, but nothing of it is in this event.
             counts.completion_tokens = 0
-        if comment is not None and counts is not None:
+        if running is not None and counts is not None:
             self._output_tokens = max(self._output_tokens, counts.completion_tokens)
         elif event.type == "content_block_delta":
             # Without a count each delta is at least a token, so that the slices still end.
@@ -115,14 +112,6 @@ class MessageEvents:
         message["model"] = self._model
         fields["message"] = msgspec.Raw(_encode(message))
         return named_event(b"message_start", _encode(fields))
-
-
-def _split(block: bytes) -> tuple[bytes | None, bytes]:
-    """The running counts above an event, and the event without them."""
-    if not block.startswith(COMMENT):
-        return None, block
-    comment, _, event = block.removeprefix(COMMENT).partition(b"\n")
-    return comment, event
 
 
 def _usage_fields(counts: Counts | None) -> dict[str, int]:

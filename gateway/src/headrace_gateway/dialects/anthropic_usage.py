@@ -6,7 +6,7 @@ shape, in which metering reads usage, has the cached ones inside `prompt_tokens`
 
 import msgspec
 
-_encode = msgspec.json.encode
+from headrace_gateway.dialects.running_counts import CachedTokens, Counts
 
 
 class AnthropicUsage(msgspec.Struct):
@@ -20,26 +20,6 @@ class AnthropicUsage(msgspec.Struct):
         return (
             self.input_tokens + (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
         )
-
-
-class CachedTokens(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class Counts(msgspec.Struct):
-    """Running counts in the engine's own shape."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    prompt_tokens_details: CachedTokens | None = None
-
-    @property
-    def cached_tokens(self) -> int:
-        details = self.prompt_tokens_details
-        return 0 if details is None else details.cached_tokens or 0
-
-    def encoded(self) -> bytes:
-        return _encode(self)
 
 
 def counts_of(usage: AnthropicUsage, *, cached_tokens: int | None = None) -> Counts:

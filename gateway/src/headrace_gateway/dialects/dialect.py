@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace_contracts.deployments import Deployment
+from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.media import Images
 
 
 class BadChunk(Exception):
@@ -67,8 +68,21 @@ class InferenceRequest(Protocol):
     @property
     def choices(self) -> int: ...
     @property
+    def images(self) -> Images: ...
+    @property
+    def task(self) -> Task:
+        """Which kind of model it is for."""
+
+    @property
+    def once(self) -> str | None:
+        """The client's own id of the request, where its dialect wants one that was not used before."""
+
+    @property
     def end_user(self) -> str | None:
         """The client's own user, as it names them."""
+
+    def check(self, deployment: Deployment) -> None:
+        """Raises `NotOffered` for what the deployment's model can't do."""
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         """Upper bound of what the prompt may count."""
@@ -76,5 +90,8 @@ class InferenceRequest(Protocol):
     def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
         """The request as the engine gets it."""
 
-    def reader(self, model: str, *, cached_tokens: int | None) -> StreamReader:
-        """Of the stream that answers it. `cached_tokens` is what the engine's headers said."""
+    def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> StreamReader:
+        """For a streamed reply. `cached_tokens`: what the engine's headers said, where they did."""
+
+    def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
+        """A whole reply as the client gets it, and the engine's usage. Raises `NoCompletion`."""

@@ -5,15 +5,12 @@ from typing import TypeVar
 
 import msgspec
 
-from headrace_gateway.errors import InvalidRequest
+from headrace_gateway.errors import FieldMissing, InvalidRequest
 
 OUTPUT_TOKENS_MAX = 10_000_000
 """Far above any context: keeps holds within the integers that scripts compute with."""
 
 MODEL_NAME_MAX = 256
-
-TOOL_EXPANSION = 2
-"""Templates spell out tools and their calls with marks of their own: at most a token a byte more."""
 
 NOT_FOR_CLIENTS = ("priority", "request_id", "kv_transfer_params", "ec_transfer_params", "mm_payload")
 """Engine fields by which a client could jump the queue, take another's id or reach into another's cache."""
@@ -48,10 +45,18 @@ def read_fields(body: bytes) -> Fields:
 def model_of(fields: Fields) -> str:
     model = value_of(fields, "model", _text, "a string")
     if model is None:
-        raise InvalidRequest("`model` is missing.", param="model")
+        raise FieldMissing("model")
     if not 1 <= len(model) <= MODEL_NAME_MAX:
         raise InvalidRequest(f"`model` must have 1 to {MODEL_NAME_MAX} characters.", param="model")
     return model
+
+
+def messages_of(fields: Fields) -> msgspec.Raw:
+    """As they came; what they hold is the engine's business."""
+    messages = fields.get("messages")
+    if messages is None or not bytes(messages).startswith(b"["):
+        raise InvalidRequest("`messages` must be a list.", param="messages")
+    return messages
 
 
 def flag_of(fields: Fields, name: str) -> bool:

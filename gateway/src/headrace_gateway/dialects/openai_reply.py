@@ -34,14 +34,17 @@ class EngineErrorReply(msgspec.Struct):
 _error_reply = msgspec.json.Decoder(EngineErrorReply).decode
 
 
-def read_completion(body: bytes, model: str) -> tuple[bytes, bytes | None]:
-    """The reply as the client gets it, under the name of the model it asked for; and the engine's usage."""
+def read_completion(body: bytes, model: str, *, holding: str = "choices") -> tuple[bytes, bytes | None]:
+    """The reply as the client gets it, under the name of the model it asked for; and the engine's usage.
+
+    `holding`: the field without which it would be no answer.
+    """
     try:
         fields = _fields(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise NoCompletion(str(error)) from error
-    if "choices" not in fields:
-        raise NoCompletion("no choices")
+    if holding not in fields:
+        raise NoCompletion(f"no {holding}")
     fields["model"] = msgspec.Raw(_encode(model))
     usage = fields.get("usage")
     return _encode(fields), None if usage is None or bytes(usage) == b"null" else bytes(usage)

@@ -9,21 +9,24 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace_contracts.deployments import Deployment
+from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
-    TOOL_EXPANSION,
     bounded,
     flag_of,
+    messages_of,
     model_of,
     read_fields,
     text_of,
     value_of,
 )
+from headrace_gateway.dialects.media import NO_IMAGES, Images, read_images
+from headrace_gateway.dialects.openai_reply import read_completion
 from headrace_gateway.dialects.openai_stream import Chunks
-from headrace_gateway.errors import InvalidRequest
+from headrace_gateway.errors import FieldMissing, InvalidRequest
 
 CHOICES_MAX = 128
 """OpenAI's own bound on `n`; here on `n` times the number of prompts."""
@@ -57,6 +60,9 @@ class OpenAIRequest:
     prompts: int
     prompt_bytes: int
     fields: dict[str, msgspec.Raw]
+    images: Images = NO_IMAGES
+    task: Task = Task.GENERATE
+    once: str | None = None
 
     @property
     def choices(self) -> int:
@@ -67,11 +73,7 @@ class OpenAIRequest:
         return text_of(self.fields, "user")
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
-        """Upper bound: no token is less than a byte of text, and no prompt is longer than the context."""
-        return min(
-            self.prompt_bytes + self.prompts * deployment.prompt_overhead_tokens,
-            self.prompts * deployment.context_tokens,
-        )
+        return prompt_tokens_max(self.prompt_bytes, self.images, deployment, prompts=self.prompts)
 
     def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
         """The request as the engine gets it."""
@@ -83,10 +85,16 @@ class OpenAIRequest:
             fields["stream_options"] = _STREAM_OPTIONS_UPSTREAM
         return _encode(fields)
 
-    def reader(self, model: str, *, cached_tokens: int | None) -> Chunks:
+    def check(self, deployment: Deployment) -> None:
+        """Whatever a model may not know, the engine says."""
+
+    def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
+        return read_completion(body, deployment.model)
+
+    def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> Chunks:
         return Chunks(
             dialect=self.dialect,
-            model=model,
+            model=deployment.model,
             choices=self.choices,
             choices_per_prompt=self.choices_per_prompt,
             include_usage=self.include_usage,
@@ -112,6 +120,7 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
     if choices_per_prompt * prompts > CHOICES_MAX:
         raise InvalidRequest(f"`n` times the number of prompts is more than {CHOICES_MAX}.", param="n")
     _refuse_hidden_generation(fields, choices_per_prompt)
+    images = read_images(fields) if dialect is Dialect.OPENAI_CHAT else NO_IMAGES
     output_field, output_tokens_max = _output(fields, dialect)
     for name in NOT_FOR_CLIENTS:
         fields.pop(name, None)
@@ -125,33 +134,25 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
         output_field=output_field,
         choices_per_prompt=choices_per_prompt,
         prompts=prompts,
-        prompt_bytes=_prompt_bytes(fields),
+        prompt_bytes=prompt_bytes_of(fields, images, calls=b'"tool_calls"'),
         fields=fields,
+        images=images,
     )
 
 
 def _prompts(fields: dict[str, msgspec.Raw], dialect: Dialect) -> int:
     """How many prompts the request has: each is answered by `n` choices."""
     if dialect is Dialect.OPENAI_CHAT:
-        messages = fields.get("messages")
-        if messages is None or not bytes(messages).startswith(b"["):
-            raise InvalidRequest("`messages` must be a list.", param="messages")
+        messages_of(fields)
         return 1
     prompt = value_of(fields, "prompt", _prompt, "a string, a list of strings, or tokens")
     if prompt is None or prompt == []:
         if "prompt_embeds" in fields:
             return 1
-        raise InvalidRequest("`prompt` is missing.", param="prompt")
+        raise FieldMissing("prompt")
     if isinstance(prompt, str) or isinstance(prompt[0], int):
         return 1
     return len(prompt)
-
-
-def _prompt_bytes(fields: dict[str, msgspec.Raw]) -> int:
-    """Everything but the few fields that are ours may end up in the prompt: tools, documents, template values."""
-    size = sum(len(memoryview(raw)) for name, raw in fields.items() if name != "model")
-    spelt_out = "tools" in fields or ("messages" in fields and b'"tool_calls"' in bytes(fields["messages"]))
-    return size * TOOL_EXPANSION if spelt_out else size
 
 
 def _output(fields: dict[str, msgspec.Raw], dialect: Dialect) -> tuple[str, int | None]:

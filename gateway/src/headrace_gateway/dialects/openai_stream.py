@@ -115,12 +115,10 @@ class Chunks:
         return event(_encode(fields))
 
     def _counts(self, raw: msgspec.Raw | None, choices: list[Choice], *, final: bool) -> bytes | None:
-        if raw is None:
+        found = read_usage(raw)
+        if found is None:
             return None
-        usage_bytes = bytes(raw)
-        if usage_bytes == b"null" or len(usage_bytes) > USAGE_BYTES_MAX:
-            return None
-        usage = _usage(usage_bytes)
+        usage_bytes, usage = found
         if self._tally is not None and not final:
             usage_bytes, usage = self._tally.add(usage, choices)
         if self._cached_tokens is not None and usage.prompt_tokens_details is None:
@@ -133,6 +131,16 @@ class Chunks:
         if usage is not None:
             fields["usage"] = msgspec.Raw(usage)
         return event(_encode(fields))
+
+
+def read_usage(raw: msgspec.Raw | None) -> tuple[bytes, Usage] | None:
+    """The engine's usage object as it came, and what it says; null where there is none of any use."""
+    if raw is None:
+        return None
+    encoded = bytes(raw)
+    if encoded == b"null" or len(encoded) > USAGE_BYTES_MAX:
+        return None
+    return encoded, _usage(encoded)
 
 
 def with_cached(usage: bytes, cached_tokens: int) -> bytes:

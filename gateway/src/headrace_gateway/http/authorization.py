@@ -1,8 +1,9 @@
 """The bearer token and the other headers by which a client says who it is and what it works on."""
 
 import re
+from collections.abc import Iterable
 
-from headrace_gateway.errors import InvalidRequest, Unauthenticated
+from headrace_gateway.errors import InvalidRequest, KeyMissing, Unauthenticated
 from headrace_gateway.http.exchange import Exchange
 
 TOKEN_MAX = 512
@@ -18,7 +19,7 @@ def bearer_token(exchange: Exchange) -> str:
     scheme, _, token = (exchange.header("authorization") or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("Send your API key as `Authorization: Bearer <key>`.")
+        raise KeyMissing("Send your API key as `Authorization: Bearer <key>`.")
     if len(token) > TOKEN_MAX:
         raise Unauthenticated("This is no API key.")
     return token
@@ -42,6 +43,25 @@ def id_header(exchange: Exchange, name: str) -> str | None:
     if not _ID.fullmatch(value):
         raise InvalidRequest(f"{name} must be 1 to 128 letters, digits or any of ._:/@+=-", param=name)
     return value
+
+
+RELAYED_CHARACTERS_MAX = 1024
+"""Of a header that the engine gets too; what is longer is no version and no list of features."""
+
+
+def relayed_lines(exchange: Exchange, names: Iterable[str]) -> bytes:
+    """Header lines for the engine: the trace, and those of `names` that the client sent."""
+    lines = trace_line(exchange)
+    for name in names:
+        value = exchange.header(name)
+        if (
+            value is not None
+            and value.isprintable()
+            and value.isascii()
+            and len(value) <= RELAYED_CHARACTERS_MAX
+        ):
+            lines += f"{name}: {value}\r\n".encode()
+    return lines
 
 
 def trace_line(exchange: Exchange) -> bytes:

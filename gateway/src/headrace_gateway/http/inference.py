@@ -4,6 +4,7 @@ What must stay true: whoever was admitted is settled exactly once, however the r
 first byte and a stream's last one leave after that.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -21,9 +22,11 @@ from headrace_gateway.call import (
     Meter,
 )
 from headrace_gateway.dialects.dialect import InferenceRequest, NoCompletion
+from headrace_gateway.dialects.offer import check_offer
 from headrace_gateway.dialects.openai_reply import read_refusal
+from headrace_gateway.dialects.responses_request import ResponsesRequest
 from headrace_gateway.errors import GatewayError, ModelNotFound, UpstreamFailed
-from headrace_gateway.http.authorization import id_header, trace_line
+from headrace_gateway.http.authorization import id_header, relayed_lines
 from headrace_gateway.http.bodies import read_body
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import ClientGone, Exchange
@@ -33,9 +36,9 @@ from headrace_gateway.http.lifetime import lifetime_headers
 from headrace_gateway.http.problems import headers_of
 from headrace_gateway.http.relay import StreamRelay
 from headrace_gateway.http.repeats import Recording, answer_again, idempotency_of
+from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.served import Served, broken, interrupted, refused, unforeseen
-from headrace_gateway.http.token_counts import TokenCounts
-from headrace_gateway.http.wire import CHAT, COMPLETIONS, MESSAGES, Wire
+from headrace_gateway.http.wire import Wire
 from headrace_gateway.routing.attempts import begin_reply
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.upstream.client import Upstream
@@ -54,6 +57,8 @@ class InferenceBounds:
     body_timeout_seconds: float
     reply_bytes_max: int
     request_timeout_seconds: float
+    image_hosts: frozenset[str] = frozenset()
+    """From where engines may fetch images that a request names."""
 
 
 class Inference:
@@ -64,31 +69,32 @@ class Inference:
         upstream: Upstream,
         bounds: InferenceBounds,
         addresses: ClientAddresses,
+        *,
+        responses: Responses,
     ) -> None:
         self._meter = meter
+        self._responses = responses
         self._deployments = deployments
         self._upstream = upstream
         self._bounds = bounds
         self._addresses = addresses
         self.running = Running(deadline_seconds=bounds.request_timeout_seconds)
-        self.count_tokens = TokenCounts(meter, deployments, upstream, bounds, addresses).answer
 
-    async def chat(self, exchange: Exchange) -> None:
-        await self._answer(exchange, CHAT)
-
-    async def completions(self, exchange: Exchange) -> None:
-        await self._answer(exchange, COMPLETIONS)
-
-    async def messages(self, exchange: Exchange) -> None:
-        await self._answer(exchange, MESSAGES)
+    def at(self, wire: Wire) -> Callable[[Exchange], Awaitable[None]]:
+        """What answers at an endpoint."""
+        return lambda exchange: self._answer(exchange, wire)
 
     async def _answer(self, exchange: Exchange, wire: Wire) -> None:
         credentials = self._addresses.credentials(exchange, wire.secret(exchange))
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
+        conversation = None
         try:
             body = await read_body(exchange, self._bounds)
             idempotency = idempotency_of(exchange, body)
             request = wire.decode(body)
+            if isinstance(request, ResponsesRequest):
+                conversation = await self._responses.conversation(request, caller)
+                request = conversation.request
             call = self._call(exchange, request, credentials, caller, idempotency)
         except GatewayError:
             # Whose key is no longer one learns nothing but that.
@@ -108,6 +114,8 @@ class Inference:
             # Whatever cancels us now, the settlement goes on.
             settled = lease.settle(served.ending, usage=served.usage, answer=attempt.repeatable(served))
         await settled
+        if conversation is not None:
+            await conversation.keep()
         await attempt.finish(served)
 
     def _call(
@@ -122,6 +130,7 @@ class Inference:
         if not deployments:
             raise ModelNotFound(request.model)
         deployment = deployments[0]
+        check_offer(request, deployment, image_hosts=self._bounds.image_hosts)
         return Call(
             credentials=credentials,
             dialect=request.dialect,
@@ -131,6 +140,7 @@ class Inference:
             output_tokens_max=request.output_tokens_max,
             streamed=request.streamed,
             choices=request.choices,
+            once=request.once,
             session=id_header(exchange, "X-Session-Id"),
             task=id_header(exchange, "X-Task-Id"),
             task_attempt=id_header(exchange, "X-Task-Attempt"),
@@ -163,7 +173,7 @@ class Inference:
             lease,
             deployment,
             path=attempt.wire.path,
-            headers=trace_line(attempt.exchange),
+            headers=relayed_lines(attempt.exchange, attempt.wire.headers),
             body=request.upstream_body(deployment, output_tokens_max=lease.output_tokens_max),
         )
         try:
@@ -174,7 +184,7 @@ class Inference:
                     attempt.exchange,
                     reply,
                     lease,
-                    request.reader(deployment.model, cached_tokens=reply.cached_tokens),
+                    request.reader(deployment, cached_tokens=reply.cached_tokens),
                     headers=attempt.headers(),
                     recording=attempt.recording,
                 )
@@ -187,7 +197,7 @@ class Inference:
     async def _whole(self, reply: Reply, attempt: "Attempt") -> Served:
         body = await reply.read_all(bytes_max=self._bounds.reply_bytes_max)
         try:
-            client_body, usage = attempt.wire.read_reply(body, attempt.deployment.model)
+            client_body, usage = attempt.request.read_reply(body, attempt.deployment)
         except NoCompletion as error:
             log.warning("reply_unreadable", request=attempt.lease.id, error=str(error))
             raise UpstreamFailed("The model's answer could not be read.") from error

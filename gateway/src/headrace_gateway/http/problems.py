@@ -62,6 +62,8 @@ class InternalError(GatewayError):
 # these: a wallet that is empty is a 402.
 STATUSES: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "invalid_request_error"),
+    "not_offered": (400, "invalid_request_error"),
+    "duplicate_request_id": (400, "invalid_request_error"),
     "context_length_exceeded": (400, "invalid_request_error"),
     "task_not_open": (400, "invalid_request_error"),
     "invalid_api_key": (401, "authentication_error"),
@@ -74,6 +76,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "ip_not_allowed": (403, "permission_error"),
     "scope_missing": (403, "permission_error"),
     "model_not_found": (404, "invalid_request_error"),
+    "response_not_found": (404, "invalid_request_error"),
     "path_unknown": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
     "body_too_slow": (408, "invalid_request_error"),
@@ -98,10 +101,14 @@ def status_of(error: GatewayError) -> int:
     return STATUSES[error.code][0]
 
 
+def message_of(error: GatewayError) -> str:
+    return str(error) or (type(error).__doc__ or error.code).splitlines()[0]
+
+
 def body_of(error: GatewayError) -> bytes:
     """`{"error": …}` as OpenAI's clients read it, with our stable code."""
     fields: dict[str, Any] = {
-        "message": str(error) or (type(error).__doc__ or error.code).splitlines()[0],
+        "message": message_of(error),
         "type": STATUSES[error.code][1],
         "param": error.param if isinstance(error, InvalidRequest) else None,
         "code": error.code,

@@ -100,12 +100,12 @@ class StreamRelay:
 
     async def _complete(self, last: Chunk) -> Served:
         await self._hand_on()
-        if self._usage is None:
+        if self._usage is None and last.usage is None:
             log.error("usage_missing", request=self._lease.id)
         # HTTP's own end often comes a packet later; with it the connection can carry another request.
         self._reply.leave(seconds=LEAVE_SECONDS)
         self._begin_if_empty()
-        return Served(Ending.COMPLETED, rest=last.client_bytes)
+        return Served(Ending.COMPLETED, usage=last.usage, rest=last.client_bytes)
 
     async def _stop(self) -> Served:
         """The money ended, or the key was revoked: what was relayed stands, and the engine is stopped."""

@@ -15,33 +15,63 @@ from headrace_gateway.http.problems import (
     MethodNotAllowed,
     PathUnknown,
 )
-from headrace_gateway.http.shapes import refusal_headers, shape_at
+from headrace_gateway.http.responses import Responses
+from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ZAI_ROOTS, refusal_headers, shape_at
+from headrace_gateway.http.signed_tokens import SignedTokens
+from headrace_gateway.http.token_counts import MESSAGE_TOKENS, ZAI_TOKENS, TokenCounts
+from headrace_gateway.http.wire import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    MESSAGES,
+    RESPONSES,
+    ZAI_CHAT,
+    ZAI_CODING_CHAT,
+)
 
 log = structlog.get_logger()
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
-MODEL_PATH = "/v1/models/"
+RESPONSE_PATH = "/v1/responses/"
+MODELS_PATHS = ("/v1/models", *(f"{root}/models" for root in ZAI_ROOTS))
 
 
 class Gateway:
     """What the server calls with every exchange."""
 
-    def __init__(self, inference: Inference, models: Models, not_admitting: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        inference: Inference,
+        counts: TokenCounts,
+        models: Models,
+        *,
+        responses: Responses,
+        signed: SignedTokens,
+        not_admitting: Callable[[], str | None],
+    ) -> None:
         self._inference = inference
         self._models = models
+        self._responses = responses
         self._not_admitting = not_admitting
         self._has_admitted = False
         self.draining = False
         self._routes: dict[str, tuple[str, Handler]] = {
-            "/v1/chat/completions": ("POST", inference.chat),
-            "/v1/completions": ("POST", inference.completions),
-            "/v1/messages": ("POST", inference.messages),
-            "/v1/messages/count_tokens": ("POST", inference.count_tokens),
+            "/v1/chat/completions": ("POST", inference.at(CHAT)),
+            "/v1/completions": ("POST", inference.at(COMPLETIONS)),
+            "/v1/responses": ("POST", inference.at(RESPONSES)),
+            "/v1/embeddings": ("POST", inference.at(EMBEDDINGS)),
             "/v1/models": ("GET", models.every),
             "/healthz": ("GET", self._healthy),
             "/readyz": ("GET", self._ready),
         }
+        for root in ANTHROPIC_ROOTS:
+            self._routes[f"{root}/v1/messages"] = ("POST", inference.at(MESSAGES))
+            self._routes[f"{root}/v1/messages/count_tokens"] = ("POST", counts.at(MESSAGE_TOKENS))
+        for root, wire in zip(ZAI_ROOTS, (ZAI_CHAT, ZAI_CODING_CHAT), strict=True):
+            self._routes[f"{root}/chat/completions"] = ("POST", signed.taken_by(inference.at(wire)))
+            self._routes[f"{root}/tokenizer"] = ("POST", signed.taken_by(counts.at(ZAI_TOKENS)))
+            self._routes[f"{root}/models"] = ("GET", signed.taken_by(models.every))
 
     async def __call__(self, exchange: Exchange) -> None:
         try:
@@ -79,12 +109,24 @@ class Gateway:
                 raise MethodNotAllowed(wanted)
             await handler(exchange)
             return
-        name = path.removeprefix(MODEL_PATH)
-        if name == path or not name:
+        response_id = path.removeprefix(RESPONSE_PATH)
+        if response_id and response_id != path and "/" not in response_id:
+            await self._response(exchange, response_id)
+            return
+        name = _model_at(path)
+        if not name:
             raise PathUnknown(f"There is nothing at {path[:200]}.")
         if method != "GET":
             raise MethodNotAllowed("GET")
         await self._models.one(exchange, name)
+
+    async def _response(self, exchange: Exchange, response_id: str) -> None:
+        if exchange.method == "GET":
+            await self._responses.show(exchange, response_id)
+        elif exchange.method == "DELETE":
+            await self._responses.forget(exchange, response_id)
+        else:
+            raise MethodNotAllowed("GET, DELETE")
 
     async def _healthy(self, exchange: Exchange) -> None:
         exchange.answer(200, JSON, b'{"status":"ok"}')
@@ -102,6 +144,14 @@ class Gateway:
         else:
             status = 200 if self._has_admitted else 503
         exchange.answer(status, JSON, msgspec.json.encode({"status": obstacle or "ok"}))
+
+
+def _model_at(path: str) -> str:
+    """The name that a path of one model has; empty for other paths."""
+    for models in MODELS_PATHS:
+        if path.startswith(f"{models}/"):
+            return path.removeprefix(f"{models}/")
+    return ""
 
 
 def _refuse(exchange: Exchange, error: GatewayError) -> None:

@@ -1,21 +1,26 @@
 """How a refusal looks in each dialect: as an answer, and as the last event of a stream that has begun."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from headrace_gateway.dialects.sse import event, named_event
 from headrace_gateway.errors import GatewayError, InvalidRequest, LimitReached
+from headrace_gateway.http import zai_codes
 from headrace_gateway.http.heads import Headers
-from headrace_gateway.http.problems import body_of, details_of, headers_of, status_of
+from headrace_gateway.http.problems import body_of, details_of, headers_of, message_of, status_of
 from headrace_gateway.limits.headers import anthropic_headers, openai_headers
 from headrace_gateway.limits.state import LimitState
 
 _encode = msgspec.json.encode
 
-ANTHROPIC_PATH = "/v1/messages"
+ZAI_ROOTS = ("/api/paas/v4", "/api/coding/paas/v4")
+ANTHROPIC_ROOTS = ("", "/api/anthropic")
+"""Z.ai has Anthropic's dialect below a path of its own."""
+
+ANTHROPIC_PATHS = tuple(f"{root}/v1/messages" for root in ANTHROPIC_ROOTS)
 
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -77,7 +82,7 @@ class AnthropicShape:
     def body(self, error: GatewayError, request_id: str | None = None) -> bytes:
         fields: dict[str, object] = {
             "type": ANTHROPIC_TYPES[self.status(error)],
-            "message": str(error) or (type(error).__doc__ or error.code).splitlines()[0],
+            "message": message_of(error),
             "code": error.code,
         }
         if isinstance(error, InvalidRequest) and error.param is not None:
@@ -95,8 +100,29 @@ class AnthropicShape:
         return anthropic_headers(states, now_seconds=time.time())
 
 
+class ZaiShape:
+    """Z.ai's own codes; our stable one stands beside them."""
+
+    def status(self, error: GatewayError) -> int:
+        return zai_codes.status_of(error)
+
+    def body(self, error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG002 (in a header)
+        fields = {"code": zai_codes.code_of(error), "message": message_of(error), "type": error.code}
+        return _encode({"error": fields})
+
+    def event(self, error: GatewayError, request_id: str) -> bytes:
+        return event(self.body(error, request_id))
+
+    def identity(self, request_id: str) -> Headers:
+        return [("x-request-id", request_id)]
+
+    def limits(self, states: Sequence[LimitState]) -> Headers:
+        return openai_headers(states)
+
+
 OPENAI: Shape = OpenAIShape()
 ANTHROPIC: Shape = AnthropicShape()
+ZAI: Shape = ZaiShape()
 
 
 def refusal_headers(shape: Shape, error: GatewayError) -> Headers:
@@ -106,4 +132,10 @@ def refusal_headers(shape: Shape, error: GatewayError) -> Headers:
 
 def shape_at(path: str) -> Shape:
     """Of whatever is refused at a path, known or not."""
-    return ANTHROPIC if path == ANTHROPIC_PATH or path.startswith(f"{ANTHROPIC_PATH}/") else OPENAI
+    if _is_below(path, ZAI_ROOTS):
+        return ZAI
+    return ANTHROPIC if _is_below(path, ANTHROPIC_PATHS) else OPENAI
+
+
+def _is_below(path: str, roots: Iterable[str]) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in roots)

@@ -1,26 +1,31 @@
-"""`POST /v1/messages/count_tokens`: how long a prompt is, told by the engine that would read it.
+"""How long a prompt is, told by the engine that would read it: Anthropic's `count_tokens`, Z.ai's `tokenizer`.
 
 What must stay true: nothing is generated, so nothing is held or charged; but it takes a key that may name the
 model, as the engine's work is not for strangers.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from headrace_contracts.access import KeyScope
-from headrace_contracts.deployments import Deployment
+from headrace_contracts.deployments import Deployment, Task
 from headrace_gateway.call import Meter
-from headrace_gateway.dialects.anthropic_reply import read_count
-from headrace_gateway.dialects.anthropic_request import CountRequest, decode_count
+from headrace_gateway.dialects import anthropic_request, zai_tokenizer
 from headrace_gateway.dialects.dialect import NoCompletion
+from headrace_gateway.dialects.media import Images, check_images
+from headrace_gateway.dialects.offer import check_task
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import ModelNotFound, UpstreamBusy, UpstreamFailed, UpstreamTimedOut
-from headrace_gateway.http.authorization import api_key, trace_line
+from headrace_gateway.http.authorization import api_key, bearer_token, relayed_lines
 from headrace_gateway.http.bodies import BodyBounds, read_body
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.lifetime import lifetime_headers
+from headrace_gateway.http.wire import ANTHROPIC_HEADERS
 from headrace_gateway.routing.attempts import ATTEMPTS_MAX, PAUSE_SECONDS, UNAVAILABLE
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.upstream.client import Upstream
@@ -35,10 +40,39 @@ from headrace_gateway.routing.upstream.reply import Reply
 
 log = structlog.get_logger()
 
-PATH = "/v1/messages/count_tokens"
+REPLY_BYTES_MAX = 16 * 1024 * 1024
+"""Of a count or an error a few lines; but a tokenizer names every token of a context of a million."""
 
-REPLY_BYTES_MAX = 64 * 1024
-"""Of a count or an error: a few lines."""
+
+class CountRequest(Protocol):
+    @property
+    def model(self) -> str: ...
+    @property
+    def images(self) -> Images: ...
+    def upstream_body(self, deployment: Deployment) -> bytes: ...
+    def read_reply(self, body: bytes) -> bytes:
+        """What the client gets; raises `NoCompletion`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """One endpoint."""
+
+    path: str
+    """At the engine."""
+    secret: Callable[[Exchange], str]
+    decode: Callable[[bytes], CountRequest]
+    headers: tuple[str, ...] = ()
+
+
+MESSAGE_TOKENS = Counting(
+    path="/v1/messages/count_tokens",
+    secret=api_key,
+    decode=anthropic_request.decode_count,
+    headers=ANTHROPIC_HEADERS,
+)
+
+ZAI_TOKENS = Counting(path="/tokenize", secret=bearer_token, decode=zai_tokenizer.decode_tokenizer)
 
 
 class TokenCounts:
@@ -49,27 +83,38 @@ class TokenCounts:
         upstream: Upstream,
         bounds: BodyBounds,
         addresses: ClientAddresses,
+        *,
+        image_hosts: frozenset[str] = frozenset(),
     ) -> None:
         self._meter = meter
         self._deployments = deployments
         self._upstream = upstream
         self._bounds = bounds
         self._addresses = addresses
+        self._image_hosts = image_hosts
 
-    async def answer(self, exchange: Exchange) -> None:
-        credentials = self._addresses.credentials(exchange, api_key(exchange))
+    def at(self, counting: Counting) -> Callable[[Exchange], Awaitable[None]]:
+        """What answers at an endpoint."""
+        return lambda exchange: self._answer(exchange, counting)
+
+    async def _answer(self, exchange: Exchange, counting: Counting) -> None:
+        credentials = self._addresses.credentials(exchange, counting.secret(exchange))
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
-        request = decode_count(await read_body(exchange, self._bounds))
+        request = counting.decode(await read_body(exchange, self._bounds))
         found = self._deployments.current.for_model(request.model, caller.org)
         if not found or not caller.may_name(found[0]):
             raise ModelNotFound(request.model)
-        body = await self._count(found[0], request, trace_line(exchange))
+        check_task(found[0], Task.GENERATE)
+        check_images(request.images, found[0], hosts=self._image_hosts)
+        body = await self._count(found[0], counting, request, relayed_lines(exchange, counting.headers))
         headers = [("content-type", "application/json"), ("x-headrace-revision", found[0].revision)]
         exchange.answer(200, headers + lifetime_headers(found[0]), body)
 
-    async def _count(self, deployment: Deployment, request: CountRequest, headers: bytes) -> bytes:
+    async def _count(
+        self, deployment: Deployment, counting: Counting, request: CountRequest, headers: bytes
+    ) -> bytes:
         try:
-            reply = await self._ask(deployment, headers, request.upstream_body(deployment))
+            reply = await self._ask(deployment, counting.path, headers, request.upstream_body(deployment))
             try:
                 body = await reply.read_all(bytes_max=REPLY_BYTES_MAX)
             finally:
@@ -84,16 +129,16 @@ class TokenCounts:
         if reply.status != 200:
             raise read_refusal(reply.status, body)
         try:
-            return read_count(body)
+            return request.read_reply(body)
         except NoCompletion as error:
             log.warning("count_unreadable", deployment=deployment.id, error=str(error))
             raise UpstreamFailed("The model's answer could not be read.") from error
 
-    async def _ask(self, deployment: Deployment, headers: bytes, body: bytes) -> Reply:
+    async def _ask(self, deployment: Deployment, path: str, headers: bytes, body: bytes) -> Reply:
         """Nothing was generated, so it may be asked again as long as no reply has come."""
         for _ in range(1, ATTEMPTS_MAX):
             try:
-                reply = await self._upstream.post(deployment.url, PATH, headers, body)
+                reply = await self._upstream.post(deployment.url, path, headers, body)
             except (Unreachable, StaleConnection):
                 pass
             else:
@@ -101,4 +146,4 @@ class TokenCounts:
                     return reply
                 reply.close()
             await asyncio.sleep(PAUSE_SECONDS)
-        return await self._upstream.post(deployment.url, PATH, headers, body)
+        return await self._upstream.post(deployment.url, path, headers, body)

@@ -4,11 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace_contracts.usage import Dialect
-from headrace_gateway.dialects import anthropic_reply, anthropic_request, openai_reply, openai_request
+from headrace_gateway.dialects import (
+    anthropic_request,
+    embeddings,
+    openai_request,
+    responses_request,
+    zai_request,
+)
 from headrace_gateway.dialects.dialect import InferenceRequest
 from headrace_gateway.http.authorization import api_key, bearer_token
 from headrace_gateway.http.exchange import Exchange
-from headrace_gateway.http.shapes import ANTHROPIC, OPENAI, Shape
+from headrace_gateway.http.shapes import ANTHROPIC, OPENAI, ZAI, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,20 +22,21 @@ class Wire:
     """One endpoint."""
 
     path: str
-    """Here and at the engine."""
+    """At the engine."""
     shape: Shape
     secret: Callable[[Exchange], str]
     decode: Callable[[bytes], InferenceRequest]
-    read_reply: Callable[[bytes, str], tuple[bytes, bytes | None]]
-    """The engine's whole reply as the client gets it, and its usage; raises `NoCompletion`."""
+    headers: tuple[str, ...] = ()
+    """The client's headers that the engine gets too."""
 
+
+ANTHROPIC_HEADERS = ("anthropic-version", "anthropic-beta")
 
 CHAT = Wire(
     path="/v1/chat/completions",
     shape=OPENAI,
     secret=bearer_token,
     decode=lambda body: openai_request.decode_request(body, Dialect.OPENAI_CHAT),
-    read_reply=openai_reply.read_completion,
 )
 
 COMPLETIONS = Wire(
@@ -37,7 +44,20 @@ COMPLETIONS = Wire(
     shape=OPENAI,
     secret=bearer_token,
     decode=lambda body: openai_request.decode_request(body, Dialect.OPENAI_COMPLETIONS),
-    read_reply=openai_reply.read_completion,
+)
+
+RESPONSES = Wire(
+    path="/v1/responses",
+    shape=OPENAI,
+    secret=bearer_token,
+    decode=responses_request.decode_responses,
+)
+
+EMBEDDINGS = Wire(
+    path="/v1/embeddings",
+    shape=OPENAI,
+    secret=bearer_token,
+    decode=embeddings.decode_embeddings,
 )
 
 MESSAGES = Wire(
@@ -45,5 +65,20 @@ MESSAGES = Wire(
     shape=ANTHROPIC,
     secret=api_key,
     decode=anthropic_request.decode_messages,
-    read_reply=anthropic_reply.read_message,
+    headers=ANTHROPIC_HEADERS,
+)
+
+ZAI_CHAT = Wire(
+    path="/v1/chat/completions",
+    shape=ZAI,
+    secret=bearer_token,
+    decode=lambda body: zai_request.decode_chat(body, clears_thinking=True),
+)
+
+# Agents that code want their own reasoning of earlier turns back in the prompt.
+ZAI_CODING_CHAT = Wire(
+    path="/v1/chat/completions",
+    shape=ZAI,
+    secret=bearer_token,
+    decode=lambda body: zai_request.decode_chat(body, clears_thinking=False),
 )

@@ -81,6 +81,10 @@ class KnownCaller:
     def org(self) -> str:
         return self.project.org
 
+    @property
+    def project_id(self) -> str:
+        return self.project.id
+
     def may_name(self, deployment: Deployment) -> bool:
         return may_name(self.key, self.project, deployment)
 

@@ -29,6 +29,7 @@ from headrace_gateway.limits import plan, pricing
 from headrace_gateway.limits.idempotency import Claim, Outcome
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.limits.request_ids import RequestIds
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.metering.call_records import claim_of, fixed_of
 from headrace_gateway.metering.confirmation import Confirmation
@@ -73,6 +74,7 @@ class GatewayMeter:
         self.closing = False
         self._directory = directory
         self._left_behind = left_behind
+        self.request_ids = RequestIds(limiter.valkey)
 
     async def authenticate(
         self, credentials: Credentials, scope: KeyScope, *, anew: bool = False
@@ -101,6 +103,19 @@ class GatewayMeter:
             stale = [record.hash_key for record in standing.records]
             standing = await self._directory.standing(key, call.task, stale=stale)
             _check(standing, call)
+        if call.once is None or call.idempotency is not None:
+            # Who repeats a request with an idempotency key gets the first one's answer.
+            return await self._take_in(call, key, standing)
+        claim = await self.request_ids.claim(standing.project.record.id, call.once)
+        try:
+            lease = await self._take_in(call, key, standing)
+        except BaseException:
+            self.request_ids.give_back(claim)
+            raise
+        lease.claim = claim
+        return lease
+
+    async def _take_in(self, call: Call, key: str, standing: Standing) -> RunningLease:
         if not self.journal.reserve():
             raise Overloaded("There is no space to record another request's usage.")
         slot = self.table.take()
@@ -175,9 +190,8 @@ class GatewayMeter:
     async def _admit(self, call: Call, key: str, standing: Standing, slot: int) -> RunningLease:
         deployment = call.deployment
         context = deployment.context_tokens
-        # The engine refuses a longer prompt, so no more can be used than its context.
-        prompt_tokens_max = min(call.prompt_tokens_max, context)
-        wanted_each = min(context, call.output_tokens_max or context)
+        prompt_tokens_max = call.prompt_tokens_max
+        wanted_each = context if call.output_tokens_max is None else min(context, call.output_tokens_max)
         if call.streamed:
             wanted_each = min(wanted_each, self.settings.slice_tokens)
         granted_each = wanted_each

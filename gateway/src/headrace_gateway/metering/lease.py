@@ -37,6 +37,9 @@ log = structlog.get_logger()
 # Rounds of one extension: the records changed, or others took the money between two calls.
 EXTEND_ROUNDS_MAX = 4
 
+NOT_SERVED = frozenset((Ending.UPSTREAM_FAILED, Ending.GATEWAY_LOST, Ending.TIMED_OUT))
+"""Endings after which a client rightly tries again, under the same id of its own."""
+
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).decode
 _encode_usage = msgspec.json.Encoder().encode
@@ -76,6 +79,8 @@ class RunningLease:
         self._granted = output_tokens_granted
         self._reconsidered = False
         self.revoked = asyncio.Event()
+        self.claim: str | None = None
+        """Of the client's own id of the request, where it gave one."""
         self.identity = identity_fragment(admitted.id, admitted.time_us, fixed)
         self.limits = terms.limits
         self.limit_states = admitted.states
@@ -155,6 +160,8 @@ class RunningLease:
             )
 
         cost = pricing.cost_micros(self._terms.prices, tokens)
+        if self.claim is not None and ending in NOT_SERVED:
+            self._meter.request_ids.give_back(self.claim)
         outcome = None
         if self._terms.claim is not None:
             kept = KeptAnswer(id=self.id, ending=ending, tokens=tokens, revision=self._terms.revision)

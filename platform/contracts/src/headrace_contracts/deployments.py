@@ -1,6 +1,27 @@
 """The gateways' table of deployments: written by `headrace up` or the operator, read by a gateway."""
 
+from enum import StrEnum
+
 import msgspec
+
+
+class Task(StrEnum):
+    """What a model is for: each kind has endpoints of its own."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+
+
+class Thinking(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request may decide about a model's thinking, and by which of its chat template's keywords."""
+
+    by_default: bool = True
+    switch: str | None = None
+    """Set to false for no thinking; null where it can't be turned off."""
+    clear_switch: str | None = None
+    """Set to false to keep the thinking of earlier turns in the prompt; null where the template has no such choice."""
+    efforts: list[str] = []
+    """Those that the template tells apart, least first."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +45,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     owned_by: str = "zai-org"
     tenant: str | None = None
     """The organisation whose keys alone may name, see and use it; null where every key may that its record lets."""
+    task: Task = Task.GENERATE
+    thinking: Thinking | None = None
+    """Null for a model that does not think."""
+    image_tokens_max: int = 0
+    """Upper bound of what one image counts in a prompt; 0 where the model reads text alone."""
     deprecated_at: int | None = None
     """Seconds since the Unix epoch from which on clients are asked to use another model or revision."""
     sunset_at: int | None = None

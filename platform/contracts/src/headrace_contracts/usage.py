@@ -39,7 +39,10 @@ class Disposition(StrEnum):
 class Dialect(StrEnum):
     OPENAI_CHAT = "openai.chat"
     OPENAI_COMPLETIONS = "openai.completions"
+    OPENAI_RESPONSES = "openai.responses"
+    OPENAI_EMBEDDINGS = "openai.embeddings"
     ANTHROPIC_MESSAGES = "anthropic.messages"
+    ZAI_CHAT = "zai.chat"
 
 
 class ServiceTier(StrEnum):

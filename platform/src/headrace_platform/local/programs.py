@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from headrace_contracts.deployments import Deployment, DeploymentTable
+from headrace_contracts.deployments import Deployment, DeploymentTable, Thinking
 from headrace_contracts.endpoints import Endpoints
 from headrace_platform.catalog import models
+from headrace_platform.catalog.record import ModelRecord
 from headrace_platform.local import postgres, valkey
 from headrace_platform.local.postgres import Postgres
 from headrace_platform.local.processes import marks
@@ -114,6 +115,7 @@ class Blueprint:
                     prompt_overhead_tokens=record.prompt_overhead_tokens,
                     released_at=record.released_at or 0,
                     owned_by=record.owned_by,
+                    thinking=thinking_offered(record),
                 )
             ]
         )
@@ -275,3 +277,16 @@ class Blueprint:
             health=health,
             marks=marks(self.state, name),
         )
+
+
+def thinking_offered(record: ModelRecord) -> Thinking | None:
+    """What a gateway has to know of a model's thinking, to let a request decide about it."""
+    thinking = record.thinking
+    if thinking is None:
+        return None
+    return Thinking(
+        by_default=thinking.by_default,
+        switch=thinking.switch,
+        clear_switch=thinking.clear_switch,
+        efforts=list(thinking.efforts),
+    )

@@ -19,6 +19,8 @@ VLLM = {
     "HF_HUB_OFFLINE": "1",
     # The engine works in its own process, without a third one that imports vLLM once more.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # The gateway lets only some hosts' images be fetched; a redirect would lead to any other.
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 

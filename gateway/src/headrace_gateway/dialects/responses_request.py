@@ -1,0 +1,144 @@
+"""A request in OpenAI's responses dialect: what the gateway reads of it, and what it changes for the engine.
+
+What must stay true: the engine keeps no state of its own, so whatever a request refers to is put into it here;
+every other field reaches the engine byte for byte.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from headrace_contracts.deployments import Deployment, Task
+from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
+from headrace_gateway.dialects.fields import (
+    NOT_FOR_CLIENTS,
+    OUTPUT_TOKENS_MAX,
+    Fields,
+    bounded,
+    flag_of,
+    model_of,
+    read_fields,
+    text_of,
+    value_of,
+)
+from headrace_gateway.dialects.media import NO_IMAGES, Images, read_images
+from headrace_gateway.dialects.responses_reply import FinalResponse, read_response
+from headrace_gateway.dialects.responses_stream import ResponseEvents
+from headrace_gateway.errors import FieldMissing, InvalidRequest, NotOffered
+
+NOT_OFFERED = ("prompt", "conversation", "previous_input_messages", "context_management")
+"""What refers to things that are kept elsewhere, or that only another engine has."""
+
+RESPONSE_ID_CHARACTERS_MAX = 128
+
+_text = msgspec.json.Decoder(str).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode = msgspec.json.encode
+_NOT_STORED = msgspec.Raw(b"false")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesRequest:
+    model: str
+    streamed: bool
+    output_tokens_max: int | None
+    prompt_bytes: int
+    items: Sequence[msgspec.Raw]
+    """The conversation so far: what the client sent, and before it what it referred to."""
+    fields: Fields
+    images: Images
+    previous: str | None
+    """The response that it goes on from."""
+    stores: bool
+    final: FinalResponse = field(default_factory=FinalResponse)
+    """Filled when the answer is whole, for whoever stores it."""
+    dialect: Dialect = Dialect.OPENAI_RESPONSES
+    choices: int = 1
+    task: Task = Task.GENERATE
+    once: str | None = None
+
+    @property
+    def end_user(self) -> str | None:
+        return text_of(self.fields, "user")
+
+    def check(self, deployment: Deployment) -> None:
+        """Whatever a model may not know, the engine says."""
+
+    def after(self, earlier: Sequence[msgspec.Raw]) -> "ResponsesRequest":
+        """The same request with the conversation that it goes on from."""
+        return _with_items(self, [*earlier, *self.items])
+
+    def prompt_tokens_max(self, deployment: Deployment) -> int:
+        return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
+
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+        fields: dict[str, object] = {
+            **self.fields,
+            "model": deployment.engine_model,
+            "store": _NOT_STORED,
+        }
+        if output_tokens_max is not None:
+            fields["max_output_tokens"] = output_tokens_max
+        return _encode(fields)
+
+    def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> ResponseEvents:  # noqa: ARG002
+        # The running counts tell what was cached.
+        return ResponseEvents(model=deployment.model, previous=self.previous, final=self.final)
+
+    def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
+        return read_response(body, model=deployment.model, previous=self.previous, final=self.final)
+
+
+def decode_responses(body: bytes) -> ResponsesRequest:
+    """Raises `InvalidRequest` for what can't be a request; the engine judges the rest."""
+    fields = read_fields(body)
+    model = model_of(fields)
+    if flag_of(fields, "background"):
+        raise NotOffered("Responses are not made in the background. Ask for a stream.", param="background")
+    for name in NOT_OFFERED:
+        if name in fields:
+            raise NotOffered(f"`{name}` is not offered. Send what it stands for as `input`.", param=name)
+    previous = value_of(fields, "previous_response_id", _text, "a string")
+    if previous is not None and not 1 <= len(previous) <= RESPONSE_ID_CHARACTERS_MAX:
+        raise InvalidRequest("`previous_response_id` is no id of a response.", param="previous_response_id")
+    stores = "store" not in fields or flag_of(fields, "store")
+    for name in (*NOT_FOR_CLIENTS, "previous_response_id", "store", "background"):
+        fields.pop(name, None)
+    request = ResponsesRequest(
+        model=model,
+        streamed=flag_of(fields, "stream"),
+        output_tokens_max=bounded(fields, "max_output_tokens", OUTPUT_TOKENS_MAX),
+        prompt_bytes=0,
+        items=(),
+        fields=fields,
+        images=NO_IMAGES,
+        previous=previous,
+        stores=stores,
+    )
+    return _with_items(request, _items_of(fields))
+
+
+def _items_of(fields: Fields) -> list[msgspec.Raw]:
+    given = fields.get("input")
+    if given is None:
+        raise FieldMissing("input")
+    if bytes(given).startswith(b'"'):
+        return [msgspec.Raw(_encode({"role": "user", "content": given}))]
+    try:
+        return _items(given)
+    except msgspec.MsgspecError:
+        raise InvalidRequest("`input` must be a string or a list of items.", param="input") from None
+
+
+def _with_items(request: ResponsesRequest, items: list[msgspec.Raw]) -> ResponsesRequest:
+    fields = request.fields | {"input": msgspec.Raw(_encode(items))}
+    images = read_images(fields, "input")
+    return replace(
+        request,
+        fields=fields,
+        items=items,
+        images=images,
+        prompt_bytes=prompt_bytes_of(fields, images, calls=b'"function_call"', held_in="input"),
+    )

@@ -1,0 +1,143 @@
+"""A chat request in Z.ai's dialect, made into the one that the engine speaks.
+
+What must stay true: only fields that are named here reach the engine, so nothing that decides about money or
+identity comes through unread, and what Z.ai would ignore is ignored.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from headrace_contracts.deployments import Deployment, Task
+from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
+from headrace_gateway.dialects.fields import (
+    OUTPUT_TOKENS_MAX,
+    Fields,
+    bounded,
+    flag_of,
+    messages_of,
+    model_of,
+    read_fields,
+    value_of,
+)
+from headrace_gateway.dialects.media import Images, read_images
+from headrace_gateway.dialects.zai_images import spell_out_images
+from headrace_gateway.dialects.zai_reply import read_completion
+from headrace_gateway.dialects.zai_stream import ZaiChunks
+from headrace_gateway.dialects.zai_thinking import Wishes, check_wishes, engine_fields, wishes_of
+from headrace_gateway.errors import InvalidRequest, NotOffered
+
+RELAYED = ("temperature", "top_p", "seed", "stop", "tools", "tool_choice", "response_format")
+"""What means the same to the engine."""
+
+SAMPLING = ("temperature", "top_p", "seed")
+
+TOOLS_MAX = 128
+USER_ID_CHARACTERS = (6, 128)
+REQUEST_ID_CHARACTERS = (1, 128)
+
+_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.encode
+_GREEDY = msgspec.Raw(b"0")
+_STREAM_OPTIONS = msgspec.Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
+
+
+class Tool(msgspec.Struct):
+    type: str = "function"
+
+
+_tools = msgspec.json.Decoder(list[Tool]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class ZaiRequest:
+    model: str
+    streamed: bool
+    streams_tools: bool
+    output_tokens_max: int | None
+    prompt_bytes: int
+    wishes: Wishes
+    fields: Fields
+    images: Images
+    once: str | None
+    end_user: str | None
+    dialect: Dialect = Dialect.ZAI_CHAT
+    choices: int = 1
+    task: Task = Task.GENERATE
+
+    def check(self, deployment: Deployment) -> None:
+        check_wishes(self.wishes, deployment)
+
+    def prompt_tokens_max(self, deployment: Deployment) -> int:
+        return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
+
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+        fields: dict[str, object] = {
+            "model": deployment.engine_model,
+            **self.fields,
+            **engine_fields(self.wishes, deployment.thinking),
+        }
+        if output_tokens_max is not None:
+            fields["max_tokens"] = output_tokens_max
+        if self.streamed:
+            fields |= {"stream": True, "stream_options": _STREAM_OPTIONS}
+        return _encode(fields)
+
+    def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> ZaiChunks:
+        return ZaiChunks(
+            model=deployment.model,
+            context_tokens=deployment.context_tokens,
+            streams_tools=self.streams_tools,
+            cached_tokens=cached_tokens,
+        )
+
+    def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
+        return read_completion(body, deployment, request_id=self.once)
+
+
+def decode_chat(body: bytes, *, clears_thinking: bool) -> ZaiRequest:
+    """Raises `InvalidRequest` for what can't be a request; the engine judges the rest."""
+    fields = spell_out_images(read_fields(body))
+    model = model_of(fields)
+    messages = messages_of(fields)
+    images = read_images(fields)
+    _check_tools(fields)
+    engine: Fields = {"messages": messages} | {name: fields[name] for name in RELAYED if name in fields}
+    if "do_sample" in fields and not flag_of(fields, "do_sample"):
+        # The likeliest token each time; what else is said of sampling means nothing then.
+        engine = {name: raw for name, raw in engine.items() if name not in SAMPLING} | {
+            "temperature": _GREEDY
+        }
+    return ZaiRequest(
+        model=model,
+        streamed=flag_of(fields, "stream"),
+        streams_tools=flag_of(fields, "tool_stream"),
+        output_tokens_max=bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX),
+        prompt_bytes=prompt_bytes_of(engine, images, calls=b'"tool_calls"'),
+        wishes=wishes_of(fields, clears_thinking=clears_thinking),
+        fields=engine,
+        images=images,
+        end_user=_text_between(fields, "user_id", USER_ID_CHARACTERS),
+        once=_text_between(fields, "request_id", REQUEST_ID_CHARACTERS),
+    )
+
+
+def _text_between(fields: Fields, name: str, characters: tuple[int, int]) -> str | None:
+    value = value_of(fields, name, _text, "a string")
+    least, most = characters
+    if value is not None and not least <= len(value) <= most:
+        raise InvalidRequest(f"`{name}` must have {least} to {most} characters.", param=name)
+    return value
+
+
+def _check_tools(fields: Fields) -> None:
+    tools = value_of(fields, "tools", _tools, "a list of tools") or []
+    if len(tools) > TOOLS_MAX:
+        raise InvalidRequest(f"`tools` must be at most {TOOLS_MAX}.", param="tools")
+    for tool in tools:
+        if tool.type != "function":
+            raise NotOffered(
+                f"Tools of type {tool.type[:40]!r} are not run here. Offer it as a `function` and run it yourself.",
+                param="tools",
+            )
