@@ -59,6 +59,7 @@ def create() -> FastAPI:
             signing_key=settings.signing_key_bytes,
             now=lambda: datetime.now(UTC),
             trusted_proxies=settings.trusted_proxies,
+            token_signing_secret=settings.token_signing_secret_bytes,
         )
     )
 

@@ -21,6 +21,8 @@ class Parts:
     signing_key: bytes
     now: Callable[[], datetime]
     trusted_proxies: Sequence[Network] = ()
+    token_signing_secret: bytes | None = None
+    """Null where no keys are made that sign."""
 
 
 def _parts(request: Request) -> Parts:

@@ -9,6 +9,8 @@ from typing import Annotated, TypeVar
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
+
 SECRET_CHARACTERS_MIN = 16
 SIGNING_KEY_BYTES = 32
 
@@ -65,6 +67,8 @@ class ApiSettings(WorkerSettings):
     # Networks of the load balancers before it, as CIDRs with commas between them: only what comes from there may say
     # in X-Forwarded-For for whom.
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    token_signing_secret: SecretStr | None = None
+    """At least 32 bytes as hex, the same as the gateways'; makes keys that sign tokens. Without it none are made."""
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
@@ -72,3 +76,16 @@ class ApiSettings(WorkerSettings):
         return (
             [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given
         )
+
+    @field_validator("token_signing_secret")
+    @classmethod
+    def _whole_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_signing_secret(value.get_secret_value()):
+            msg = f"must be at least {SIGNING_SECRET_BYTES_MIN} bytes as hex"
+            raise ValueError(msg)
+        return value
+
+    @property
+    def token_signing_secret_bytes(self) -> bytes | None:
+        secret = self.token_signing_secret
+        return None if secret is None else bytes.fromhex(secret.get_secret_value())

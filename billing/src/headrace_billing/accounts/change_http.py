@@ -12,8 +12,8 @@ from pydantic import Field
 from headrace_billing.accounts import changing, outbox, store
 from headrace_billing.accounts.access_bodies import Cidrs, Models, Scopes
 from headrace_billing.accounts.documents import key_document, organization_document, project_document
-from headrace_billing.accounts.http import PushPending
-from headrace_billing.accounts.key import new_secret, secret_sha256, shown_prefix
+from headrace_billing.accounts.http import PushPending, secret_for
+from headrace_billing.accounts.key import secret_sha256, shown_prefix, signs_tokens
 from headrace_billing.accounts.limit_bodies import Limits, limits_of
 from headrace_billing.bodies import Body, Id
 from headrace_billing.callers import AdminOnly
@@ -109,9 +109,10 @@ async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMa
 @router.post("/v1/keys/{key_id}/rotate")
 async def rotate_key(key_id: Id, body: Rotation, parts: PartsOf) -> dict[str, Any]:
     """The answer holds the new secret, this once; the old one ends after the grace."""
-    secret = new_secret()
     ends = parts.now() + timedelta(seconds=body.grace_seconds)
     async with parts.database.begin() as session:
+        before = await store.key(session, key_id)
+        secret = secret_for(parts, signs=signs_tokens(before.prefix))
         key, places = await changing.rotate_key(
             session,
             key_id,

@@ -9,7 +9,15 @@ from pydantic import AwareDatetime
 from headrace_billing.accounts import outbox, service_account_store, store
 from headrace_billing.accounts.access_bodies import Cidrs, Models, Scopes
 from headrace_billing.accounts.documents import key_document, organization_document, project_document
-from headrace_billing.accounts.key import Key, Organization, Project, new_secret, secret_sha256, shown_prefix
+from headrace_billing.accounts.key import (
+    Key,
+    Organization,
+    Project,
+    new_secret,
+    new_signing_secret,
+    secret_sha256,
+    shown_prefix,
+)
 from headrace_billing.accounts.limit_bodies import Limits, limits_of
 from headrace_billing.bodies import Body, Currency, Id, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly
@@ -67,6 +75,8 @@ class NewKey(Body):
     expires_at: AwareDatetime | None = None
     service_account: Id | None = None
     """Whose it is to be, if a program's."""
+    signs_tokens: bool = False
+    """For Z.ai's older clients, which sign a token with their key instead of sending it."""
 
 
 @router.post("/v1/organizations", status_code=201)
@@ -128,7 +138,7 @@ async def list_projects(parts: PartsOf, page: PageOf, organization: Id | None = 
 @router.post("/v1/keys", status_code=201)
 async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
     """The answer holds the secret, this once."""
-    at, secret = parts.now(), new_secret()
+    at, secret = parts.now(), secret_for(parts, signs=body.signs_tokens)
     if body.expires_at is not None and body.expires_at <= at:
         raise ExpiryInThePast
     key = Key(
@@ -153,6 +163,18 @@ async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
         record = await store.add_key(session, key)
     await _push_soon(parts, record)
     return {**key_document(key), "secret": secret}
+
+
+def secret_for(parts: Parts, *, signs: bool) -> str:
+    """A new secret of the kind that a key wants."""
+    if not signs:
+        return new_secret()
+    if parts.token_signing_secret is None:
+        raise InvalidRequest(
+            "signs_tokens: no such keys are made here. Set HEADRACE_BILLING_TOKEN_SIGNING_SECRET, and the gateways' "
+            "HEADRACE_GATEWAY_TOKEN_SIGNING_SECRET to the same, or leave it out."
+        )
+    return new_signing_secret(parts.token_signing_secret)
 
 
 @router.get("/v1/keys")

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, Limit, ProjectRecord
+from headrace_contracts.signing_keys import LOOKUP_PREFIX, secret_of
 from headrace_contracts.usage import Disposition
 
 SECRET_PREFIX = "hr-"  # noqa: S105 - what every secret begins with, no secret
 SECRET_BYTES = 32
+LOOKUP_BYTES = 16
 # Enough to tell one's keys apart, and 2^198 too few to guess one.
 SHOWN_CHARACTERS = 10
 
@@ -17,6 +19,16 @@ SHOWN_CHARACTERS = 10
 def new_secret() -> str:
     """256 random bits; shown to the customer once and kept nowhere."""
     return SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+
+
+def new_signing_secret(signing_secret: bytes) -> str:
+    """One whose owner may sign tokens with it instead of sending it, as Z.ai's older clients do."""
+    return secret_of(LOOKUP_PREFIX + secrets.token_urlsafe(LOOKUP_BYTES), signing_secret)
+
+
+def signs_tokens(prefix: str) -> bool:
+    """By what is shown of the secret."""
+    return prefix.startswith(LOOKUP_PREFIX)
 
 
 def secret_sha256(secret: str) -> str:
