@@ -11,7 +11,7 @@ from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing
 
 
 class GatewaySettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="HEADRACE_GATEWAY_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_GATEWAY_", frozen=True, hide_input_in_errors=True)
 
     @classmethod
     def from_environment(cls) -> Self:

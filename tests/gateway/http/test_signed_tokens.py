@@ -8,12 +8,14 @@ from typing import Any
 import jwt
 import pytest
 import zai
+from pydantic import ValidationError
 
 from headrace_contracts.access import KeyStatus
 from headrace_contracts.signing_keys import LOOKUP_PREFIX, is_signing_secret, secret_of
 from headrace_gateway.errors import KeyExpired, Unauthenticated
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.settings import GatewaySettings
 from tests.gateway.account import MODEL, Account
 from tests.gateway.http.stack import Stack, running_stack
 
@@ -57,7 +59,9 @@ async def test_z_ai_s_client_signs_and_is_served(stack: Stack) -> None:
     assert event.key == "key_1"
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "tokenizer"), ("GET", "models")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "tokenizer"), ("GET", "models"), ("GET", f"models/{MODEL}")]
+)
 async def test_the_dialect_s_other_paths_take_it_too_until_the_key_is_revoked(
     stack: Stack, method: str, path: str
 ) -> None:
@@ -121,6 +125,15 @@ def test_a_token_that_the_key_did_not_sign_is_none(bad: str, says: str) -> None:
 )
 def test_the_secret_behind_it_all_is_long_enough_or_refused_at_the_start(text: str, good: bool) -> None:
     assert is_signing_secret(text) is good
+
+
+def test_a_secret_that_is_refused_at_the_start_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_GATEWAY_TOKEN_SIGNING_SECRET", "ab" * 31)
+    with pytest.raises(ValidationError) as refused:
+        GatewaySettings.from_environment()
+
+    assert "at least 32 bytes" in str(refused.value)
+    assert "abab" not in str(refused.value)
 
 
 def test_where_no_such_keys_are_made_the_client_is_told_to_send_its_key() -> None:

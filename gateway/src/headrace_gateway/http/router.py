@@ -1,6 +1,7 @@
 """Paths to handlers, and whatever goes wrong to an answer: the application that the server calls."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 import structlog
@@ -53,6 +54,7 @@ class Gateway:
         self._inference = inference
         self._models = models
         self._responses = responses
+        self._signed = signed
         self._not_admitting = not_admitting
         self._has_admitted = False
         self.draining = False
@@ -118,7 +120,8 @@ class Gateway:
             raise PathUnknown(f"There is nothing at {path[:200]}.")
         if method != "GET":
             raise MethodNotAllowed("GET")
-        await self._models.one(exchange, name)
+        one: Handler = partial(self._models.one, name=name)
+        await (one if path.startswith(MODELS_PATHS[0]) else self._signed.taken_by(one))(exchange)
 
     async def _response(self, exchange: Exchange, response_id: str) -> None:
         if exchange.method == "GET":
