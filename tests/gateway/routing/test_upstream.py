@@ -317,6 +317,20 @@ async def test_an_engine_that_says_no_more_is_given_up(
         client.close()
 
 
+async def test_an_engine_that_stalls_after_its_head_is_not_waited_for_as_long_as_for_its_head() -> None:
+    async with serving(says(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n")) as server:
+        client = Upstream(
+            UpstreamTimeouts(connect=1.0, first_byte=60.0, idle=0.1),
+            UpstreamBounds(connections_max=8, keep_idle_seconds=4.0),
+        )
+        reply = await asked(client, server)
+        async with asyncio.timeout(10):
+            with pytest.raises(ReplyTooSlow):
+                await reply.read()
+        reply.close()
+        client.close()
+
+
 async def test_the_time_that_the_reader_takes_is_not_the_engine_s() -> None:
     async def slowly(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")

@@ -93,8 +93,13 @@ class Reply:
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
         self._waited_since = self._loop.time()
+        until = self._waited_since + self.wait_seconds
+        # One that was set for the first byte would be far too late for those after it.
+        if self._timer is not None and self._timer.when() > until:
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_later(self.wait_seconds, self._look_at_the_clock)
+            self._timer = self._loop.call_at(until, self._look_at_the_clock)
         try:
             await self._waiter
         finally:
