@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from headrace_billing.accounts import outbox
-from headrace_billing.accounts.jobs import load_if_cold
+from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
@@ -51,12 +51,14 @@ async def run(settings: WorkerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
+    restarts = RestartWatch()
     loops = (
         Loop(
             "cold_load",
             lambda: load_if_cold(database, valkey, drain_wait_seconds=settings.drain_wait_seconds),
             0.5,
         ),
+        Loop("restarts", lambda: _at_rest(restarts.repair(database, valkey)), 0.5),
         # The outbox first hears of a change here only if the request that made it could not push it.
         Loop("outbox", lambda: outbox.push_waiting(database, valkey), 0.5),
         Loop("balances", lambda: spendable.push_waiting(database, valkey), 0.5),

@@ -1,6 +1,7 @@
 """The stream, the sweep and the cold load, on a real Valkey that may lose everything."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from headrace_billing.accounts.jobs import load_if_cold
+from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
 from headrace_billing.database import Database
 from headrace_billing.ingest import jobs, journal_store
 from headrace_billing.ledger import spendable
@@ -177,6 +178,56 @@ async def test_an_empty_valkey_is_loaded_from_postgres_and_opened_last(
     differing = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     assert differing == {channels.wallet(late.wallet).encode()}
     assert not await load_if_cold(database, valkey, drain_wait_seconds=0)
+
+
+async def test_a_loaded_valkey_opens_when_every_gateway_has_beaten_twice(
+    database: Database, valkey: Redis
+) -> None:
+    await valkey.zadd(channels.GATEWAYS, {"gateway-0": 1, "gateway-1": 1})
+    loading = asyncio.create_task(load_if_cold(database, valkey, drain_wait_seconds=0))
+    async with asyncio.timeout(10):
+        while not await valkey.exists(channels.OPENING):  # noqa: ASYNC110 - it is in Valkey
+            await asyncio.sleep(0.01)
+    for beats in ({"gateway-0": 2, "gateway-1": 2}, {"gateway-0": 3}):
+        await asyncio.sleep(0.25)  # it looks every tenth of a second
+        await valkey.zadd(channels.GATEWAYS, beats)
+    await asyncio.sleep(0.25)
+    assert not await valkey.exists(channels.EPOCH)
+    await valkey.zadd(channels.GATEWAYS, {"gateway-1": 3})
+    assert await loading
+    assert await valkey.exists(channels.EPOCH)
+
+
+async def test_a_valkey_that_is_emptied_while_it_is_loaded_is_not_opened(
+    database: Database, valkey: Redis, gateway: Gateway
+) -> None:
+    await take(database, gateway.event())
+    loading = asyncio.create_task(load_if_cold(database, valkey, drain_wait_seconds=0.3))
+    await asyncio.sleep(0.15)
+    await valkey.flushall()
+    assert not await loading
+    assert not await valkey.exists(channels.EPOCH, channels.OPENING)
+    assert await load_if_cold(database, valkey, drain_wait_seconds=0)
+    assert await valkey.exists(channels.project(gateway.customer.project))
+
+
+async def test_a_valkey_that_lost_its_last_second_is_told_again_what_was_pushed(
+    seller: Seller, database: Database, valkey: Redis, gateway: Gateway
+) -> None:
+    await load_if_cold(database, valkey, drain_wait_seconds=0)
+    watch = RestartWatch()
+    assert await watch.repair(database, valkey)
+    place = channels.key(hashlib.sha256(gateway.customer.secret.encode()).hexdigest())
+    before: Any = await valkey.dump(place)
+    await seller.post(f"/v1/keys/{gateway.customer.key}/revoke")
+    told = await dump(valkey)
+
+    await valkey.restore(place, 0, before, replace=True)
+    await valkey.hset(channels.wallet(gateway.customer.wallet), mapping={"bal": 1, "ver": 0})
+    assert not await watch.repair(database, valkey)  # the same run: nothing can be lost
+    watch.run_id = "the run before"
+    assert await watch.repair(database, valkey)
+    assert await dump(valkey) == told
 
 
 async def test_two_workers_do_not_both_load_a_cold_valkey(database: Database, valkey: Redis) -> None:

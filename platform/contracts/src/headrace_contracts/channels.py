@@ -3,13 +3,13 @@
 | key | type | written by | read by |
 |---|---|---|---|
 | `EPOCH` | string | billing, last, when a cold Valkey has been loaded | every script: absent means cold |
+| `OPENING` | string | billing, when counters and balances are loaded, until the epoch is there | extend, register: what runs may take back its holds |
 | `key(hash)`, `project(id)`, `task(id)`, `prices(list)` | hash `v`, `r` | billing's outbox | gateways |
 | `wallet(id)` | hash `bal`, `ver` (billing's push), `held`, `pend` (gateways' scripts) | both | admit, extend |
 | `pending(wallet)` | hash request id → micro-units | settle and reap; billing removes posted ids | push, sweep |
 | `USAGE` | stream, field `e` = a `UsageEvent` as JSON | settle, reap | billing |
 | `ACKNOWLEDGED` | hash `<producer>:<boot>` → sequence | billing | gateways |
 | `GATEWAYS` | sorted set, gateway → last heartbeat in ms | heartbeat | billing at a cold start |
-
 | `counter(...)` of budgets and windows | see `counters` | settle, admit; billing at a cold start | admit, extend |
 
 Leases, buckets and gauges are the gateways' own and stand in `headrace_gateway.limits`.
@@ -17,6 +17,7 @@ Amounts are integer micro-units of the wallet's currency: balances rounded down,
 """
 
 EPOCH = "hr:epoch"
+OPENING = "hr:opening"
 USAGE = "hr:usage"
 USAGE_FIELD = "e"
 ACKNOWLEDGED = "hr:acknowledged"
