@@ -96,6 +96,8 @@ def _meter_settings(settings: GatewaySettings) -> MeterSettings:
         billing_url=settings.billing_url,
         ingest_token=settings.ingest_token.get_secret_value(),
         inflight_slots=settings.connections_max,
+        segment_bytes=settings.journal_segment_bytes,
+        journal_bytes_max=settings.journal_bytes_max,
     )
 
 

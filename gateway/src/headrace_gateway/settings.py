@@ -4,10 +4,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
+from headrace_gateway.metering.settings import check_journal
 
 
 class GatewaySettings(BaseSettings):
@@ -47,6 +48,10 @@ class GatewaySettings(BaseSettings):
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
     # Journals and in-flight tables: must outlive the process.
     state_dir: Path
+    # The journal's space, per worker, on that folder's volume: allocated a segment at a time, freed when billing has
+    # acknowledged all that is in one. The most is how long billing may be away before requests are refused.
+    journal_segment_bytes: int = Field(default=16 * 2**20, ge=64 * 2**10)
+    journal_bytes_max: int = Field(default=256 * 2**20, ge=128 * 2**10)
 
     # Eight MiB: a context of a million tokens in text, and no more memory per request than that.
     body_bytes_max: int = Field(default=8 * 2**20, ge=1024)
@@ -91,3 +96,8 @@ class GatewaySettings(BaseSettings):
     def token_signing_secret_bytes(self) -> bytes | None:
         secret = self.token_signing_secret
         return None if secret is None else bytes.fromhex(secret.get_secret_value())
+
+    @model_validator(mode="after")
+    def _every_request_is_journalled(self) -> Self:
+        check_journal(self.connections_max, self.journal_segment_bytes, self.journal_bytes_max)
+        return self

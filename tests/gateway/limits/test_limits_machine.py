@@ -20,6 +20,7 @@ from headrace_contracts.usage import TokenCounts
 from headrace_gateway.errors import LimitReached
 from headrace_gateway.limits.limiter import Admitted, Renewal, Short
 from headrace_gateway.limits.state import CheckedLimit
+from headrace_gateway.limits.verdicts import Reaped
 from tests.gateway.limits.ground import (
     BUDGET,
     GAUGE,
@@ -27,6 +28,7 @@ from tests.gateway.limits.ground import (
     WALLET,
     amounts,
     let_lapse,
+    let_return_lapse,
     settle,
     try_admit,
 )
@@ -68,6 +70,9 @@ class Limits(LimiterMachine):
     def __init__(self, url: str, client: redis.Redis) -> None:
         super().__init__(url, client)
         self.standing: dict[str, int] = {}
+        self.reaped: dict[str, tuple[int, int]] = {}
+        """Of those that no final event has ended: what is still held, and the estimate."""
+        self.taken: set[str] = set()
         self.spent = 0
         self.events = 0
 
@@ -97,7 +102,9 @@ class Limits(LimiterMachine):
     def extend(self, lease: str, hold: int) -> None:
         balance, held, pending = amounts(self.client)
         verdict = self.run(self.limiter.extend(lease, [], ALL, hold=hold))
-        if lease not in self.standing:
+        if lease in self.taken:
+            assert verdict == Reaped()
+        elif lease not in self.standing:
             assert verdict is False
         elif verdict is True:
             assert hold - self.standing[lease] <= max(0, balance - held - pending)
@@ -109,11 +116,20 @@ class Limits(LimiterMachine):
     @rule(lease=leases, used=st.floats(0, 1))
     def settle(self, lease: str, used: float) -> None:
         hold = self.standing.pop(lease, None)
-        cost = int((100 if hold is None else hold) * used)
+        rest, estimate = self.reaped.pop(lease, (0, 0))
+        cost = int((rest + estimate if hold is None else hold) * used)
         stood = self.run(settle(self.limiter, lease, cost=cost))
         assert stood == (hold is not None)
-        self.spent += cost if stood else 0
+        if hold is not None or (rest, estimate) != (0, 0):
+            self.spent += cost - estimate
         self.events += 1
+
+    @rule(lease=leases)
+    def nobody_returns(self, lease: str) -> None:
+        """The gateway of a reaped lease stays away for longer than anything is held for it."""
+        if self.reaped.pop(lease, None) is not None:
+            let_return_lapse(self.client, lease)
+            assert self.run(self.limiter.reap()) == []
 
     @rule(lease=leases, used=st.floats(0, 1), hold=st.none() | st.integers(0, 2000))
     def beat_then_reap(self, lease: str, used: float, hold: int | None) -> None:
@@ -125,6 +141,9 @@ class Limits(LimiterMachine):
         if standing is not None:
             let_lapse(self.client, lease)
             assert self.run(self.limiter.reap()) == [lease]
+            held = standing if hold is None else min(hold, standing)
+            self.reaped[lease] = (held - cost, cost)
+            self.taken.add(lease)
             self.spent += cost
             self.events += 1
 
@@ -153,7 +172,7 @@ class Limits(LimiterMachine):
     @invariant()
     def all_adds_up(self) -> None:
         balance, held, pending = amounts(self.client)
-        assert held == sum(self.standing.values())
+        assert held == sum(self.standing.values()) + sum(rest for rest, _ in self.reaped.values())
         stored: Any = self.client.hgetall(channels.pending("w"))
         assert pending == sum(int(amount) for amount in stored.values())
         assert balance - held - pending >= 0

@@ -17,6 +17,7 @@ from headrace_gateway.errors import LimitReached, LimitsRebuilding
 from headrace_gateway.limits.limiter import Limiter, Renewal, Short
 from headrace_gateway.limits.pricing import MICROS_MAX
 from headrace_gateway.limits.state import CheckedLimit
+from headrace_gateway.limits.verdicts import Reaped
 from tests.gateway.account import everything
 from tests.gateway.limits.ground import (
     BUDGET,
@@ -26,6 +27,7 @@ from tests.gateway.limits.ground import (
     admit,
     amounts,
     let_lapse,
+    let_return_lapse,
     opened_limiter,
     settle,
     try_admit,
@@ -96,7 +98,7 @@ async def test_a_settlement_of_nothing_leaves_no_pending_entry(client: redis.Red
     assert client.exists(channels.pending("w")) == 0
 
 
-async def test_a_silent_gateways_lease_is_reaped_at_its_last_counts_and_settles_no_more(
+async def test_a_silent_gateways_lease_is_reaped_at_its_last_counts_and_made_final_once(
     client: redis.Redis, limiter: Limiter
 ) -> None:
     lease = await admit(limiter, 100, [GAUGE, BUDGET, WALLET])
@@ -105,8 +107,10 @@ async def test_a_silent_gateways_lease_is_reaped_at_its_last_counts_and_settles_
     let_lapse(client, lease.id)
     assert await limiter.reap() == [lease.id]
 
-    assert amounts(client) == (1000, 0, 60)
+    # What its final event may add stays held.
+    assert amounts(client) == (1000, 40, 60)
     assert client.hgetall(channels.pending("w")) == {lease.id.encode(): b"60"}
+    assert client.get(BUDGET[1]) == b"100"
     assert client.exists(GAUGE[1], "hr:leases", f"hr:lease:{lease.id}") == 0
     [event] = events(client)
     assert (event.id, event.grade, event.ending, event.producer, event.sequence) == (
@@ -120,10 +124,47 @@ async def test_a_silent_gateways_lease_is_reaped_at_its_last_counts_and_settles_
     assert (event.attempts, event.first_token_at_us, event.received_at_us) == (2, 7, lease.time_us)
 
     assert (await limiter.heartbeat([renewal(lease.id)], [])).reaped == [lease.id]
-    assert not await settle(limiter, lease.id, cost=80, event=FINAL)
-    assert amounts(client) == (1000, 0, 60)
-    assert len(events(client)) == 2
+    for _ in range(2):
+        assert not await settle(limiter, lease.id, cost=80, event=FINAL)
+        assert amounts(client) == (1000, 0, 80)
+        assert client.hgetall(channels.pending("w")) == {lease.id.encode(): b"80"}
+        assert client.get(BUDGET[1]) == b"80"
+    assert len(events(client)) == 3
     assert await limiter.reap() == []
+    assert await limiter.extend(lease.id, [], [WALLET], hold=200) == Reaped()
+    await limiter.register(renewal(lease.id), [WALLET], hold=100, fragment=FRAGMENT, admitted_at_us=0)
+    assert amounts(client) == (1000, 0, 80)
+
+
+async def test_what_stays_held_for_a_reaped_request_is_let_go_when_its_gateway_does_not_return(
+    client: redis.Redis, limiter: Limiter
+) -> None:
+    lease = await admit(limiter, 100, [BUDGET, WALLET])
+    let_lapse(client, lease.id)
+    await limiter.reap()
+    assert amounts(client) == (1000, 100, 0)
+    let_return_lapse(client, lease.id)
+    await limiter.reap()
+    assert amounts(client) == (1000, 0, 0)
+    assert client.get(BUDGET[1]) == b"0"
+    # It is known as reaped for longer than that, but not for ever.
+    assert (await limiter.heartbeat([renewal(lease.id)], [])).reaped == [lease.id]
+    assert client.ttl(f"hr:reaped:{lease.id}") > 0
+    assert client.zcard("hr:reaped") == 0
+
+
+async def test_a_final_event_after_the_estimate_was_posted_holds_its_difference(
+    client: redis.Redis, limiter: Limiter
+) -> None:
+    lease = await admit(limiter, 100)
+    await limiter.heartbeat([renewal(lease.id, cost=60)], [])
+    let_lapse(client, lease.id)
+    await limiter.reap()
+    client.hset(WALLET[1], mapping={"bal": 940, "pend": 0})
+    client.delete(channels.pending("w"))
+    await settle(limiter, lease.id, cost=80, event=FINAL)
+    assert amounts(client) == (940, 0, 20)
+    assert client.hgetall(channels.pending("w")) == {lease.id.encode(): b"20"}
 
 
 FINAL = (
@@ -136,7 +177,7 @@ async def test_a_lease_that_never_beat_is_reaped_at_nothing(client: redis.Redis,
     lease = await admit(limiter, 100)
     let_lapse(client, lease.id)
     assert await limiter.reap() == [lease.id]
-    assert amounts(client) == (1000, 0, 0)
+    assert amounts(client) == (1000, 100, 0)
     [event] = events(client)
     assert (event.tokens.total, event.attempts) == (0, 0)
 
@@ -163,7 +204,7 @@ async def test_reaping_takes_a_bounded_batch_at_a_time(client: redis.Redis, limi
     for _ in range(130):
         let_lapse(client, (await admit(limiter, 1)).id)
     assert [len(await limiter.reap()) for _ in range(3)] == [100, 30, 0]
-    assert amounts(client) == (1000, 0, 0)
+    assert amounts(client) == (1000, 130, 0)
 
 
 async def test_a_heartbeat_shrinks_holds_and_never_raises_them(client: redis.Redis, limiter: Limiter) -> None:
@@ -175,6 +216,21 @@ async def test_a_heartbeat_shrinks_holds_and_never_raises_them(client: redis.Red
     assert client.get(BUDGET[1]) == b"30"
     await limiter.heartbeat([renewal(lease.id, hold=None)], [])
     assert amounts(client)[1] == 30
+
+
+async def test_a_call_that_arrives_after_those_that_followed_it_sets_nothing_back(
+    client: redis.Redis, limiter: Limiter, valkey_url: str
+) -> None:
+    lease = await admit(limiter, 100)
+    await limiter.heartbeat([renewal(lease.id, cost=7)], [])
+    assert await limiter.extend(lease.id, [], [WALLET], hold=300)
+    # As far as it has counted, this one is at the first call.
+    async with opened_limiter(valkey_url) as late:
+        pulse = await late.heartbeat([renewal(lease.id, cost=3, hold=50)], [])
+        assert (pulse.lost, pulse.reaped) == ([], [])
+        assert await late.extend(lease.id, [], [WALLET], hold=200) is False
+    assert amounts(client) == (1000, 300, 0)
+    assert client.hget(f"hr:lease:{lease.id}", "k") == b"7"
 
 
 async def test_a_heartbeat_tells_what_billing_has(client: redis.Redis, limiter: Limiter) -> None:
@@ -202,6 +258,20 @@ async def test_cold_stops_admission_extension_reaping_and_registering_but_no_set
     assert amounts(client) == (1000, 0, 10)
     assert not await settle(limiter, "unknown", cost=10)
     assert client.xlen(channels.USAGE) == 2
+
+
+async def test_what_runs_has_its_hold_back_before_anybody_else_is_admitted(
+    client: redis.Redis, limiter: Limiter
+) -> None:
+    client.delete(channels.EPOCH)
+    client.set(channels.OPENING, "1")
+    pulse = await limiter.heartbeat([renewal("r")], [])
+    assert (pulse.warm, pulse.loaded, pulse.lost) == (False, True, ["r"])
+    assert await limiter.register(renewal("r"), [WALLET], hold=5, fragment=FRAGMENT, admitted_at_us=0)
+    assert await limiter.extend("r", [], [WALLET], hold=9)
+    assert amounts(client) == (1000, 9, 0)
+    with pytest.raises(LimitsRebuilding):
+        await admit(limiter, 1)
 
 
 async def test_registering_again_takes_nothing_twice(client: redis.Redis, limiter: Limiter) -> None:

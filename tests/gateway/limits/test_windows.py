@@ -218,7 +218,7 @@ async def test_a_window_of_credits_is_trued_up_by_what_each_class_weighs(
     assert _used(client) == 10 * 690 + 90 * 170 + 25 * 2400
 
 
-async def test_a_reaped_request_counts_the_tokens_of_its_last_heartbeat(
+async def test_a_reaped_request_counts_the_tokens_of_its_last_heartbeat_until_its_final_event(
     client: redis.Redis, limiter: Limiter
 ) -> None:
     limit = window(1000, seconds=FIVE_HOURS, shape=WindowShape.FIXED, unit=WindowUnit.TOKENS)
@@ -228,6 +228,9 @@ async def test_a_reaped_request_counts_the_tokens_of_its_last_heartbeat(
     let_lapse(client, lease.id)
     assert await limiter.reap() == [lease.id]
     assert _used(client) == 12
+    for _ in range(2):
+        await settle(limiter, lease.id, cost=0, tokens=TokenCounts(input_uncached=3, output_visible=20))
+        assert _used(client) == 23
 
 
 async def test_a_lease_put_back_counts_in_the_window_it_was_admitted_in(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -351,7 +352,8 @@ async def test_a_running_stream_survives_the_loss_of_all_of_valkeys_memory(
     lease = await meter.admit(call(account, streamed=True, output_tokens_max=5000))
     lease.relayed(usage(10, 200), output_tokens=200)
     account.client.flushall()
-    assert await lease.extend(output_tokens=257)  # on trust
+    # It stands still: beyond its hold it would spend what may be another's.
+    extending = asyncio.ensure_future(lease.extend(output_tokens=257))
     await asyncio.sleep(0.3)
     assert account.client.keys("hr:lease:*") == []
 
@@ -359,9 +361,14 @@ async def test_a_running_stream_survives_the_loss_of_all_of_valkeys_memory(
     account.push_project()
     account.push_key(limits=[Limit(kind=LimitKind.CONCURRENCY, ceiling=5)])
     account.fund(1000)
-    account.warm("epoch_2")
-    await eventually(lambda: account.money()[1] == 522)
+    account.client.set(channels.OPENING, "1")
+    # Before anybody else is admitted it has back what it held, and goes on.
+    assert await extending
+    assert account.money()[1] == 522
     assert account.client.get("hr:limit:concurrency:key:key_1") == b"1"
+    with pytest.raises(LimitsRebuilding):
+        await meter.admit(call(account))
+    account.warm("epoch_2")
     assert not lease.revoked.is_set()
     await lease.settle(Ending.COMPLETED, usage=usage(10, 300))
     assert account.money() == (1000, 0, 310)
@@ -395,7 +402,19 @@ async def test_a_reaped_lease_ends_its_stream_and_still_journals_what_it_used(
     assert account.money()[1] == 0
 
 
+async def test_a_stream_that_its_wallet_bounds_ends_when_valkey_stays_away(
+    account: Account, settings: MeterSettings
+) -> None:
+    async with open_meter(replace(settings, stand_still_seconds=0.3)) as meter:
+        lease = await meter.admit(call(account, streamed=True, output_tokens_max=8000))
+        account.client.flushall()
+        assert not await lease.extend(output_tokens=lease.output_tokens_granted + 1)
+        assert not lease.revoked.is_set()
+        await lease.settle(Ending.BUDGET_STOPPED)
+
+
 async def test_without_valkey_trust_ends(account: Account, settings: MeterSettings) -> None:
+    account.push_project(disposition=Disposition.PAYG)
     async with open_meter(settings) as meter:
         lease = await meter.admit(call(account, streamed=True, output_tokens_max=8000))
         account.client.flushall()

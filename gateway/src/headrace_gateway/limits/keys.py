@@ -4,6 +4,7 @@ from headrace_contracts import channels
 
 LEASES = "hr:leases"
 REAPER = "hr:reaper"
+REAPED = "hr:reaped"
 
 
 def idempotent(project: str, key: str) -> str:
@@ -23,5 +24,7 @@ SCRIPT_KEYS = (
     channels.GATEWAYS,
     LEASES,
     REAPER,
+    REAPED,
+    channels.OPENING,
 )
 """What every script gets as KEYS, in the order that scripts/prelude.lua names them."""

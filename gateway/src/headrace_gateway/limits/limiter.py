@@ -5,6 +5,7 @@ of is reaped with zero counts, and the others are idempotent by the request's id
 """
 
 import asyncio
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits.idempotency import CLAIMED_SECONDS, Claim, Outcome
 from headrace_gateway.limits.keys import SCRIPT_KEYS
 from headrace_gateway.limits.state import CheckedLimit
-from headrace_gateway.limits.verdicts import Admitted, Short, Stale, admission_of, verdict_of
+from headrace_gateway.limits.verdicts import Admitted, Reaped, Short, Stale, admission_of, verdict_of
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
 from headrace_gateway.valkey.scripts import Script
@@ -55,6 +56,9 @@ class Pulse:
     """A heartbeat's reply."""
 
     warm: bool
+    """Open for new requests."""
+    loaded: bool
+    """Open for what runs already: a while before that."""
     reaped: list[str]
     lost: list[str]
     acknowledged: list[int]
@@ -77,6 +81,7 @@ class Limiter:
         self._gateway = gateway
         self._ttl_ms = round(lease_ttl_seconds * 1000)
         self._random_suffixes = _random_suffixes()
+        self._numbers = itertools.count(1)
         folder = files("headrace_gateway.limits") / "scripts"
         prelude = (folder / "prelude.lua").read_text()
 
@@ -136,14 +141,16 @@ class Limiter:
 
     async def extend(
         self, request_id: str, records: Sequence[Versioned[Any]], limits: Sequence[CheckedLimit], *, hold: int
-    ) -> bool | Stale | Short:
+    ) -> bool | Stale | Short | Reaped:
         """False: the lease is gone. Raises `LimitsRebuilding` or `LimitsUnavailable`."""
         versions = [(record.hash_key, record.version) for record in records]
-        reply = await self._ask(self._extend, request_id, pack((versions, hold)))
+        reply = await self._ask(self._extend, request_id, pack((versions, hold, next(self._numbers))))
         if reply[0] == b"extended":
             return True
         if reply[0] == b"gone":
             return False
+        if reply[0] == b"reaped":
+            return Reaped()
         verdict = verdict_of(reply, records, limits)
         assert not isinstance(verdict, Admitted)
         return verdict
@@ -175,10 +182,11 @@ class Limiter:
             )
             for lease in renewals
         ]
-        order = pack((self._gateway, self._ttl_ms, leases, journals))
-        epoch, reaped, lost, acknowledged = await self._heartbeat.run(self.valkey, order)
+        order = pack((self._gateway, self._ttl_ms, leases, journals, next(self._numbers)))
+        epoch, reaped, lost, acknowledged, loaded = await self._heartbeat.run(self.valkey, order)
         return Pulse(
             warm=bool(epoch),
+            loaded=bool(loaded),
             reaped=[request_id.decode() for request_id in reaped],
             lost=[request_id.decode() for request_id in lost],
             acknowledged=[int(sequence) for sequence in acknowledged],
@@ -193,7 +201,7 @@ class Limiter:
         fragment: bytes,
         admitted_at_us: int,
     ) -> bool:
-        """Whether the lease stands again; not while Valkey is cold. Raises `ValkeyError`."""
+        """Whether the lease stands again; not before Valkey is loaded. Raises `ValkeyError`."""
         tokens, at_ms = _by_class(renewal.tokens), admitted_at_us // 1000
         order = pack((self._gateway, self._ttl_ms, hold, renewal.cost, tokens, at_ms))
         return bool(

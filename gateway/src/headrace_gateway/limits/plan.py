@@ -124,6 +124,11 @@ def to_register(limits: Sequence[CheckedLimit]) -> list[CheckedLimit]:
     return [limit for limit in limits if limit[0] not in FORGOTTEN_ON_REGISTER]
 
 
+def guards_money(limits: Sequence[CheckedLimit]) -> bool:
+    """Whether somebody set a bound to what may be spent: a wallet or a budget."""
+    return any(kind == WALLET or kind in BUDGETS for kind, *_ in limits)
+
+
 def refusal(
     limit: CheckedLimit,
     *,

@@ -28,6 +28,11 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class Reaped:
+    """The lease was taken away: its gateway was silent for too long."""
+
+
+@dataclass(frozen=True, slots=True)
 class Short:
     """A money limit has less room than the hold needs."""
 

@@ -53,7 +53,7 @@ async def _hear(meter: GatewayMeter, pulse: Pulse) -> None:
         if lease is not None and not lease.revoked.is_set():
             log.warning("lease_reaped", request=request_id)
             lease.revoked.set()
-    if not pulse.warm:
+    if not pulse.loaded:
         return
     for request_id in pulse.lost:
         lease = meter.running.get(request_id)

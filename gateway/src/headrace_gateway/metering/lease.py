@@ -22,8 +22,10 @@ from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits import pricing
 from headrace_gateway.limits.idempotency import Claim, outcome_of
 from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
+from headrace_gateway.limits.plan import guards_money
 from headrace_gateway.limits.pricing import UnitPrices
 from headrace_gateway.limits.state import CheckedLimit
+from headrace_gateway.limits.verdicts import Reaped
 from headrace_gateway.metering.confirmation import confirmed
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import counts_fragment, final_event, identity_fragment
@@ -36,6 +38,7 @@ log = structlog.get_logger()
 
 # Rounds of one extension: the records changed, or others took the money between two calls.
 EXTEND_ROUNDS_MAX = 4
+STAND_STILL_RETRY_SECONDS = 0.25
 
 NOT_SERVED = frozenset((Ending.UPSTREAM_FAILED, Ending.GATEWAY_LOST, Ending.TIMED_OUT))
 """Endings after which a client rightly tries again, under the same id of its own."""
@@ -191,11 +194,21 @@ class RunningLease:
         goal = max(output_tokens, self._granted + self._meter.settings.slice_tokens * terms.choices)
         if terms.output_tokens_max is not None:
             goal = max(output_tokens, min(goal, terms.output_tokens_max * terms.choices))
-        for _ in range(EXTEND_ROUNDS_MAX):
+        rounds, until = 0, time.monotonic() + self._meter.settings.stand_still_seconds
+        while rounds < EXTEND_ROUNDS_MAX:
             try:
                 verdict = await limiter.extend(self.id, self.records, self.limits, hold=self._hold_for(goal))
             except (LimitsRebuilding, LimitsUnavailable):
-                return self._grant_on_trust(goal)
+                verdict = False
+            if verdict is False:
+                # Valkey is away, or lost the lease with its memory: then the next heartbeat puts it back.
+                if not guards_money(self.limits):
+                    return self._grant_on_trust(goal)
+                if time.monotonic() >= until:
+                    return False
+                await asyncio.sleep(STAND_STILL_RETRY_SECONDS)
+                continue
+            rounds += 1
             if isinstance(verdict, Stale):
                 if not await self._still_authorised(verdict):
                     return False
@@ -206,12 +219,12 @@ class RunningLease:
                 if payable is not None and payable < output_tokens:
                     return False
                 goal = goal if payable is None else min(goal, payable)
-            elif verdict:
+            elif isinstance(verdict, Reaped):
+                self.revoked.set()
+                return False
+            else:
                 self._grant(goal)
                 return True
-            else:
-                # Reaped, or Valkey lost everything: the next heartbeat finds out which.
-                return self._grant_on_trust(goal)
         return False
 
     def _grant(self, goal: int) -> None:
@@ -233,7 +246,7 @@ class RunningLease:
             self.revoked.set()
             return False
         except (LimitsRebuilding, LimitsUnavailable):
-            return True  # the next round is granted on trust, or refused
+            return True  # the next round finds out
         return True
 
     def _hold_for(self, output_tokens: int) -> int:

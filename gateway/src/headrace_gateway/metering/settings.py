@@ -28,7 +28,11 @@ class MeterSettings:
     slice_tokens: int = 256
     """Output that one hold covers: a few seconds of a stream, so that little money is pinned and calls are rare."""
     trust_tokens: int = 4096
-    """What a running stream may generate unheld while Valkey is away: half a minute of a fast one."""
+    """What a running stream that no wallet or budget bounds may generate while Valkey is away: half a minute of a fast
+    one."""
+    stand_still_seconds: float = 20.0
+    """How long one that a wallet or budget does bound waits for Valkey at the end of its slice: as long as an emptied one
+    takes to be loaded. Beyond its hold it would spend what another may hold."""
     settle_wait_seconds: float = 0.25
     """How long a client waits for its settlement before that is finished behind it."""
     inflight_slots: int = 1024
@@ -42,10 +46,7 @@ class MeterSettings:
 
     def __post_init__(self) -> None:
         # Each of these would show only under load, or never until a crash.
-        if self.inflight_slots * RECORD_BYTES_MAX > 2 * (self.segment_bytes - RECORD_BYTES_MAX):
-            raise ValueError("segment_bytes: two segments must take an event of every slot")
-        if self.journal_bytes_max < 2 * self.segment_bytes:
-            raise ValueError("journal_bytes_max: at least two segments")
+        check_journal(self.inflight_slots, self.segment_bytes, self.journal_bytes_max)
         if self.heartbeat_seconds * 2 > self.lease_ttl_seconds:
             raise ValueError("lease_ttl_seconds: at least two heartbeats")
         if self.resend_after_seconds > RESEND_AFTER_SECONDS_MAX:
@@ -55,3 +56,11 @@ class MeterSettings:
 
     def __repr__(self) -> str:
         return f"MeterSettings(name={self.name!r}, state_dir={str(self.state_dir)!r})"  # never token or URLs
+
+
+def check_journal(inflight_slots: int, segment_bytes: int, journal_bytes_max: int) -> None:
+    """Raises `ValueError` where the requests that may run at once could not all be journalled."""
+    if inflight_slots * RECORD_BYTES_MAX > 2 * (segment_bytes - RECORD_BYTES_MAX):
+        raise ValueError("segment_bytes: two segments must take an event of every slot")
+    if journal_bytes_max < 2 * segment_bytes:
+        raise ValueError("journal_bytes_max: at least two segments")

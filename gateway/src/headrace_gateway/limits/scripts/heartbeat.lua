@@ -1,22 +1,24 @@
 -- Renews a gateway's leases with their newest counts and tells what became of its journals.
--- ARGV: msgpack of {gateway, ttl ms, leases as {id, counts fragment, cost, tokens, hold or -1}, journals}.
+-- ARGV: msgpack of {gateway, ttl ms, leases as {id, counts fragment, cost, tokens, hold or -1}, journals, number}.
 -- A hold here may only shrink: a raise needs `extend`, which checks the money.
 -- A lease that is not there was reaped, or lost with Valkey's memory (all of it, or the last second).
--- Replies {epoch or '', ids reaped, ids lost, acknowledged sequence by journal ('0' where unknown)}.
+-- Replies {epoch or '', ids reaped, ids lost, acknowledged sequence by journal ('0' where unknown), 1 if loaded}.
 local GATEWAY_FORGOTTEN_MS = 3600000
-local gateway, ttl_ms, leases, journals = unpack(cmsgpack.unpack(ARGV[1]))
+local gateway, ttl_ms, leases, journals, number_of_call = unpack(cmsgpack.unpack(ARGV[1]))
 
 redis.call('ZADD', GATEWAYS, whole(now_ms), gateway)
 redis.call('ZREMRANGEBYSCORE', GATEWAYS, '-inf', whole(now_ms - GATEWAY_FORGOTTEN_MS))
 local reaped, lost = {}, {}
 for _, entry in ipairs(leases) do
   local id, counts, cost, tokens, hold = unpack(entry)
-  local lease = redis.call('HMGET', lease_key(id), 'l', 'h')
-  if lease[1] then
+  local lease = redis.call('HMGET', lease_key(id), 'l', 'h', 'n')
+  if lease[1] and newer(lease[3], number_of_call) then
     local held = tonumber(lease[2])
     if hold >= 0 and hold < held then change_hold(cmsgpack.unpack(lease[1]), hold - held) else hold = held end
-    redis.call('HSET', lease_key(id), 'c', counts, 'k', whole(cost), 't', tokens, 'h', whole(hold))
+    redis.call('HSET', lease_key(id), 'c', counts, 'k', whole(cost), 't', tokens, 'h', whole(hold), 'n', whole(number_of_call))
     redis.call('ZADD', LEASES, whole(now_ms + ttl_ms), id)
+  elseif lease[1] then
+    -- The gateway has said more of it since.
   elseif redis.call('EXISTS', reaped_key(id)) == 1 then
     reaped[#reaped + 1] = id
   else
@@ -27,4 +29,4 @@ local acknowledged = {}
 for i, journal in ipairs(journals) do
   acknowledged[i] = redis.call('HGET', ACKNOWLEDGED, journal) or '0'
 end
-return {redis.call('GET', EPOCH) or '', reaped, lost, acknowledged}
+return {redis.call('GET', EPOCH) or '', reaped, lost, acknowledged, loaded() and 1 or 0}

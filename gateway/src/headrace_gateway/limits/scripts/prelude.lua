@@ -3,8 +3,11 @@
 -- window ms, anchor ms}; what each kind does to its counter is the table `kinds`.
 -- Budgets and `wallet` are money: they weigh the lease's hold, whatever it is at that moment.
 -- Tokens are {uncached, cached, output}.
-local EPOCH, USAGE, ACKNOWLEDGED, GATEWAYS, LEASES, REAPER = unpack(KEYS)
+local EPOCH, USAGE, ACKNOWLEDGED, GATEWAYS, LEASES, REAPER, REAPED, OPENING = unpack(KEYS)
 local MINUTE_MS = 60000
+
+-- Counters and balances are there, if not yet for everybody.
+local function loaded() return redis.call('EXISTS', EPOCH, OPENING) > 0 end
 
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
@@ -16,6 +19,10 @@ local function whole(n) return string.format('%.0f', n + 0) end
 local function number(s) return tonumber(s or '0') or 0 end
 local function lease_key(id) return 'hr:lease:' .. id end
 local function reaped_key(id) return 'hr:reaped:' .. id end
+
+-- A gateway numbers its calls about leases. One that was under way when its connection was given up may arrive after those
+-- that followed on the next, and would set a hold back.
+local function newer(last, call) return not last or tonumber(last) < call end
 
 -- A bucket's level is kept in 1/60000 of its unit, so that a ceiling per minute refills by whole numbers
 -- each millisecond. An absent bucket is a full one.
@@ -86,7 +93,7 @@ local kinds = {}
 -- the counter's key gets the span's beginning, limit[6] is the span's end in ms, or the slice of a sliding window.
 -- state(limit), for what answers tell: left, and milliseconds until all of it is back.
 -- refusal(limit): used and milliseconds to wait, or nothing when the limit lets the request pass.
--- take, settle: what admission and the end of the lease do to the counter.
+-- take, settle: what admission and the end of the lease do to the counter. trues_up: settling weighs the tokens.
 local function bucket_state(limit)
   local level = bucket_level(limit)
   local full = limit[3] * MINUTE_MS
@@ -102,6 +109,7 @@ kinds.requests_per_minute = {
 
 -- May go into debt, by what a request used beyond its weight; the debt is repaid before the next passes.
 kinds.tokens_per_minute = {
+  trues_up = true,
   state = bucket_state,
   refusal = function(limit) return bucket_refusal(limit, MINUTE_MS) end,
   take = function(limit) bucket_store(limit, bucket_level(limit) - limit[4] * MINUTE_MS) end,
@@ -116,6 +124,7 @@ kinds.cached_tokens_per_minute = kinds.tokens_per_minute
 kinds.output_tokens_per_minute = kinds.tokens_per_minute
 
 kinds.fixed_window = {
+  trues_up = true,
   place = function(limit, at)
     local size, anchor = limit[5][5], limit[5][6]
     local began = anchor + math.floor((at - anchor) / size) * size
@@ -169,6 +178,7 @@ local function add_to_slice(limit, delta)
 end
 
 kinds.sliding_window = {
+  trues_up = true,
   place = function(limit, at) limit[6] = math.floor(at / limit[5][5]) end,
   state = function(limit)
     local used, slices = slices_of(limit)
@@ -232,7 +242,7 @@ kinds.wallet = {
     redis.call('HINCRBY', limit[2], 'held', whole(-hold))
     if actual > 0 then
       redis.call('HINCRBY', limit[2], 'pend', whole(actual))
-      redis.call('HSET', limit[2] .. ':pending', id, whole(actual))
+      redis.call('HINCRBY', limit[2] .. ':pending', id, whole(actual))
     end
   end,
 }
@@ -306,4 +316,46 @@ local function end_lease(id, actual, tokens)
   redis.call('DEL', lease_key(id))
   redis.call('ZREM', LEASES, id)
   return true
+end
+
+-- Told to a gateway that comes back late; one silent for longer than this is not waited for.
+local REMEMBERED_MS = 600000
+
+-- A reaped request's final event may say more than its estimate, as much as its hold at most. What the estimate left of
+-- the hold stays held until the final one comes, or so long: a gateway that was killed is back by then, or never.
+local RETURNS_WITHIN_MS = 30000
+
+local function remember(id, limits_packed, hold, cost, tokens)
+  local rest = math.max(0, hold - cost)
+  change_hold(cmsgpack.unpack(limits_packed), rest)
+  redis.call('HSET', reaped_key(id), 'l', limits_packed, 'r', whole(rest), 'k', whole(cost), 't', tokens)
+  redis.call('ZADD', REAPED, whole(now_ms + RETURNS_WITHIN_MS), id)
+end
+
+-- Lets go of what is still held for a reaped request, and keeps for a while only that it was reaped. Gives
+-- limits, cost and tokens by which it was ended, or nothing when that was done before.
+local function forget(id)
+  local kept = redis.call('HMGET', reaped_key(id), 'l', 'r', 'k', 't')
+  if not kept[1] then return end
+  local limits = cmsgpack.unpack(kept[1])
+  change_hold(limits, -tonumber(kept[2]))
+  redis.call('ZREM', REAPED, id)
+  redis.call('HDEL', reaped_key(id), 'l', 'k', 't')
+  redis.call('PEXPIRE', reaped_key(id), REMEMBERED_MS)
+  return limits, tonumber(kept[3]), tokens_of(kept[4])
+end
+
+-- Ends a reaped request anew, by its final event: counters move by the difference to the estimate.
+local function correct(id, actual, tokens)
+  local limits, cost, estimated = forget(id)
+  if not limits then return end
+  for _, limit in ipairs(limits) do
+    local kind = kinds[limit[1]]
+    if kind.spend then
+      kind.spend(limit, 0, actual - cost, id)
+    elseif kind.trues_up then
+      limit[4] = measured(limit, estimated)
+      kind.settle(limit, tokens)
+    end
+  end
 end

@@ -1,4 +1,5 @@
--- Ends leases whose gateway stopped renewing them, each with an estimated event of its last heartbeat.
+-- Ends leases whose gateway stopped renewing them, each with an estimated event of its last heartbeat; what that left
+-- of their holds stays held for a while.
 -- ARGV: at most so many, quiet ms, grace ms. Replies the ids taken.
 --
 -- When nobody reaped for `quiet` ms, nobody could renew either (Valkey was away, or every gateway was):
@@ -10,17 +11,16 @@ if now_ms - number(reaper[1]) > tonumber(ARGV[2]) then from = now_ms + tonumber(
 redis.call('HSET', REAPER, 'at', whole(now_ms), 'from', whole(from))
 if now_ms < from then return {} end
 
--- Told to a gateway that comes back late; one silent for longer than this is not waited for.
-local REMEMBERED_MS = 600000
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', REAPED, '-inf', whole(now_ms), 'LIMIT', 0, ARGV[1])) do forget(id) end
 
 local taken = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now_ms), 'LIMIT', 0, ARGV[1])) do
-  local lease = redis.call('HMGET', lease_key(id), 's', 'c', 'k', 't')
+  local lease = redis.call('HMGET', lease_key(id), 's', 'c', 'k', 't', 'l', 'h')
   if lease[1] then
     redis.call('XADD', USAGE, '*', 'e', '{"grade":0,"producer":"reaper","boot":"","sequence":0,' .. lease[1] .. ','
       .. lease[2] .. ',"finished_at_us":' .. whole(now_us) .. ',"ending":"gateway_lost"}')
     end_lease(id, tonumber(lease[3]), tokens_of(lease[4]))
-    redis.call('SET', reaped_key(id), '1', 'PX', REMEMBERED_MS)
+    remember(id, lease[5], tonumber(lease[6]), tonumber(lease[3]), lease[4])
     taken[#taken + 1] = id
   else
     redis.call('ZREM', LEASES, id)

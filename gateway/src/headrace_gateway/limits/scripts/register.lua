@@ -1,9 +1,10 @@
 -- Puts a running lease back after Valkey was lost: unconditionally, for its tokens flow already.
 -- ARGV: id, msgpack of {gateway, ttl ms, hold, cost, tokens, ms of its admission}, limits as msgpack, event fragment, counts fragment.
--- Replies whether it stands now: 0 while cold.
+-- Replies whether it stands now: 0 while counters are not loaded.
 local gateway, ttl_ms, hold, cost, tokens, at = unpack(cmsgpack.unpack(ARGV[2]))
-if redis.call('EXISTS', EPOCH) == 0 then return 0 end
-if redis.call('EXISTS', lease_key(ARGV[1])) == 0 then
+if not loaded() then return 0 end
+-- One that was reaped is over, and this call is a late one.
+if redis.call('EXISTS', lease_key(ARGV[1]), reaped_key(ARGV[1])) == 0 then
   local limits = cmsgpack.unpack(ARGV[3])
   local limits_packed = place(limits, at) and cmsgpack.pack(limits) or ARGV[3]
   take(limits, hold)

@@ -1,10 +1,13 @@
 -- Ends a lease with its final event. Counters move only while the lease stands, so that a second settlement
--- of the same id, or one after the reaper's, moves nothing; the event is appended in any case (billing knows
--- an event by its id and grade). Cold is no obstacle: the journal is the record.
+-- of the same id moves nothing; after the reaper's they move once more, by what the final event says beyond its
+-- estimate. The event is appended in any case (billing knows an event by its id and grade). Cold is no obstacle:
+-- the journal is the record.
 -- ARGV: id, actual cost in micro-units, tokens by class, event; and of a request with an idempotency key its place, the
 -- request's hash, its outcome ('' frees the key), the outcome in brief, ms to keep it, the counter of its project's
 -- kept bytes, their bound. Replies 1 if the lease stood, else 0.
-local stood = end_lease(ARGV[1], tonumber(ARGV[2]), tokens_of(ARGV[3]))
+local actual, tokens = tonumber(ARGV[2]), tokens_of(ARGV[3])
+local stood = end_lease(ARGV[1], actual, tokens)
+if not stood then correct(ARGV[1], actual, tokens) end
 redis.call('XADD', USAGE, '*', 'e', ARGV[4])
 
 local function keep_outcome(place, request, whole, brief, kept_ms, counter, bytes_max)
