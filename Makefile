@@ -79,6 +79,10 @@ chart-check: $(VENV)/.complete ## Render the chart over its values, hold it to c
 chart-generate: $(VENV)/.complete ## Write what of the chart follows from its values and from the ModelDeployment's definition
 	$(BIN)/python deploy/helm/generate.py
 
+.PHONY: chaos
+chaos: $(VENV)/.complete ## Kill, stop and slow every part under traffic and count what is lost (MINUTES=3 SEED=1)
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),3) --seed $(or $(SEED),1)
+
 .PHONY: terraform-check
 terraform-check: $(VENV)/.complete $(CHECKOV_VENV)/.complete ## Format, validate, test and scan the Terraform modules, offline
 	$(BIN)/pytest tests/terraform

@@ -97,6 +97,15 @@ class FakeEngine:
     def last(self) -> Attempt:
         return self.attempts[-1]
 
+    def behaviour_for(self, attempt: Attempt) -> Behaviour:
+        return self.behaviours.popleft() if self.behaviours else self.default
+
+    def began(self, attempt: Attempt) -> None:
+        """For engines that keep records."""
+
+    def ended(self, attempt: Attempt) -> None:
+        """However it ended."""
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         line = Line(reader, writer)
@@ -114,8 +123,9 @@ class FakeEngine:
         attempt = await line.request()
         if attempt is None:
             return False
-        behaviour = self.behaviours.popleft() if self.behaviours else self.default
+        behaviour = self.behaviour_for(attempt)
         self.attempts.append(attempt)
+        self.began(attempt)
         try:
             await self._answer(line, attempt, behaviour)
         except (Aborted, ConnectionError):
@@ -124,6 +134,8 @@ class FakeEngine:
         except asyncio.CancelledError:
             attempt.ending = "cancelled"
             raise
+        finally:
+            self.ended(attempt)
         return not (behaviour.close_afterwards or behaviour.reset or behaviour.raw is not None)
 
     async def _answer(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
@@ -468,6 +480,12 @@ class Line:
 @contextlib.asynccontextmanager
 async def running_engine(default: Behaviour | None = None) -> AsyncIterator[FakeEngine]:
     engine = FakeEngine(default=default or Behaviour())
+    async with serving(engine):
+        yield engine
+
+
+@contextlib.asynccontextmanager
+async def serving(engine: FakeEngine) -> AsyncIterator[None]:
     tasks: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -478,7 +496,7 @@ async def running_engine(default: Behaviour | None = None) -> AsyncIterator[Fake
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     engine.port = server.sockets[0].getsockname()[1]
     try:
-        yield engine
+        yield
     finally:
         server.close()
         for task in tasks:

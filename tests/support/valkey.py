@@ -13,12 +13,19 @@ from tests.support.processes import end
 
 @contextmanager
 def running_valkey() -> Iterator[Valkey]:
+    with running_valkey_process() as (server, _):
+        yield server
+
+
+@contextmanager
+def running_valkey_process() -> Iterator[tuple[Valkey, int]]:
+    """With its pid, for tests that stop or kill it."""
     with tempfile.TemporaryDirectory(prefix="headrace-test-") as folder:
         server = Valkey(folder=Path(folder), port=unused_port(), password=secrets.token_hex(16))
         with (Path(folder) / "log").open("wb") as log:
             process = server.start(log, dies_with_parent=True)
         try:
             server.wait_until_ready(process)
-            yield server
+            yield server, process.pid
         finally:
             end(process, STOP_SIGNAL)

@@ -1,0 +1,52 @@
+"""Carrying out the plan's visits: each at its moment, whatever became of those before it."""
+
+import asyncio
+import time
+
+from tests.chaos.client import PAUSE_SECONDS, tries_again, visit_gateway
+from tests.chaos.facts import Reply
+from tests.chaos.market import Market
+from tests.chaos.schedule import Plan, Visit
+
+# Clients of a slow service pile up, and this process is not what is under test.
+AT_ONCE_MAX = 80
+
+
+class Traffic:
+    def __init__(self, plan: Plan, market: Market, ports: list[int]) -> None:
+        self.replies: list[Reply] = []
+        self.running = 0
+        self._plan = plan
+        self._market = market
+        self._ports = ports
+        self._places = asyncio.Semaphore(AT_ONCE_MAX)
+
+    async def flow(self, began: float) -> None:
+        """From `began` (monotonic) until the last client has gone."""
+        async with asyncio.TaskGroup() as group:
+            for visit in self._plan.visits:
+                if (wait := began + visit.at_seconds - time.monotonic()) > 0:
+                    await asyncio.sleep(wait)
+                await self._places.acquire()
+                group.create_task(self._visit(visit))
+
+    async def _visit(self, visit: Visit) -> None:
+        self.running += 1
+        try:
+            keys = self._market.secrets[visit.role]
+            gateway = visit.gateway
+            for _ in range(1 + visit.retries):
+                reply = await visit_gateway(
+                    visit,
+                    port=self._ports[gateway],
+                    gateway=gateway,
+                    secret=keys[visit.key % len(keys)],
+                )
+                self.replies.append(reply)
+                if not tries_again(reply):
+                    return
+                gateway = (gateway + 1) % len(self._ports)
+                await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            self.running -= 1
+            self._places.release()
