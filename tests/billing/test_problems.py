@@ -3,10 +3,17 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import replace
+
+import httpx2
 
 import headrace_billing
+from headrace_billing.app import compose
+from headrace_billing.database import Database
 from headrace_billing.errors import BillingError
+from headrace_billing.parts import Parts
 from headrace_billing.problems import STATUSES
+from tests.billing.seller import Seller
 
 
 def refusals(base: type[BillingError] = BillingError) -> Iterator[type[BillingError]]:
@@ -25,3 +32,13 @@ def test_every_code_has_a_status_and_every_refusal_a_code() -> None:
 
 def test_a_refusal_is_never_a_success() -> None:
     assert all(400 <= status < 600 for status in STATUSES.values())
+
+
+async def test_a_database_that_is_gone_is_a_reason_to_come_back(parts: Parts) -> None:
+    nowhere = Database("postgresql://nobody:nothing@127.0.0.1:1/nowhere")
+    transport = httpx2.ASGITransport(app=compose(replace(parts, database=nowhere)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://billing") as http:
+        answer = await Seller(http).ask("POST", "/v1/organizations", {"name": "Millrace Analytics"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"]
+    await nowhere.close()
