@@ -19,6 +19,7 @@ from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
+from headrace_billing.openapi import describe, operation_id
 from headrace_billing.outcomes.http import router as outcomes
 from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.problems import answer_problems
@@ -73,7 +74,12 @@ def compose(parts: Parts) -> FastAPI:
         await parts.valkey.aclose()
         await parts.database.close()
 
-    app = FastAPI(title="Headrace billing", version="1", lifespan=lifespan)
+    app = FastAPI(
+        title="Headrace billing",
+        version="1",
+        lifespan=lifespan,
+        generate_unique_id_function=operation_id,
+    )
     app.state.parts = parts
     app.add_middleware(BodyLimit)
     answer_problems(app)
@@ -81,6 +87,7 @@ def compose(parts: Parts) -> FastAPI:
         app.include_router(router)
     app.get("/healthz", tags=["health"])(healthz)
     app.get("/readyz", tags=["health"])(readyz)
+    describe(app)
     return app
 
 
