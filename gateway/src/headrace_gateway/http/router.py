@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from headrace_gateway.errors import GatewayError
+from headrace_gateway.http import openapi
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.inference import Inference
 from headrace_gateway.http.interruption import Reason
@@ -56,6 +57,7 @@ class Gateway:
         self._responses = responses
         self._signed = signed
         self._not_admitting = not_admitting
+        self._document = openapi.document()
         self._has_admitted = False
         self.draining = False
         self._routes: dict[str, tuple[str, Handler]] = {
@@ -64,6 +66,7 @@ class Gateway:
             "/v1/responses": ("POST", inference.at(RESPONSES)),
             "/v1/embeddings": ("POST", inference.at(EMBEDDINGS)),
             "/v1/models": ("GET", models.every),
+            "/openapi.json": ("GET", self._described),
             "/healthz": ("GET", self._healthy),
             "/readyz": ("GET", self._ready),
         }
@@ -130,6 +133,9 @@ class Gateway:
             await self._responses.forget(exchange, response_id)
         else:
             raise MethodNotAllowed("GET, DELETE")
+
+    async def _described(self, exchange: Exchange) -> None:
+        exchange.answer(200, JSON, self._document)
 
     async def _healthy(self, exchange: Exchange) -> None:
         exchange.answer(200, JSON, b'{"status":"ok"}')
