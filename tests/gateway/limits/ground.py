@@ -8,6 +8,7 @@ import redis
 
 from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
+from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.valkey.connection import Valkey
@@ -37,9 +38,12 @@ async def opened_limiter(
 
 
 async def try_admit(
-    limiter: Limiter, hold: int, limits: Sequence[CheckedLimit] = (WALLET,)
+    limiter: Limiter,
+    hold: int,
+    limits: Sequence[CheckedLimit] = (WALLET,),
+    records: Sequence[Versioned[None]] = (),
 ) -> Admitted | Stale | Short:
-    return await limiter.admit([], limits, hold=hold, fragment=FRAGMENT, orphaned=lambda _: None)
+    return await limiter.admit(records, limits, hold=hold, fragment=FRAGMENT, orphaned=lambda _: None)
 
 
 async def admit(limiter: Limiter, hold: int, limits: Sequence[CheckedLimit] = (WALLET,)) -> Admitted:

@@ -1,6 +1,7 @@
 """Whatever the order of admissions, extensions, settlements, reapings and pushes: the counters add up."""
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +19,8 @@ from hypothesis.stateful import (
 from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
 from headrace_gateway.errors import LimitReached
-from headrace_gateway.limits.limiter import Admitted, Renewal, Short
+from headrace_gateway.keys.directory import Versioned
+from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.limits.verdicts import Reaped
 from tests.gateway.limits.ground import (
@@ -52,6 +54,7 @@ SLIDING: CheckedLimit = (
     (0, 0, 0, 1, 17, 0),
 )
 DAY: CheckedLimit = ("spend_day", "hr:limit:spend_day:org:o", 10**9, 0)
+KEY: Versioned[None] = Versioned("hr:key:k", "1", None)
 ALL = [GAUGE, FIXED, SLIDING, BUDGET, DAY, WALLET]
 
 COUNTS = b'"attempts":1,"tokens":{}'
@@ -75,16 +78,22 @@ class Limits(LimiterMachine):
         self.taken: set[str] = set()
         self.spent = 0
         self.events = 0
+        self.key_version = 1
+        self.key_known = KEY
 
     @initialize(balance=st.integers(0, 5000))
     def open(self, balance: int) -> None:
         self.client.set(channels.EPOCH, "e")
         self.client.hset(WALLET[1], mapping={"bal": balance, "ver": 1})
+        self.client.hset(KEY.hash_key, "v", KEY.version)
 
     @rule(target=leases, hold=st.integers(0, 2000))
     def admit(self, hold: int) -> Any:
         balance, held, pending = amounts(self.client)
-        verdict = self.run(refused_or(try_admit(self.limiter, hold, ALL)))
+        verdict = self.run(refused_or(try_admit(self.limiter, hold, ALL, [self.key_known])))
+        if self.key_is_stale:
+            assert verdict == Stale(KEY.hash_key)
+            return multiple()
         if isinstance(verdict, LimitReached):
             assert verdict.used == verdict.ceiling == WINDOW_CEILING
             assert verdict.retry_after_seconds is not None
@@ -101,11 +110,13 @@ class Limits(LimiterMachine):
     @rule(lease=leases, hold=st.integers(0, 3000))
     def extend(self, lease: str, hold: int) -> None:
         balance, held, pending = amounts(self.client)
-        verdict = self.run(self.limiter.extend(lease, [], ALL, hold=hold))
+        verdict = self.run(self.limiter.extend(lease, [self.key_known], ALL, hold=hold))
         if lease in self.taken:
             assert verdict == Reaped()
         elif lease not in self.standing:
             assert verdict is False
+        elif self.key_is_stale:
+            assert verdict == Stale(KEY.hash_key)
         elif verdict is True:
             assert hold - self.standing[lease] <= max(0, balance - held - pending)
             self.standing[lease] = hold
@@ -168,6 +179,21 @@ class Limits(LimiterMachine):
     @rule(amount=st.integers(1, 3000))
     def top_up(self, amount: int) -> None:
         self.client.hincrby(WALLET[1], "bal", amount)
+
+    @rule()
+    def revoke(self) -> None:
+        """Or any other change of the key: whoever goes by an older record gets nothing, and more than it has neither."""
+        self.key_version += 1
+        self.client.hset(KEY.hash_key, "v", str(self.key_version))
+
+    @rule()
+    def look_again(self) -> None:
+        """What a gateway does when it is told that its record is old."""
+        self.key_known = replace(KEY, version=str(self.key_version))
+
+    @property
+    def key_is_stale(self) -> bool:
+        return self.key_known.version != str(self.key_version)
 
     @invariant()
     def all_adds_up(self) -> None:
