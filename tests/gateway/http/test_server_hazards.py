@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from headrace_gateway.http.connection import HEAD_BYTES_MAX, HEADERS_MAX
+from headrace_gateway.http.request_reader import HEAD_BYTES_MAX, HEADERS_MAX
 from tests.gateway.http.echo import Served, answers, serving
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"

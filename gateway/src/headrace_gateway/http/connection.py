@@ -1,4 +1,4 @@
-"""One client's connection: requests parsed as their bytes arrive, served one after the other, in order.
+"""One client's connection: requests are served one after the other, in the order in which they arrive.
 
 What must stay true: at most one exchange runs at a time, and the next begins when its answer has left; nothing
 that a client sends or leaves unread makes us hold more than the bounds below; a client that goes is known to be
@@ -14,16 +14,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
-import httptools
-
 from headrace_gateway.http.exchange import ClientGone, Exchange
-from headrace_gateway.http.heads import LISTS, ONCE_ONLY, Unacceptable, check_head, malformed, path_of
-
-HEAD_BYTES_MAX = 64 * 1024
-"""Request line and headers; with trailers and what frames chunks, the same again."""
-
-HEADERS_MAX = 128
-"""Clients and the proxies before us send a few dozen."""
+from headrace_gateway.http.heads import Unacceptable, malformed
+from headrace_gateway.http.request_reader import RequestReader
 
 PIPELINED_MAX = 16
 """Requests that wait behind the one that runs. Who sends more reads our answers to these and asks again."""
@@ -43,8 +36,6 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-_METHODS = {b"POST": "POST", b"GET": "GET"}
 
 Application = Callable[[Exchange], Awaitable[None]]
 
@@ -68,23 +59,16 @@ class ClientConnection(asyncio.Protocol):
         "_current",
         "_drained",
         "_ending",
-        "_head_bytes",
-        "_headers",
-        "_in_head",
         "_linger_bytes",
         "_lingers",
         "_loop",
         "_owner",
-        "_parser",
-        "_parsing",
         "_queue",
-        "_reading_on",
+        "_reader",
         "_reading_paused",
-        "_target",
         "_task",
         "_transport",
         "_unread",
-        "_unseen_bytes",
         "_when_gone",
         "_writing_paused",
         "deadline",
@@ -97,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
         self._owner = owner
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(self)
         self.gone = False
         """Whether the client has closed its side, or the connection is broken."""
         self.peer = ""
@@ -108,14 +92,6 @@ class ClientConnection(asyncio.Protocol):
         self._current: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._queue: deque[Exchange] = deque()
-
-        self._in_head = False
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._head_bytes = 0
-        self._unseen_bytes = 0
-        self._parsing: Exchange | None = None  # the one whose body arrives
-        self._reading_on = False
 
         self._unread = False  # from here on nothing is parsed
         self._lingers = False
@@ -131,7 +107,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        return self._current is None and not self._in_head and self._parsing is None
+        return self._current is None and self._reader.idle
 
     def close_if_idle(self) -> None:
         if self.idle and not self._ending:
@@ -160,29 +136,23 @@ class ClientConnection(asyncio.Protocol):
             if self._linger_bytes > LINGER_BYTES_MAX:
                 self.abort()
             return
-        self._unseen_bytes += len(data)
-        was_in_head = self._in_head
+        was_in_head = self._reader.in_head
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._decline(data[offer.args[0] :])
-        except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._give_up(cause if isinstance(cause, Unacceptable) else malformed(str(error)))
+            goes_on = self._reader.feed(data)
+        except Unacceptable as refusal:
+            self._give_up(refusal)
             return
-        if self._unseen_bytes > HEAD_BYTES_MAX:
-            self._give_up(_head_too_large() if self._in_head else malformed("a chunk's line has no end"))
-            return
-        if self._in_head and not was_in_head and self._current is None:
+        if not goes_on:
+            self._unread = self._lingers = True
+        if self._reader.in_head and not was_in_head and self._current is None:
             self._await_for(self._owner.head_timeout_seconds)
-        if self._parsing is not None and self._parsing.full:
+        if self._reader.full:
             self._pause_reading()
 
     def eof_received(self) -> bool:
         if self._current is None:
             return False
-        if self._parsing is not None:
-            self._parsing.fail("The body ended before its length.")
+        self._reader.fail("The body ended before its length.")
         self._queue.clear()
         self._unread = True
         self._has_gone()
@@ -193,8 +163,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = None
         self._queue.clear()
         self.deadline = math.inf
-        if self._parsing is not None:
-            self._parsing.fail("The body ended before its length.")
+        self._reader.fail("The body ended before its length.")
         self._has_gone()
         self._owner.forget(self)
 
@@ -213,75 +182,17 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.deadline = math.inf
 
-    # httptools
+    # for the reader
 
-    def on_message_begin(self) -> None:
-        if self._reading_on:
-            return
+    def take(self, exchange: Exchange) -> None:
+        """A request whose head is there. Raises `Unacceptable`."""
         if len(self._queue) >= PIPELINED_MAX:
             # Served are those that came; the client reads that the connection closes.
             raise malformed("too many requests at once")
-        self._in_head = True
-        self._head_bytes = 0
-        self._unseen_bytes = 0
-        self._target = b""
-        self._headers = {}
-
-    def on_url(self, piece: bytes) -> None:
-        self._target += piece
-        self._count(len(piece))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
-        if not self._in_head:
-            return  # a trailer, or a head read on: they say nothing that we want to know
-        name = name.lower()
-        if name in self._headers:
-            if name in ONCE_ONLY:
-                raise malformed(f"a second {name.decode()}")
-            if name in LISTS:
-                self._headers[name] += b", " + value
-            return
-        self._headers[name] = value
-        if len(self._headers) > HEADERS_MAX:
-            raise _head_too_large()
-
-    def on_headers_complete(self) -> None:
-        if self._reading_on:
-            self._reading_on = False
-            return
-        parser, headers = self._parser, self._headers
-        version = parser.get_http_version()
-        check_head(version, headers)
-        method = parser.get_method()
-        exchange = Exchange(
-            self,
-            _METHODS.get(method) or method.decode(),
-            path_of(self._target),
-            headers,
-            # The parser knows this only for the moment.
-            keep_alive=version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade(),
-            chunked=version == "1.1",
-        )
-        self._in_head = False
-        self._parsing = exchange
         if self._current is None and not self._writing_paused:
             self._start(exchange)
         else:
             self._queue.append(exchange)
-
-    def on_body(self, piece: bytes) -> None:
-        assert self._parsing is not None, "a body belongs to a request"
-        self._unseen_bytes = 0
-        self._parsing.add(piece)
-
-    def on_message_complete(self) -> None:
-        assert self._parsing is not None, "an end belongs to a request"
-        if self._parser.should_upgrade() and self._parsing.framing:
-            return  # its body is still to come
-        exchange, self._parsing = self._parsing, None
-        self._unseen_bytes = 0
-        exchange.arrived()
 
     # for exchanges
 
@@ -340,38 +251,16 @@ class ClientConnection(asyncio.Protocol):
         """The last answer has left: the next request, the end, or a rest."""
         if self._queue:
             self._start(self._queue.popleft())
-        elif self._unread or (self._owner.draining and not self._in_head):
+        elif self._unread or (self._owner.draining and not self._reader.in_head):
             self._end(linger=self._lingers)
         else:
             self._resume_reading()
-            self._await_for(self._owner.head_timeout_seconds if self._in_head else KEEP_IDLE_SECONDS)
-
-    def _decline(self, rest: bytes) -> None:
-        """An offer to change the protocol: nobody has to take it up, so the request is served, and is the last.
-
-        Java's client makes it with every request that is not encrypted. The parser takes what follows for the
-        other protocol; where it is the request's body, a second parser reads it.
-        """
-        if self._parsing is None:
-            self._unread = self._lingers = True
-            return
-        self._parser = httptools.HttpRequestParser(self)
-        self._reading_on = True
-        framing = self._parsing.framing
-        try:
-            self._parser.feed_data(b"POST / HTTP/1.1\r\nconnection: close\r\n%b\r\n\r\n%b" % (framing, rest))
-        except httptools.HttpParserError as error:
-            self._give_up(malformed(str(error)))
+            self._await_for(self._owner.head_timeout_seconds if self._reader.in_head else KEEP_IDLE_SECONDS)
 
     def _give_up(self, refusal: Unacceptable) -> None:
         """Nothing that follows can be told apart any more: what came before is served, then it ends."""
         self._unread = self._lingers = True
-        if self._parsing is not None:
-            self._parsing.fail(str(refusal))
-            self._parsing = None
-            return
-        self._in_head = False
-        if self._current is None and not self._queue:
+        if not self._reader.fail(str(refusal)) and self._current is None and not self._queue:
             self._refuse(refusal)
 
     def _refuse(self, refusal: Unacceptable) -> None:
@@ -420,13 +309,3 @@ class ClientConnection(asyncio.Protocol):
         if self._reading_paused and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
-
-    def _count(self, size: int) -> None:
-        self._unseen_bytes = 0
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES_MAX:
-            raise _head_too_large()
-
-
-def _head_too_large() -> Unacceptable:
-    return Unacceptable(431, "head_too_large", "The request's headers are too large.")
