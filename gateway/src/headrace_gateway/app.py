@@ -17,6 +17,7 @@ from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.metering.meter import GatewayMeter, MeterSettings, open_meter
 from headrace_gateway.responses.store import ResponseStore
 from headrace_gateway.routing.deployments import DeploymentsFile
+from headrace_gateway.routing.lines import Lines, QueueBounds
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
 from headrace_gateway.settings import GatewaySettings
 
@@ -63,8 +64,16 @@ def _gateway(
     )
     addresses = ClientAddresses(settings.trusted_proxies)
     responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
+    lines = Lines(
+        meter.limiter,
+        QueueBounds(
+            wait_seconds=settings.queue_wait_seconds,
+            requests_max=settings.queue_requests_max,
+            org_requests_max=settings.queue_org_requests_max,
+        ),
+    )
     return Gateway(
-        Inference(meter, deployments, upstream, bounds, addresses, responses=responses),
+        Inference(meter, deployments, upstream, bounds, addresses, responses=responses, lines=lines),
         TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=settings.image_hosts),
         Models(meter, deployments, addresses),
         responses=responses,

@@ -39,6 +39,18 @@ class Caller(Protocol):
     def may_name(self, deployment: Deployment) -> bool:
         """Whether no list of the key's, its project's or its organisation's leaves the model out."""
 
+    @property
+    def rank(self) -> int:
+        """Its class where requests wait: 0 before 1."""
+
+    @property
+    def weight(self) -> int:
+        """Its organisation's."""
+
+    @property
+    def fallback_models(self) -> Sequence[str]:
+        """Models that may answer when the one asked for can't."""
+
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
@@ -70,6 +82,10 @@ class AlreadyAnswered(Exception):
         self.answer = answer
 
 
+class DeploymentFull(Exception):
+    """Nothing refuses the call, but all slots of its deployment are taken, or others wait for them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What admission has to know of one inference request."""
@@ -93,6 +109,12 @@ class Call:
     end_user: str | None = None
     """Whom of its own users the client names; it leaves the gateway hashed alone."""
     idempotency: Idempotency | None = None
+    has_turn: bool = False
+    """Whether it waited for its deployment and may take the next slot there."""
+    instead: bool = False
+    """Whether the deployment serves another model than the one requested."""
+    again: bool = False
+    """Whether it was admitted before and nothing came of that, so that it counts as a request already."""
 
 
 class Lease(Protocol):
@@ -153,4 +175,4 @@ class Meter(Protocol):
         """
 
     async def admit(self, call: Call) -> Lease:
-        """Raises a `GatewayError` when the call may not run, or `AlreadyAnswered`; nothing is held then."""
+        """Raises a `GatewayError` when the call may not run, `DeploymentFull` or `AlreadyAnswered`; nothing is held then."""

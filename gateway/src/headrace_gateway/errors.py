@@ -208,10 +208,34 @@ class Overloaded(GatewayError):
     retry_after_seconds = 5.0
 
 
+class CapacityExhausted(GatewayError):
+    """All slots of the model's deployment are taken, and too many wait for them already or this one has waited long."""
+
+    code = "capacity_exhausted"
+
+    def __init__(self, *, queue_length: int, retry_after_seconds: float | None) -> None:
+        """`retry_after_seconds`: until the turn of one that comes now, by the measured rate; null before there is one."""
+        super().__init__(
+            f"The model's capacity is in use and {queue_length} requests wait for it. Try again later."
+        )
+        self.queue_length = queue_length
+        self.retry_after_seconds = retry_after_seconds
+
+
 class UpstreamFailed(GatewayError):
     """The engine refused the connection, broke off, or answered what is no answer."""
 
     code = "upstream_failed"
+
+
+class UpstreamUnavailable(GatewayError):
+    """The engine failed again and again, and is left alone until it is tried next."""
+
+    code = "upstream_unavailable"
+
+    def __init__(self, *, retry_after_seconds: float) -> None:
+        super().__init__("The model keeps failing and is not asked at the moment.")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UpstreamTimedOut(GatewayError):

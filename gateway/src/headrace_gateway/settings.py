@@ -65,6 +65,13 @@ class GatewaySettings(BaseSettings):
     # Hosts from which engines may fetch images that a request names by address, as a JSON list. None, because an
     # engine fetches from inside the cluster; its own redirects must be off where one is named.
     image_hosts: frozenset[str] = frozenset()
+    # Where a deployment's slots are taken, how long a request may wait for one (a deployment may say otherwise): longer
+    # than a burst, shorter than clients wait for a first byte.
+    queue_wait_seconds: float = Field(default=30.0, gt=0)
+    # Requests that may wait for one deployment, per worker, and of these one organisation's: each holds a connection
+    # and its body, and no one can take all places.
+    queue_requests_max: int = Field(default=512, ge=1)
+    queue_org_requests_max: int = Field(default=128, ge=1)
 
     # The engines are next door: no answer to a connection by then is none.
     connect_timeout_seconds: float = Field(default=5.0, gt=0)

@@ -34,7 +34,7 @@ def read(dialect: Dialect = CHAT, **fields: Any) -> OpenAIRequest:
 
 
 def upstream(request: OpenAIRequest, output_tokens_max: int | None = None) -> Any:
-    return json.loads(request.upstream_body(DEPLOYMENT, output_tokens_max=output_tokens_max))
+    return json.loads(request.upstream_body(DEPLOYMENT, output_tokens_max=output_tokens_max, org="org_1"))
 
 
 values = st.recursive(

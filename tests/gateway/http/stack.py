@@ -27,6 +27,7 @@ from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.responses.store import ResponseStore
 from headrace_gateway.routing.deployments import DeploymentsFile
+from headrace_gateway.routing.lines import Lines, QueueBounds
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
 from tests.gateway.account import DEPLOYMENT, MODEL, Account
 from tests.gateway.waiting import eventually
@@ -41,6 +42,7 @@ BOUNDS = InferenceBounds(
     reply_bytes_max=1024 * 1024,
     request_timeout_seconds=30,
 )
+QUEUE = QueueBounds(wait_seconds=20, requests_max=64, org_requests_max=48)
 TIMEOUTS = UpstreamTimeouts(connect=1.0, first_byte=1.0, idle=0.5)
 
 
@@ -121,6 +123,7 @@ async def running_stack(
     signing_secret: bytes | None = None,
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     slice_tokens: int = SLICE_TOKENS,
+    queue: QueueBounds = QUEUE,
 ) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(running_engine())
@@ -133,7 +136,15 @@ async def running_stack(
         addresses = ClientAddresses(trusted_proxies)
         responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
         gateway = Gateway(
-            Inference(meter, deployments, upstream, bounds, addresses, responses=responses),
+            Inference(
+                meter,
+                deployments,
+                upstream,
+                bounds,
+                addresses,
+                responses=responses,
+                lines=Lines(meter.limiter, queue),
+            ),
             TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=bounds.image_hosts),
             Models(meter, deployments, addresses),
             responses=responses,

@@ -21,7 +21,7 @@ ELSEWHERE = {
     *("not_offered", "duplicate_request_id", "response_not_found"),
     *("invalid_request", "context_length_exceeded", "body_too_large", "body_too_slow"),
     *("path_unknown", "method_not_allowed", "internal_error", "shutting_down", "deadline_reached", "revoked"),
-    *("upstream_failed", "upstream_busy", "upstream_timed_out"),
+    *("upstream_failed", "upstream_busy", "upstream_timed_out", "upstream_unavailable"),
 }
 
 

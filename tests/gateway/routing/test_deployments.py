@@ -32,12 +32,23 @@ def test_an_organisation_s_own_deployment_comes_before_those_of_all_and_is_not_t
     private = deployment("3", "b", tenant=ORG)
     deployments = Deployments([shared, own, private])
 
-    assert deployments.for_model("a", ORG) == [own, shared]
+    assert deployments.for_model("a", ORG) == [own]
     assert deployments.for_model("ours", ORG) == [own]
     assert deployments.models(ORG) == [own, private]
     assert deployments.for_model("a", "org_2") == [shared]
     assert deployments.for_model("ours", "org_2") == deployments.for_model("b", "org_2") == []
     assert deployments.models("org_2") == [shared]
+
+
+def test_those_of_all_stand_behind_an_organisation_s_own_only_where_one_of_these_says_so() -> None:
+    shared, other = deployment("1", "a", "everyone"), deployment("2", "b")
+    own = msgspec.structs.replace(deployment("3", "a", tenant=ORG), overflow=True)
+    deployments = Deployments([shared, other, own])
+
+    assert deployments.for_model("a", ORG) == [own, shared]
+    assert deployments.for_model("everyone", ORG) == [shared]
+    assert deployments.for_model("b", ORG) == [other]
+    assert deployments.models(ORG) == [own, other]
 
 
 NAMES = st.sampled_from("abc")

@@ -13,6 +13,8 @@ from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.anthropic_reply import read_count, read_message
 from headrace_gateway.dialects.anthropic_stream import MessageEvents
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
+from headrace_gateway.dialects.cache_salt import SALT, salt_of
+from headrace_gateway.dialects.conversation import beginning_of
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
@@ -58,17 +60,23 @@ class MessagesRequest:
         metadata = value_of(self.fields, "metadata", _metadata, "an object")
         return None if metadata is None else metadata.user_id
 
+    @property
+    def beginning(self) -> bytes | None:
+        return beginning_of(self.fields)
+
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
 
-    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         bound = self.output_tokens_max if output_tokens_max is None else output_tokens_max
+        salt = {SALT: salt_of(self.fields, org)} if deployment.salts_cache else {}
         return _encode(
             self.fields
             | {
                 "model": msgspec.Raw(_encode(deployment.engine_model)),
                 "max_tokens": msgspec.Raw(b"%d" % bound),
             }
+            | salt
         )
 
     def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:

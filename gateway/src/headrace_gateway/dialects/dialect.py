@@ -81,13 +81,17 @@ class InferenceRequest(Protocol):
     def end_user(self) -> str | None:
         """The client's own user, as it names them."""
 
+    @property
+    def beginning(self) -> bytes | None:
+        """What the conversation is known by, from its first request to its last."""
+
     def check(self, deployment: Deployment) -> None:
         """Raises `NotOffered` for what the deployment's model can't do."""
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         """Upper bound of what the prompt may count."""
 
-    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         """The request as the engine gets it."""
 
     def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> StreamReader:

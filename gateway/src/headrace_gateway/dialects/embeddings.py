@@ -11,6 +11,7 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from headrace_gateway.dialects.dialect import StreamReader
 from headrace_gateway.dialects.fields import NOT_FOR_CLIENTS, Fields, model_of, read_fields, text_of, value_of
 from headrace_gateway.dialects.media import NO_IMAGES, Images
@@ -42,6 +43,10 @@ class EmbeddingsRequest:
     def end_user(self) -> str | None:
         return text_of(self.fields, "user")
 
+    @property
+    def beginning(self) -> None:
+        """Each stands for itself."""
+
     def check(self, deployment: Deployment) -> None:
         """Whatever a model may not know, the engine says."""
 
@@ -49,8 +54,9 @@ class EmbeddingsRequest:
         most, overhead = deployment.context_tokens, deployment.prompt_overhead_tokens
         return sum(min(size + overhead, most) for size in self.sizes)
 
-    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:  # noqa: ARG002
-        return _encode(self.fields | {"model": msgspec.Raw(_encode(deployment.engine_model))})
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:  # noqa: ARG002
+        salt = {SALT: salt_of(self.fields, org)} if deployment.salts_cache else {}
+        return _encode(self.fields | {"model": msgspec.Raw(_encode(deployment.engine_model))} | salt)
 
     def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> StreamReader:  # noqa: ARG002
         raise AssertionError("embeddings are never streamed")

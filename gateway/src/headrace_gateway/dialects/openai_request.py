@@ -12,6 +12,8 @@ import msgspec
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
+from headrace_gateway.dialects.cache_salt import SALT, salt_of
+from headrace_gateway.dialects.conversation import beginning_of
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
@@ -72,10 +74,14 @@ class OpenAIRequest:
     def end_user(self) -> str | None:
         return text_of(self.fields, "user")
 
+    @property
+    def beginning(self) -> bytes | None:
+        return beginning_of(self.fields)
+
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         return prompt_tokens_max(self.prompt_bytes, self.images, deployment, prompts=self.prompts)
 
-    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         """The request as the engine gets it."""
         fields = dict(self.fields)
         fields["model"] = msgspec.Raw(_encode(deployment.engine_model))
@@ -83,6 +89,8 @@ class OpenAIRequest:
             fields[self.output_field] = msgspec.Raw(b"%d" % output_tokens_max)
         if self.streamed:
             fields["stream_options"] = _STREAM_OPTIONS_UPSTREAM
+        if deployment.salts_cache:
+            fields[SALT] = salt_of(self.fields, org)
         return _encode(fields)
 
     def check(self, deployment: Deployment) -> None:

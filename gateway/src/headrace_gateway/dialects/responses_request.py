@@ -12,6 +12,8 @@ import msgspec
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
+from headrace_gateway.dialects.cache_salt import SALT, salt_of
+from headrace_gateway.dialects.conversation import beginning_of
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
@@ -63,6 +65,10 @@ class ResponsesRequest:
     def end_user(self) -> str | None:
         return text_of(self.fields, "user")
 
+    @property
+    def beginning(self) -> bytes | None:
+        return beginning_of(self.fields, held_in="input", system="instructions")
+
     def check(self, deployment: Deployment) -> None:
         """Whatever a model may not know, the engine says."""
 
@@ -73,7 +79,7 @@ class ResponsesRequest:
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
 
-    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         fields: dict[str, object] = {
             **self.fields,
             "model": deployment.engine_model,
@@ -81,6 +87,8 @@ class ResponsesRequest:
         }
         if output_tokens_max is not None:
             fields["max_output_tokens"] = output_tokens_max
+        if deployment.salts_cache:
+            fields[SALT] = salt_of(self.fields, org)
         return _encode(fields)
 
     def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> ResponseEvents:  # noqa: ARG002

@@ -11,6 +11,8 @@ import msgspec
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
+from headrace_gateway.dialects.cache_salt import SALT, salt_of
+from headrace_gateway.dialects.conversation import beginning_of
 from headrace_gateway.dialects.fields import (
     OUTPUT_TOKENS_MAX,
     Fields,
@@ -66,13 +68,17 @@ class ZaiRequest:
     choices: int = 1
     task: Task = Task.GENERATE
 
+    @property
+    def beginning(self) -> bytes | None:
+        return beginning_of(self.fields)
+
     def check(self, deployment: Deployment) -> None:
         check_wishes(self.wishes, deployment)
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
 
-    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None) -> bytes:
+    def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         fields: dict[str, object] = {
             "model": deployment.engine_model,
             **self.fields,
@@ -82,6 +88,8 @@ class ZaiRequest:
             fields["max_tokens"] = output_tokens_max
         if self.streamed:
             fields |= {"stream": True, "stream_options": _STREAM_OPTIONS}
+        if deployment.salts_cache:
+            fields[SALT] = salt_of(self.fields, org)
         return _encode(fields)
 
     def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> ZaiChunks:

@@ -8,7 +8,13 @@ from typing import Any
 
 import msgspec
 
-from headrace_gateway.errors import AnswerNotKept, GatewayError, InvalidRequest, LimitReached
+from headrace_gateway.errors import (
+    AnswerNotKept,
+    CapacityExhausted,
+    GatewayError,
+    InvalidRequest,
+    LimitReached,
+)
 from headrace_gateway.http.exchange import Headers
 
 _encode = msgspec.json.encode
@@ -89,8 +95,10 @@ STATUSES: dict[str, tuple[int, str]] = {
     "upstream_failed": (502, "upstream_error"),
     "limits_rebuilding": (503, "unavailable_error"),
     "limits_unavailable": (503, "unavailable_error"),
+    "capacity_exhausted": (503, "unavailable_error"),
     "overloaded": (503, "unavailable_error"),
     "shutting_down": (503, "unavailable_error"),
+    "upstream_unavailable": (503, "unavailable_error"),
     "upstream_busy": (503, "unavailable_error"),
     "upstream_timed_out": (504, "upstream_error"),
     "deadline_reached": (504, "upstream_error"),
@@ -128,6 +136,8 @@ def details_of(error: GatewayError) -> dict[str, Any]:
             "weight": error.weight,
             "resets_in_seconds": error.resets_in_seconds,
         }
+    if isinstance(error, CapacityExhausted):
+        details["queue_length"] = error.queue_length
     if isinstance(error, AnswerNotKept):
         details |= {
             "request_id": error.request_id,

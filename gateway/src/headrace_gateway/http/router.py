@@ -16,6 +16,7 @@ from headrace_gateway.http.problems import (
     InternalError,
     MethodNotAllowed,
     PathUnknown,
+    ShuttingDown,
 )
 from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ZAI_ROOTS, refusal_headers, shape_at
@@ -97,6 +98,11 @@ class Gateway:
     @property
     def running(self) -> int:
         return len(self._inference.running)
+
+    def drain(self) -> None:
+        """No longer ready; who waits for a slot is told at once, so that another gateway takes the request."""
+        self.draining = True
+        self._inference.lines.end(ShuttingDown())
 
     def interrupt(self) -> int:
         """Ends what still runs with an error event; tells how many there were."""

@@ -18,6 +18,16 @@ class Served:
     """What the client gets after the settlement: a whole body, or the last events of a stream."""
     problem: GatewayError | None = None
     """Told to the client as its answer, or as a stream's last event; null when it has gone, or all is well."""
+    elsewhere: bool = False
+    """Whether nothing of an answer has come, and another deployment may be asked."""
+
+
+class NotBegun(Exception):
+    """The engine could not be brought to begin an answer."""
+
+    def __init__(self, error: GatewayError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def interrupted(reason: Reason) -> Served:
@@ -32,9 +42,10 @@ def interrupted(reason: Reason) -> Served:
             return Served(Ending.GATEWAY_LOST, problem=ShuttingDown())
 
 
-def refused(error: GatewayError) -> Served:
+def refused(error: GatewayError, *, elsewhere: bool = False) -> Served:
     timed_out = isinstance(error, UpstreamTimedOut)
-    return Served(Ending.TIMED_OUT if timed_out else Ending.UPSTREAM_FAILED, problem=error)
+    ending = Ending.TIMED_OUT if timed_out else Ending.UPSTREAM_FAILED
+    return Served(ending, problem=error, elsewhere=elsewhere)
 
 
 def broken(error: UpstreamError) -> Served:

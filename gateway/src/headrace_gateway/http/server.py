@@ -152,7 +152,7 @@ async def serve(gateway: Gateway, listening: Listening, *, stop: asyncio.Event) 
         except OSError as error:
             raise PortTaken(f"{listening.host}:{listening.port}: {error.strerror}") from error
         await stop.wait()
-        gateway.draining = True
+        gateway.drain()
         finished = await listener.drain(listening.grace_seconds)
         if not finished:
             log.warning("grace_over", running=gateway.interrupt())

@@ -4,11 +4,19 @@ The caller refuses by these only with records it has just read: from a cached on
 in the client's disfavour (a key extended, a task opened), while the other way round the admit script tells.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headrace_contracts import networks
-from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, ProjectRecord, TaskRecord, TaskStatus
+from headrace_contracts.access import (
+    KeyRecord,
+    KeyScope,
+    KeyStatus,
+    Priority,
+    ProjectRecord,
+    TaskRecord,
+    TaskStatus,
+)
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.networks import Address
 from headrace_contracts.usage import Disposition
@@ -22,6 +30,8 @@ from headrace_gateway.errors import (
     ScopeMissing,
     TaskNotOpen,
 )
+
+RANKS = {Priority.INTERACTIVE: 0, Priority.BATCH: 1}
 
 
 def check_caller(
@@ -54,8 +64,13 @@ def check_scope(key: KeyRecord, scope: KeyScope) -> None:
         raise ScopeMissing(scope)
 
 
-def check_model(key: KeyRecord, project: ProjectRecord, deployment: Deployment, *, requested: str) -> None:
+def check_model(
+    key: KeyRecord, project: ProjectRecord, deployment: Deployment, *, requested: str, instead: bool = False
+) -> None:
+    """`instead`: it is another model's, to answer in the place of the one requested."""
     if deployment.tenant not in (None, project.org):
+        raise ModelNotFound(requested)
+    if instead and frozenset(fallback_models(key, project)).isdisjoint(deployment.names):
         raise ModelNotFound(requested)
     if not may_name(key, project, deployment):
         raise ModelNotAllowed(f"This API key may not use the model {requested!r}.")
@@ -70,6 +85,10 @@ def may_name(key: KeyRecord, project: ProjectRecord, deployment: Deployment) -> 
     )
 
 
+def fallback_models(key: KeyRecord, project: ProjectRecord) -> Sequence[str]:
+    return project.fallback_models if key.fallback_models is None else key.fallback_models
+
+
 @dataclass(frozen=True, slots=True)
 class KnownCaller:
     """Implements `call.Caller`."""
@@ -80,6 +99,18 @@ class KnownCaller:
     @property
     def org(self) -> str:
         return self.project.org
+
+    @property
+    def rank(self) -> int:
+        return RANKS[self.key.priority]
+
+    @property
+    def weight(self) -> int:
+        return self.project.org_weight
+
+    @property
+    def fallback_models(self) -> Sequence[str]:
+        return fallback_models(self.key, self.project)
 
     @property
     def project_id(self) -> str:

@@ -25,7 +25,9 @@ from headrace_gateway.errors import (
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits.idempotency import CLAIMED_SECONDS, Claim, Outcome
 from headrace_gateway.limits.keys import SCRIPT_KEYS
+from headrace_gateway.limits.slots import Entry, report, standing_of
 from headrace_gateway.limits.state import CheckedLimit
+from headrace_gateway.limits.turns import Standing
 from headrace_gateway.limits.verdicts import Admitted, Reaped, Short, Stale, admission_of, verdict_of
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
@@ -78,7 +80,7 @@ class Renewal:
 class Limiter:
     def __init__(self, valkey: Valkey, *, gateway: str, lease_ttl_seconds: float) -> None:
         self.valkey = valkey
-        self._gateway = gateway
+        self.gateway = gateway
         self._ttl_ms = round(lease_ttl_seconds * 1000)
         self._random_suffixes = _random_suffixes()
         self._numbers = itertools.count(1)
@@ -95,6 +97,7 @@ class Limiter:
         self._register = script("register.lua")
         self._reap = script("reap.lua")
         self._changed = script("changed.lua")
+        self._waiting = script("waiting.lua")
 
     async def admit(
         self,
@@ -108,11 +111,12 @@ class Limiter:
     ) -> Admitted | Stale | Short:
         """`orphaned` gets what was admitted after the caller was cancelled.
 
-        Raises what refuses the request for another reason than money, or `AlreadyAnswered`; nothing is held then.
+        Raises what refuses the request for another reason than money, `DeploymentFull` or `AlreadyAnswered`; nothing is
+        held then.
         """
         order = pack(
             (
-                self._gateway,
+                self.gateway,
                 self._ttl_ms,
                 next(self._random_suffixes),
                 STREAM_ENTRIES_ADMITTING_MAX,
@@ -182,7 +186,7 @@ class Limiter:
             )
             for lease in renewals
         ]
-        order = pack((self._gateway, self._ttl_ms, leases, journals, next(self._numbers)))
+        order = pack((self.gateway, self._ttl_ms, leases, journals, next(self._numbers)))
         epoch, reaped, lost, acknowledged, loaded = await self._heartbeat.run(self.valkey, order)
         return Pulse(
             warm=bool(epoch),
@@ -203,7 +207,7 @@ class Limiter:
     ) -> bool:
         """Whether the lease stands again; not before Valkey is loaded. Raises `ValkeyError`."""
         tokens, at_ms = _by_class(renewal.tokens), admitted_at_us // 1000
-        order = pack((self._gateway, self._ttl_ms, hold, renewal.cost, tokens, at_ms))
+        order = pack((self.gateway, self._ttl_ms, hold, renewal.cost, tokens, at_ms))
         return bool(
             await self._register.run(self.valkey, renewal.id, order, pack(limits), fragment, renewal.counts)
         )
@@ -212,6 +216,10 @@ class Limiter:
         """Those that no longer stand. Raises `ValkeyError`."""
         found = await self._changed.run(self.valkey, pack(versions))
         return {versions[index - 1] for index in found}
+
+    async def waiting(self, deployment: str, entries: Sequence[Entry]) -> Standing:
+        """Says who waits here for its slots, and tells how they stand. Raises `ValkeyError`."""
+        return standing_of(await self._waiting.run(self.valkey, *report(deployment, self.gateway, entries)))
 
     async def reap(self) -> list[str]:
         """Takes the leases nobody renewed. Raises `ValkeyError`."""

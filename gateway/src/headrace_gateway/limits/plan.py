@@ -52,7 +52,9 @@ def limits_of(
     prompt_tokens_max: int,
     model: str,
     at_us: int,
+    again: bool = False,
 ) -> list[CheckedLimit]:
+    """`again`: it counts as a request already, and is not counted as another one."""
     bundled = disposition is Disposition.OUTCOME_BUNDLED
     checked: list[CheckedLimit] = []
     for scope, scope_id, limits in (
@@ -62,6 +64,8 @@ def limits_of(
     ):
         for name, limit in _tightest(limits):
             if limit.model is not None and limit.model != model:
+                continue
+            if again and _counts_requests(limit):
                 continue
             counter = channels.counter(name, scope, scope_id)
             if limit.kind not in BUDGETS:
@@ -76,6 +80,12 @@ def limits_of(
     elif disposition is Disposition.PREPAID:
         checked.append((WALLET, channels.wallet(project.wallet), 0, 0))
     return checked
+
+
+def _counts_requests(limit: Limit) -> bool:
+    window = limit.window
+    by_window = window is not None and window.unit is WindowUnit.REQUESTS
+    return by_window or limit.kind is LimitKind.REQUESTS_PER_MINUTE
 
 
 def _checked(limit: Limit, counter: str, prompt_tokens_max: int, model: str, at_us: int) -> CheckedLimit:

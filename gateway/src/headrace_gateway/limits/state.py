@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-CheckedLimit = tuple[str, str, int, int] | tuple[str, str, int, int, tuple[int, ...]]
+CheckedLimit = tuple[str, str, int, int] | tuple[str, str, int, int, tuple[int | str, ...]]
 """Kind, counter's key, ceiling, weight; `plan` says what a fifth member means."""
 
 

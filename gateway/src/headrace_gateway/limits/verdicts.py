@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from headrace_gateway.call import AlreadyAnswered, KeptAnswer
+from headrace_gateway.call import AlreadyAnswered, DeploymentFull, KeptAnswer
 from headrace_gateway.errors import IdempotencyInProgress, IdempotencyKeyReused, Overloaded
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits.plan import refusal
@@ -57,6 +57,8 @@ def verdict_of(
         return Stale(records[reply[1] - 1].hash_key)
     if word == b"overloaded":
         raise Overloaded("Too many usage events wait to be billed.")
+    if word == b"full":
+        raise DeploymentFull
     if word == b"running":
         raise IdempotencyInProgress
     if word == b"reused":

@@ -30,6 +30,7 @@ from headrace_gateway.limits.idempotency import Claim, Outcome
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
 from headrace_gateway.limits.request_ids import RequestIds
+from headrace_gateway.limits.slots import slots_limit
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.metering.call_records import claim_of, fixed_of
 from headrace_gateway.metering.confirmation import Confirmation
@@ -209,7 +210,11 @@ class GatewayMeter:
                 prompt_tokens_max=prompt_tokens_max,
                 model=deployment.model,
                 at_us=_now_us(),
+                again=call.again,
             )
+            if deployment.slots is not None:
+                weight, has_turn = project.org_weight, call.has_turn
+                limits.append(slots_limit(deployment, org=project.org, weight=weight, has_turn=has_turn))
             fixed = fixed_of(call, standing, disposition)
             claim = claim_of(call, project)
             if len(fixed) > FIXED_BYTES_MAX:
@@ -277,7 +282,7 @@ def _check(standing: Standing, call: Call) -> None:
     key, project = standing.key.record, standing.project.record
     authorisation.check_caller(key, project, call.credentials, KeyScope.INFERENCE, now_us=_now_us())
     deployment = call.deployment
-    authorisation.check_model(key, project, deployment, requested=call.model_requested)
+    authorisation.check_model(key, project, deployment, requested=call.model_requested, instead=call.instead)
     if deployment.model not in standing.prices.record.models:
         log.error("model_without_price", model=deployment.model, currency=project.currency)
         raise ModelNotFound(call.model_requested)

@@ -10,6 +10,7 @@ import structlog
 from headrace_contracts.deployments import Deployment
 from headrace_gateway.call import Lease
 from headrace_gateway.errors import UpstreamBusy, UpstreamFailed, UpstreamTimedOut
+from headrace_gateway.routing.breaker import Breakers, RetryBudget
 from headrace_gateway.routing.upstream.client import Upstream
 from headrace_gateway.routing.upstream.errors import (
     ConnectionsExhausted,
@@ -31,35 +32,68 @@ PAUSE_SECONDS = 0.05
 UNAVAILABLE = frozenset({502, 503})
 """What a proxy in front of an engine answers when no replica took the request."""
 
+FAILING = 500
+"""From this status on it is the engine that fails, and not the request."""
 
-async def begin_reply(
-    upstream: Upstream, lease: Lease, deployment: Deployment, *, path: str, headers: bytes, body: bytes
-) -> Reply:
-    """The first reply of the engine that is not a refusal to serve at all; close it when done."""
-    for attempt in range(1, ATTEMPTS_MAX + 1):
-        last = attempt == ATTEMPTS_MAX
-        lines = b"%bx-request-id: %b\r\n" % (headers, lease.attempt().encode())
+
+class Attempts:
+    def __init__(self, upstream: Upstream, breakers: Breakers, budget: RetryBudget) -> None:
+        self._upstream = upstream
+        self._breakers = breakers
+        self._budget = budget
+
+    async def begin_reply(
+        self, lease: Lease, deployment: Deployment, *, path: str, headers: bytes, body: bytes
+    ) -> Reply:
+        """The first reply of the engine that is not a refusal to serve at all; close it when done."""
+        breakers = self._breakers
+        breakers.begin(deployment)
+        self._budget.deposit()
         try:
-            reply = await upstream.post(deployment.url, path, lines, body)
-        except (Unreachable, StaleConnection) as error:
-            if not last:
-                if isinstance(error, Unreachable):
-                    await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            raise _failed(lease, deployment, error) from error
-        except ReplyTooSlow as error:
-            log.warning("upstream_too_slow", request=lease.id, deployment=deployment.id)
-            raise UpstreamTimedOut("The model did not begin to answer in time.") from error
-        except ConnectionsExhausted as error:
-            raise UpstreamBusy from error
-        except UpstreamError as error:
-            raise _failed(lease, deployment, error) from error
-        if reply.status in UNAVAILABLE and not last:
-            reply.close()
-            await asyncio.sleep(PAUSE_SECONDS)
-            continue
+            reply = await self._reply(lease, deployment, path, headers, body)
+        except (UpstreamFailed, UpstreamTimedOut):
+            breakers.fail(deployment)
+            raise
+        except BaseException:
+            breakers.abandon(deployment)
+            raise
+        if reply.status < FAILING:
+            breakers.succeed(deployment)
+        else:
+            breakers.fail(deployment)
         return reply
-    raise AssertionError("the last attempt returns or raises")
+
+    async def _reply(
+        self, lease: Lease, deployment: Deployment, path: str, headers: bytes, body: bytes
+    ) -> Reply:
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            last = attempt == ATTEMPTS_MAX
+            lines = b"%bx-request-id: %b\r\n" % (headers, lease.attempt().encode())
+            try:
+                reply = await self._upstream.post(deployment.url, path, lines, body)
+            except StaleConnection as error:
+                # The engine closed it as we wrote, which is no failure of its.
+                if not last:
+                    continue
+                raise _failed(lease, deployment, error) from error
+            except Unreachable as error:
+                if not last and self._budget.spend():
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    continue
+                raise _failed(lease, deployment, error) from error
+            except ReplyTooSlow as error:
+                log.warning("upstream_too_slow", request=lease.id, deployment=deployment.id)
+                raise UpstreamTimedOut("The model did not begin to answer in time.") from error
+            except ConnectionsExhausted as error:
+                raise UpstreamBusy from error
+            except UpstreamError as error:
+                raise _failed(lease, deployment, error) from error
+            if reply.status in UNAVAILABLE and not last and self._budget.spend():
+                reply.close()
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            return reply
+        raise AssertionError("the last attempt returns or raises")
 
 
 def _failed(lease: Lease, deployment: Deployment, error: UpstreamError) -> UpstreamFailed:

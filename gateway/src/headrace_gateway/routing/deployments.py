@@ -24,17 +24,15 @@ class Deployments:
     Either name with `@` and a revision leads to that revision alone.
 
     An organisation finds its own before those of all, and another's never: a dedicated deployment of a model is
-    what was bought, and what others have is not even a name.
+    what was bought, and what others have is not even a name. Those of all stand behind its own of the same name only
+    where one of these says so (`overflow`).
     """
 
     def __init__(self, deployments: Iterable[Deployment]) -> None:
         every = list(deployments)
         self._shared = Named([each for each in every if each.tenant is None])
         self._owned = {
-            tenant: Named(
-                [each for each in every if each.tenant == tenant]
-                + [each for each in every if each.tenant is None]
-            )
+            tenant: Named([each for each in every if each.tenant == tenant], self._shared)
             for tenant in {each.tenant for each in every if each.tenant is not None}
         }
 
@@ -54,13 +52,19 @@ class Deployments:
 class Named:
     """Deployments, best first, by what they may be called."""
 
-    def __init__(self, deployments: list[Deployment]) -> None:
+    def __init__(self, deployments: list[Deployment], behind: "Named | None" = None) -> None:
         self.by_name: dict[str, list[Deployment]] = {}
         self.by_model: dict[str, Deployment] = {}
         for deployment in deployments:
             self.by_model.setdefault(deployment.model, deployment)
             for name in deployment.names:
                 self.by_name.setdefault(name, []).append(deployment)
+        if behind is not None:
+            self.by_model = behind.by_model | self.by_model
+            for name, others in behind.by_name.items():
+                own = self.by_name.get(name, [])
+                if not own or any(each.overflow for each in own):
+                    self.by_name[name] = own + others
 
 
 class DeploymentsFile:

@@ -96,6 +96,13 @@ class KeyScope(StrEnum):
     TASKS = "tasks"  # opening tasks, reporting their outcomes, reading both
 
 
+class Priority(StrEnum):
+    """Whose turn comes first where requests wait for a deployment."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"  # after everything interactive, whoever's it is
+
+
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """At `channels.key(sha256 of the secret)`."""
 
@@ -110,6 +117,9 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What it may be used for; null means everything that keys may."""
     allowed_cidrs: list[str] | None = None
     """Networks that it may be used from; null means all of its project's."""
+    priority: Priority = Priority.INTERACTIVE
+    fallback_models: list[str] | None = None
+    """Models, in order, that may answer when the one asked for can't; null means its project's."""
 
 
 class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +141,9 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Those of its organisation, counted over all of its projects."""
     price_list: str | None = None
     """Whose prices it pays, for `channels.prices`; null means those of its currency."""
+    org_weight: int = 1
+    """Its organisation's share of a deployment for which requests wait, beside the others' shares."""
+    fallback_models: list[str] = []
 
 
 class TaskStatus(StrEnum):

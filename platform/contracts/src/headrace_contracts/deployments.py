@@ -54,6 +54,18 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the Unix epoch from which on clients are asked to use another model or revision."""
     sunset_at: int | None = None
     """The same, when it is expected to be gone. Clients are told; it is the operator who takes it away."""
+    slots: int | None = None
+    """Requests at once that it is sent, by all gateways together; the others wait. Null where nothing bounds them."""
+    wait_seconds: float | None = None
+    """How long a request may wait for one of them; null leaves it to the gateway."""
+    weight: int = 1
+    """Its share of the requests for which others would do as well; 0 serves only when none of those can."""
+    projects: list[str] = []
+    """Projects whose requests come here and not to others that would do; empty is everybody's."""
+    overflow: bool = False
+    """Of an organisation's own: whether what finds it full or failing may go to those of all."""
+    salts_cache: bool = False
+    """Whether its engine takes `cache_salt`, which keeps each organisation's prompts to itself."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@
 -- Replies {'admitted', id, time µs, states} or why not; states: limit index, left, ms until all is back, and so on.
 -- {'running'} {'reused'} {'repeated', outcome}: of an idempotency key.
 -- {'cold'} {'overloaded'} {'stale', index} {'refused', limit index, used, ceiling, retry ms or -1, states}
+-- {'full'}: nothing refuses the request, but it must wait for a slot.
 -- {'short', limit index, used, ceiling, ms until it begins anew or -1, states, room}: the tightest money limit has
 -- less room than the hold.
 local gateway, ttl_ms, suffix, entries_max, versions, hold = unpack(cmsgpack.unpack(ARGV[1]))
@@ -50,6 +51,8 @@ for i, limit in ipairs(limits) do
 end
 local room, index, used, ceiling = tightest(limits)
 if room and room < hold then return {'short', index, used, ceiling, begins_anew(limits[index]), states(), room} end
+local last = limits[#limits]
+if last and kinds[last[1]].full and kinds[last[1]].full(last) then return {'full'} end
 
 -- A UUIDv7 whose time is Valkey's, so that ids sort by admission whatever the gateways' clocks say.
 local high = math.floor(now_ms / 65536)

@@ -93,6 +93,7 @@ local kinds = {}
 -- the counter's key gets the span's beginning, limit[6] is the span's end in ms, or the slice of a sliding window.
 -- state(limit), for what answers tell: left, and milliseconds until all of it is back.
 -- refusal(limit): used and milliseconds to wait, or nothing when the limit lets the request pass.
+-- full(limit), of the last limit alone: whether the request must wait, which is asked when nothing else refuses it.
 -- take, settle: what admission and the end of the lease do to the counter. trues_up: settling weighs the tokens.
 local function bucket_state(limit)
   local level = bucket_level(limit)
@@ -200,6 +201,55 @@ kinds.concurrency = {
   take = function(limit) redis.call('INCRBY', limit[2], whole(limit[4])) end,
   settle = function(limit)
     if redis.call('DECRBY', limit[2], whole(limit[4])) <= 0 then redis.call('DEL', limit[2]) end
+  end,
+}
+
+-- A deployment's slots: {'slots', key, how many, 1, {weight, whether its turn has come, organisation}}. `place` adds when
+-- it was taken, in ms, and the time in µs that it was charged with beforehand: none where nobody waited.
+-- Beside the count stands a virtual clock of slot time: who waits is served in the order of its organisation's tag, which
+-- moves by the time that its requests held slots, over its weight (start-time fair queueing). limits/turns.py decides.
+local SLOTS = 'hr:slots:'
+local function slots_key(deployment) return SLOTS .. deployment end
+local function turns_key(limit) return 'hr:turns:' .. string.sub(limit[2], #SLOTS + 1) end
+local function waiting_key(limit) return 'hr:waiting:' .. string.sub(limit[2], #SLOTS + 1) end
+
+local TURNS_KEPT_MS = 600000
+-- Whoever held slots for much longer than was expected is behind the others for at most so much of their time.
+local DEBT_US_MAX = 60000000
+
+kinds.slots = {
+  full = function(limit)
+    local running = number(redis.call('GET', limit[2]))
+    -- Whoever comes later does not take a slot for which others wait.
+    local queued = limit[5][2] == 0 and redis.call('EXISTS', waiting_key(limit)) == 1
+    return running + limit[4] > limit[3] or queued
+  end,
+  place = function(limit, at)
+    limit[6], limit[7] = at, 0
+    if limit[5][2] == 1 then limit[7] = math.max(1, number(redis.call('HGET', turns_key(limit), 'mean'))) end
+  end,
+  take = function(limit)
+    redis.call('INCRBY', limit[2], whole(limit[4]))
+    if limit[7] == 0 then return end
+    local turns, tag = turns_key(limit), 'o:' .. limit[5][3]
+    local stored = redis.call('HMGET', turns, 'clock', tag)
+    local start = math.max(number(stored[1]), number(stored[2]))
+    redis.call('HSET', turns, 'clock', whole(start), tag, whole(start + limit[7] / limit[5][1]))
+    redis.call('PEXPIRE', turns, TURNS_KEPT_MS)
+  end,
+  settle = function(limit)
+    if redis.call('DECRBY', limit[2], whole(limit[4])) <= 0 then redis.call('DEL', limit[2]) end
+    local turns, tag = turns_key(limit), 'o:' .. limit[5][3]
+    local held_us = math.max(0, now_ms - limit[6]) * 1000
+    local stored = redis.call('HMGET', turns, 'mean', 'clock', tag)
+    local mean = stored[1] and tonumber(stored[1]) or held_us
+    redis.call('HSET', turns, 'mean', whole(mean + (held_us - mean) / 8))
+    if limit[7] > 0 and stored[3] then
+      local weight = limit[5][1]
+      local settled = tonumber(stored[3]) + (held_us - limit[7]) / weight
+      redis.call('HSET', turns, tag, whole(math.min(settled, number(stored[2]) + DEBT_US_MAX / weight)))
+    end
+    redis.call('PEXPIRE', turns, TURNS_KEPT_MS)
   end,
 }
 

@@ -1,0 +1,75 @@
+"""An admitted request at one deployment, and what its client is told of it."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from headrace_contracts.deployments import Deployment
+from headrace_contracts.usage import Ending
+from headrace_gateway.call import Lease
+from headrace_gateway.dialects.dialect import InferenceRequest
+from headrace_gateway.http.exchange import ClientGone, Exchange
+from headrace_gateway.http.heads import Headers
+from headrace_gateway.http.lifetime import lifetime_headers
+from headrace_gateway.http.problems import headers_of
+from headrace_gateway.http.repeats import Recording
+from headrace_gateway.http.served import Served
+from headrace_gateway.http.wire import Wire
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An admitted request and the client that waits for it."""
+
+    exchange: Exchange
+    wire: Wire
+    request: InferenceRequest
+    deployment: Deployment
+    org: str
+    lease: Lease
+    recording: Recording | None
+
+    @property
+    def content_type(self) -> str:
+        return "text/event-stream; charset=utf-8" if self.request.streamed else "application/json"
+
+    def headers(self) -> Headers:
+        return [
+            ("content-type", self.content_type),
+            ("cache-control", "no-cache"),
+            *self.identity(),
+        ]
+
+    def identity(self) -> Headers:
+        return [
+            *self.wire.shape.identity(self.lease.id),
+            ("x-headrace-revision", self.deployment.revision),
+            *lifetime_headers(self.deployment),
+            *self.wire.shape.limits(self.lease.limit_states),
+        ]
+
+    def repeatable(self, served: Served) -> tuple[str, bytes] | None:
+        """The whole answer as it may be given again, if it is one and may."""
+        if self.recording is None or served.problem is not None or not served.rest:
+            return None
+        body = self.recording.with_rest(served.rest)
+        return None if body is None else (self.content_type, body)
+
+    async def finish(self, served: Served) -> None:
+        """Gives the client the rest."""
+        exchange, shape, problem = self.exchange, self.wire.shape, served.problem
+        if served.ending is Ending.CLIENT_GONE:
+            return
+        if problem is None and not exchange.answered:
+            exchange.answer(200, self.headers(), served.rest)
+            return
+        if problem is not None and not exchange.answered:
+            body = shape.body(problem, self.lease.id)
+            exchange.answer(shape.status(problem), headers_of(problem) + self.identity(), body)
+            return
+        try:
+            await exchange.send(served.rest if problem is None else shape.event(problem, self.lease.id))
+        except ClientGone:
+            log.debug("client_gone_at_the_end", request=self.lease.id)

@@ -1,0 +1,67 @@
+"""From a call to a lease: admitted at once where there is room, else when its turn has come.
+
+What must stay true: nobody waits for longer than is said; a client that goes while it waits leaves nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from headrace_gateway.call import Call, Caller, DeploymentFull, Lease, Meter
+from headrace_gateway.http.exchange import ClientGone, Exchange
+from headrace_gateway.routing.line import Waiter
+from headrace_gateway.routing.lines import Lines
+
+LINES_MAX = 4
+"""That one request stands in at once."""
+
+
+class Placement:
+    def __init__(self, meter: Meter, lines: Lines) -> None:
+        self._meter = meter
+        self._lines = lines
+
+    async def admit(self, exchange: Exchange, caller: Caller, calls: Sequence[Call]) -> tuple[Lease, Call]:
+        """`calls`: the same request at each deployment that would do, best first.
+
+        Raises what the meter raises, `CapacityExhausted` when no slot came free in time, or `ClientGone`.
+        """
+        full = []
+        for call in calls:
+            if call.deployment.slots is not None and self._lines.waits_for(call.deployment):
+                full.append(call)
+                continue
+            try:
+                return await self._meter.admit(call), call
+            except DeploymentFull:
+                full.append(call)
+        return await self._wait(exchange, caller, full[:LINES_MAX])
+
+    async def _wait(self, exchange: Exchange, caller: Caller, calls: Sequence[Call]) -> tuple[Lease, Call]:
+        lines = self._lines
+        waiter = Waiter(
+            [call.deployment for call in calls], rank=caller.rank, org=caller.org, weight=caller.weight
+        )
+        lines.enter(waiter)
+        exchange.when_gone(lambda: waiter.fail(ClientGone()))
+        until = waiter.since + lines.wait_seconds(waiter.deployments[0])
+        try:
+            while True:
+                await asyncio.wait((waiter.turn,), timeout=until - asyncio.get_running_loop().time())
+                if not waiter.turn.done():
+                    lines.leave(waiter)
+                    raise lines.refusal(waiter)
+                line = waiter.take_turn()
+                call = next(each for each in calls if each.deployment.id == line.deployment.id)
+                # Its slots may have been changed meanwhile, and those are what the line goes by.
+                call = replace(call, deployment=line.deployment, has_turn=True)
+                try:
+                    return await self._meter.admit(call), call
+                except DeploymentFull:
+                    lines.enter_again(waiter)
+                finally:
+                    line.tried()
+        finally:
+            exchange.when_gone(None)
+            lines.leave(waiter)
+            waiter.decline()
