@@ -99,6 +99,11 @@ class Gateway:
     def running(self) -> int:
         return len(self._inference.running)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return self._inference.lines.waiting
+
     def drain(self) -> None:
         """No longer ready; who waits for a slot is told at once, so that another gateway takes the request."""
         self.draining = True
