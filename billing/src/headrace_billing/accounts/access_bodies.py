@@ -20,7 +20,13 @@ def _canonical(cidr: str) -> str:
         raise ValueError(f"not a network in CIDR notation such as 203.0.113.0/24: {error}") from error
 
 
+WEIGHT_MAX = 1000
+FALLBACK_MODELS_MAX = 8
+
 Models = Annotated[list[PinnedModel], Field(max_length=MODELS_MAX)]
+FallbackModels = Annotated[list[PinnedModel], Field(max_length=FALLBACK_MODELS_MAX)]
+"""Models, in order, that may answer when the one asked for can't."""
+Weight = Annotated[int, Field(ge=1, le=WEIGHT_MAX)]
 Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(KeyScope))]
 Cidr = Annotated[str, Field(max_length=CIDR_CHARACTERS_MAX), AfterValidator(_canonical)]
 Cidrs = Annotated[list[Cidr], Field(min_length=1, max_length=CIDRS_MAX)]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header
 from pydantic import Field
 
 from headrace_billing.accounts import changing, outbox, store
-from headrace_billing.accounts.access_bodies import Cidrs, Models, Scopes
+from headrace_billing.accounts.access_bodies import Cidrs, FallbackModels, Models, Scopes, Weight
 from headrace_billing.accounts.documents import key_document, organization_document, project_document
 from headrace_billing.accounts.http import PushPending, secret_for
 from headrace_billing.accounts.key import secret_sha256, shown_prefix, signs_tokens
@@ -20,6 +20,7 @@ from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError
 from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.valkey import ValkeyError
+from headrace_contracts.access import Priority
 
 # Longer, and two secrets are simply two keys.
 GRACE_SECONDS_MAX = 30 * 86400
@@ -42,6 +43,7 @@ class OrganizationChange(Body):
 
     models: Models | None = None
     limits: Limits = ()
+    weight: Weight = 1
 
 
 class ProjectChange(Body):
@@ -50,6 +52,7 @@ class ProjectChange(Body):
     models: Models | None = None
     allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
+    fallback_models: FallbackModels = Field(default_factory=list)
 
 
 class KeyChange(Body):
@@ -59,6 +62,8 @@ class KeyChange(Body):
     scopes: Scopes | None = None
     allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
+    priority: Priority = Priority.INTERACTIVE
+    fallback_models: FallbackModels | None = None
 
 
 class Rotation(Body):

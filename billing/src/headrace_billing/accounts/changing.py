@@ -47,6 +47,7 @@ async def change_organization(session: AsyncSession, changed: Organization) -> l
             "version": changed.version,
             "models": changed.models,
             "limits": store.limits_json(changed.limits),
+            "weight": changed.weight,
         },
     )
     return await store.write_projects(session, changed.id)
@@ -64,6 +65,7 @@ async def change_project(session: AsyncSession, changed: Project) -> list[str]:
             "models": changed.models,
             "allowed_cidrs": changed.allowed_cidrs,
             "limits": store.limits_json(changed.limits),
+            "fallback_models": changed.fallback_models,
         },
     )
     return [await store.write_project(session, changed)]
@@ -82,6 +84,8 @@ async def change_key(session: AsyncSession, changed: Key) -> list[str]:
             "scopes": changed.scopes,
             "allowed_cidrs": changed.allowed_cidrs,
             "limits": store.limits_json(changed.limits),
+            "priority": changed.priority,
+            "fallback_models": changed.fallback_models,
         },
     )
     return await store.write_key(session, await store.key(session, changed.id))
@@ -118,21 +122,22 @@ async def _update(session: AsyncSession, statement: object, kind: str, values: d
 
 UPDATE_ORGANIZATION = text("""
     UPDATE organizations
-    SET models = CAST(:models AS text[]), limits = CAST(:limits AS jsonb), version = version + 1
+    SET models = CAST(:models AS text[]), limits = CAST(:limits AS jsonb), weight = :weight, version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 
 UPDATE_PROJECT = text("""
     UPDATE projects
     SET models = CAST(:models AS text[]), allowed_cidrs = CAST(:allowed_cidrs AS text[]),
-        limits = CAST(:limits AS jsonb), version = version + 1
+        limits = CAST(:limits AS jsonb), fallback_models = CAST(:fallback_models AS text[]), version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 
 UPDATE_KEY = text("""
     UPDATE api_keys
     SET models = CAST(:models AS text[]), scopes = CAST(:scopes AS text[]),
-        allowed_cidrs = CAST(:allowed_cidrs AS text[]), limits = CAST(:limits AS jsonb), version = version + 1
+        allowed_cidrs = CAST(:allowed_cidrs AS text[]), limits = CAST(:limits AS jsonb),
+        priority = :priority, fallback_models = CAST(:fallback_models AS text[]), version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 

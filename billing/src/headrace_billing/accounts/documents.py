@@ -12,6 +12,7 @@ def organization_document(organization: Organization) -> dict[str, Any]:
         "name": organization.name,
         "models": organization.models,
         "limits": limit_documents(organization.limits),
+        "weight": organization.weight,
         "version": organization.version,
         "created_at": organization.created_at.isoformat(),
     }
@@ -29,6 +30,7 @@ def project_document(project: Project) -> dict[str, Any]:
         "models": project.models,
         "allowed_cidrs": project.allowed_cidrs,
         "limits": limit_documents(project.limits),
+        "fallback_models": project.fallback_models,
         "version": project.version,
         "created_at": project.created_at.isoformat(),
     }
@@ -46,6 +48,8 @@ def key_document(key: Key) -> dict[str, Any]:
         "scopes": key.scopes,
         "allowed_cidrs": key.allowed_cidrs,
         "limits": limit_documents(key.limits),
+        "priority": key.priority,
+        "fallback_models": key.fallback_models,
         "version": key.version,
         "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
         "created_at": key.created_at.isoformat(),

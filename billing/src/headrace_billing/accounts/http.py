@@ -4,10 +4,10 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from headrace_billing.accounts import outbox, service_account_store, store
-from headrace_billing.accounts.access_bodies import Cidrs, Models, Scopes
+from headrace_billing.accounts.access_bodies import Cidrs, FallbackModels, Models, Scopes, Weight
 from headrace_billing.accounts.documents import key_document, organization_document, project_document
 from headrace_billing.accounts.key import (
     Key,
@@ -27,7 +27,7 @@ from headrace_billing.ledger import spendable, wallets
 from headrace_billing.money import currency_of
 from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.valkey import ValkeyError
-from headrace_contracts.access import KeyStatus
+from headrace_contracts.access import KeyStatus, Priority
 from headrace_contracts.usage import Disposition
 
 log = structlog.get_logger()
@@ -50,6 +50,8 @@ class NewOrganization(Body):
     name: Name
     models: Models | None = None
     """What its keys may name; null means all."""
+    weight: Weight = 1
+    """Its share of a deployment for which requests wait, beside the others' shares."""
 
 
 class NewProject(Body):
@@ -62,6 +64,7 @@ class NewProject(Body):
     models: Models | None = None
     allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
+    fallback_models: FallbackModels = Field(default_factory=list)
 
 
 class NewKey(Body):
@@ -77,12 +80,17 @@ class NewKey(Body):
     """Whose it is to be, if a program's."""
     signs_tokens: bool = False
     """For Z.ai's older clients, which sign a token with their key instead of sending it."""
+    priority: Priority = Priority.INTERACTIVE
+    fallback_models: FallbackModels | None = None
+    """Null means its project's."""
 
 
 @router.post("/v1/organizations", status_code=201)
 async def add_organization(body: NewOrganization, parts: PartsOf) -> dict[str, Any]:
     at = parts.now()
-    organization = Organization(id=new_id("org", at), name=body.name, models=body.models, created_at=at)
+    organization = Organization(
+        id=new_id("org", at), name=body.name, models=body.models, weight=body.weight, created_at=at
+    )
     async with parts.database.begin() as session:
         await store.add_organization(session, organization)
     return organization_document(organization)
@@ -111,6 +119,7 @@ async def add_project(body: NewProject, parts: PartsOf) -> dict[str, Any]:
         models=body.models,
         allowed_cidrs=body.allowed_cidrs,
         limits=limits_of(body.limits),
+        fallback_models=body.fallback_models,
         created_at=at,
     )
     async with parts.database.begin() as session:
@@ -154,6 +163,8 @@ async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
         limits=limits_of(body.limits),
         expires_at=body.expires_at,
         service_account=body.service_account,
+        priority=body.priority,
+        fallback_models=body.fallback_models,
         created_at=at,
     )
     async with parts.database.begin() as session:

@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, Limit, ProjectRecord
+from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, Limit, Priority, ProjectRecord
 from headrace_contracts.signing_keys import LOOKUP_PREFIX, secret_of
 from headrace_contracts.usage import Disposition
 
@@ -47,6 +47,8 @@ class Organization:
     created_at: datetime
     models: list[str] | None = None
     limits: list[Limit] = field(default_factory=list)
+    weight: int = 1
+    """Its share of what many wait for, beside the others' shares."""
     version: int = 1
 
 
@@ -63,6 +65,7 @@ class Project:
     limits: list[Limit]
     created_at: datetime
     allowed_cidrs: list[str] | None = None
+    fallback_models: list[str] = field(default_factory=list)
     version: int = 1
 
     def record(self, org: Organization, *, price_list: str | None) -> ProjectRecord:
@@ -79,6 +82,8 @@ class Project:
             limits=self.limits,
             org_limits=org.limits,
             price_list=price_list,
+            org_weight=org.weight,
+            fallback_models=self.fallback_models,
         )
 
 
@@ -99,6 +104,8 @@ class Key:
     allowed_cidrs: list[str] | None = None
     service_account: str | None = None
     """Whose it is, if a program's."""
+    priority: Priority = Priority.INTERACTIVE
+    fallback_models: list[str] | None = None
     version: int = 1
 
     def record(self) -> KeyRecord:
@@ -111,6 +118,8 @@ class Key:
             limits=self.limits,
             scopes=self.scopes,
             allowed_cidrs=self.allowed_cidrs,
+            priority=self.priority,
+            fallback_models=self.fallback_models,
         )
 
     def record_of_retired(self, expires_at: datetime) -> KeyRecord:

@@ -13,7 +13,7 @@ from headrace_billing.accounts import outbox
 from headrace_billing.accounts.key import Key, Organization, Project, secret_sha256
 from headrace_billing.errors import NotFound
 from headrace_contracts import channels
-from headrace_contracts.access import KeyScope, KeyStatus, Limit
+from headrace_contracts.access import KeyScope, KeyStatus, Limit, Priority
 from headrace_contracts.usage import Disposition
 
 # Gateways hear of an organisation by its projects' records, all written in one transaction.
@@ -27,6 +27,7 @@ async def add_organization(session: AsyncSession, organization: Organization) ->
             "id": organization.id,
             "name": organization.name,
             "models": organization.models,
+            "weight": organization.weight,
             "created_at": organization.created_at,
         },
     )
@@ -47,6 +48,7 @@ async def add_project(session: AsyncSession, project: Project) -> str:
             "models": project.models,
             "allowed_cidrs": project.allowed_cidrs,
             "limits": limits_json(project.limits),
+            "fallback_models": project.fallback_models,
             "created_at": project.created_at,
         },
     )
@@ -94,6 +96,8 @@ async def add_key(session: AsyncSession, key: Key) -> str:
             "allowed_cidrs": key.allowed_cidrs,
             "service_account": key.service_account,
             "limits": limits_json(key.limits),
+            "priority": key.priority,
+            "fallback_models": key.fallback_models,
             "expires_at": key.expires_at,
             "created_at": key.created_at,
         },
@@ -208,6 +212,7 @@ def _key(row: RowMapping) -> Key:
         **{
             **row,
             "status": KeyStatus(row["status"]),
+            "priority": Priority(row["priority"]),
             "limits": msgspec.convert(row["limits"], list[Limit]),
             "scopes": None if row["scopes"] is None else [KeyScope(scope) for scope in row["scopes"]],
         }
@@ -219,24 +224,24 @@ def limits_json(limits: Sequence[Limit]) -> str:
 
 
 INSERT_ORGANIZATION = text("""
-    INSERT INTO organizations (id, name, models, created_at)
-    VALUES (:id, :name, CAST(:models AS text[]), :created_at)
+    INSERT INTO organizations (id, name, models, weight, created_at)
+    VALUES (:id, :name, CAST(:models AS text[]), :weight, :created_at)
 """)
 
 INSERT_PROJECT = text("""
     INSERT INTO projects
-      (id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, created_at)
+      (id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, fallback_models, created_at)
     VALUES (:id, :org, :name, :currency, :disposition, :wallet, :status, CAST(:models AS text[]),
-            CAST(:allowed_cidrs AS text[]), CAST(:limits AS jsonb), :created_at)
+            CAST(:allowed_cidrs AS text[]), CAST(:limits AS jsonb), CAST(:fallback_models AS text[]), :created_at)
 """)
 
 INSERT_KEY = text("""
     INSERT INTO api_keys
       (id, project, name, secret_sha256, prefix, status, models, scopes, allowed_cidrs, service_account, limits,
-       expires_at, created_at)
+       priority, fallback_models, expires_at, created_at)
     VALUES (:id, :project, :name, :secret_sha256, :prefix, :status, CAST(:models AS text[]),
             CAST(:scopes AS text[]), CAST(:allowed_cidrs AS text[]), :service_account, CAST(:limits AS jsonb),
-            :expires_at, :created_at)
+            :priority, CAST(:fallback_models AS text[]), :expires_at, :created_at)
 """)
 
 REVOKE_KEY = text("""
@@ -244,32 +249,34 @@ REVOKE_KEY = text("""
     SET status = 'revoked', revoked_at = coalesce(revoked_at, :at), version = version + CAST(status = 'active' AS int)
     WHERE id = :id
     RETURNING id, project, name, secret_sha256, prefix, status, models, scopes,
-           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version
+           allowed_cidrs, service_account, limits, priority, fallback_models, expires_at, created_at, revoked_at, version
 """)
 
 SELECT_ORGANIZATION = text(
-    "SELECT id, name, created_at, models, limits, version FROM organizations WHERE id = :id"
+    "SELECT id, name, created_at, models, limits, weight, version FROM organizations WHERE id = :id"
 )
 LOCK_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR NO KEY UPDATE")
 SHARE_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR SHARE")
 SELECT_OWN_PRICES = text("SELECT currency FROM price_cards WHERE org = :org")
 SELECT_PROJECT = text("""
-    SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, created_at, version
+    SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, fallback_models,
+           created_at, version
     FROM projects WHERE id = :id
 """)
 
 SELECT_ORGANIZATIONS = text("""
-    SELECT id, name, created_at, models, limits, version FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
+    SELECT id, name, created_at, models, limits, weight, version FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
 """)
 
 SELECT_PROJECTS = text("""
-    SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, created_at, version FROM projects
+    SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, fallback_models,
+           created_at, version FROM projects
     WHERE id > :after AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
 """)
 
 SELECT_KEYS = text("""
     SELECT id, project, name, secret_sha256, prefix, status, models, scopes,
-           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version FROM api_keys
+           allowed_cidrs, service_account, limits, priority, fallback_models, expires_at, created_at, revoked_at, version FROM api_keys
     WHERE id > :after AND (CAST(:project AS text) IS NULL OR project = :project)
       AND (CAST(:service_account AS text) IS NULL OR service_account = :service_account)
     ORDER BY id LIMIT :limit
@@ -286,7 +293,7 @@ SELECT_OWNER = text("""
 
 SELECT_KEY = text("""
     SELECT id, project, name, secret_sha256, prefix, status, models, scopes,
-           allowed_cidrs, service_account, limits, expires_at, created_at, revoked_at, version FROM api_keys WHERE id = :id
+           allowed_cidrs, service_account, limits, priority, fallback_models, expires_at, created_at, revoked_at, version FROM api_keys WHERE id = :id
 """)
 
 SELECT_RETIRED = text("SELECT secret_sha256, expires_at FROM retired_secrets WHERE key = :key")
