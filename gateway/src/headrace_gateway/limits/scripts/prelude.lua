@@ -216,6 +216,8 @@ local function waiting_key(limit) return 'hr:waiting:' .. string.sub(limit[2], #
 local TURNS_KEPT_MS = 600000
 -- Whoever held slots for much longer than was expected is behind the others for at most so much of their time.
 local DEBT_US_MAX = 60000000
+-- How many of the latest requests the mean is of, about.
+local MEAN_OVER = 32
 
 kinds.slots = {
   full = function(limit)
@@ -241,13 +243,13 @@ kinds.slots = {
     if redis.call('DECRBY', limit[2], whole(limit[4])) <= 0 then redis.call('DEL', limit[2]) end
     local turns, tag = turns_key(limit), 'o:' .. limit[5][3]
     local held_us = math.max(0, now_ms - limit[6]) * 1000
-    local stored = redis.call('HMGET', turns, 'mean', 'clock', tag)
-    local mean = stored[1] and tonumber(stored[1]) or held_us
-    redis.call('HSET', turns, 'mean', whole(mean + (held_us - mean) / 8))
-    if limit[7] > 0 and stored[3] then
+    local stored = redis.call('HMGET', turns, 'mean', 'ended', 'clock', tag)
+    local mean, ended = number(stored[1]), math.min(number(stored[2]) + 1, MEAN_OVER)
+    redis.call('HSET', turns, 'mean', whole(mean + (held_us - mean) / ended), 'ended', whole(ended))
+    if limit[7] > 0 and stored[4] then
       local weight = limit[5][1]
-      local settled = tonumber(stored[3]) + (held_us - limit[7]) / weight
-      redis.call('HSET', turns, tag, whole(math.min(settled, number(stored[2]) + DEBT_US_MAX / weight)))
+      local settled = tonumber(stored[4]) + (held_us - limit[7]) / weight
+      redis.call('HSET', turns, tag, whole(math.min(settled, number(stored[3]) + DEBT_US_MAX / weight)))
     end
     redis.call('PEXPIRE', turns, TURNS_KEPT_MS)
   end,
