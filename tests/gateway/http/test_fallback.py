@@ -119,6 +119,15 @@ async def test_what_keeps_failing_is_left_alone_and_says_when_it_is_tried_again(
     await stack.settled(FAILURES_IN_A_ROW)
 
 
+async def test_an_engine_that_is_only_busy_is_not_left_alone(stack: Stack) -> None:
+    busy = FAILURES_IN_A_ROW + 3
+    stack.engine.default = Behaviour(status=503)
+    for _ in range(busy):
+        assert (await stack.post()).json()["error"]["code"] == "upstream_busy"
+    stack.engine.default = Behaviour()
+    assert (await stack.post()).status_code == 200
+
+
 async def test_while_one_is_left_alone_the_other_is_asked_at_once(stack: Stack, other: FakeEngine) -> None:
     stack.engine.default = FAILING
     stack.deploy(served_at(stack.engine.url), served_at(other.url, id="second", weight=0))

@@ -35,6 +35,9 @@ UNAVAILABLE = frozenset({502, 503})
 FAILING = 500
 """From this status on it is the engine that fails, and not the request."""
 
+BUSY = 503
+"""Which it may be without failing: to leave it alone then would let it run empty."""
+
 
 class Attempts:
     def __init__(self, upstream: Upstream, breakers: Breakers, budget: RetryBudget) -> None:
@@ -59,6 +62,8 @@ class Attempts:
             raise
         if reply.status < FAILING:
             breakers.succeed(deployment)
+        elif reply.status == BUSY:
+            breakers.abandon(deployment)
         else:
             breakers.fail(deployment)
         return reply

@@ -44,8 +44,9 @@ class Scaling:
     """Requests at once for which one replica is enough."""
     max_ongoing: int
     """Requests that a replica is handed at once."""
-    max_queued: int = 256
-    """Requests that wait in front of full replicas, or for a replacement; others get 503 at once."""
+    max_queued: int = 32
+    """Requests that wait in front of full replicas, or for a replacement; others get 503 at once. Few, as the gateways
+    let requests wait in fair turns."""
     upscale_delay_seconds: float = 10
     downscale_delay_seconds: float = 300
     """Starting again costs a minute or many, so a lull is waited out."""

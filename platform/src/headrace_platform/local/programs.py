@@ -21,6 +21,7 @@ from headrace_platform.local.processes import marks
 from headrace_platform.local.python_module import HealthRoute, PythonModule
 from headrace_platform.local.state import Layout, Secrets, State
 from headrace_platform.local.valkey import Valkey
+from headrace_platform.serving.settings import EngineSettings
 
 HOST = "127.0.0.1"
 
@@ -39,6 +40,8 @@ GATEWAY_STREAMS_SECONDS = 15.0
 GATEWAY_DRAIN_SECONDS = 20.0
 GATEWAY_GRACE_SECONDS = GATEWAY_STREAMS_SECONDS + GATEWAY_DRAIN_SECONDS + 10
 ENGINE_GRACE_SECONDS = 40.0
+# What its one replica takes at once ; what comes beside waits at the gateway.
+LOCAL_ENGINE_SLOTS: int = EngineSettings.model_fields["max_ongoing"].default
 
 
 class Server(Protocol):
@@ -116,6 +119,7 @@ class Blueprint:
                     released_at=record.released_at or 0,
                     owned_by=record.owned_by,
                     thinking=thinking_offered(record),
+                    slots=None if upstream else LOCAL_ENGINE_SLOTS,
                 )
             ]
         )

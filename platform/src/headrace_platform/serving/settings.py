@@ -56,8 +56,9 @@ class EngineSettings(ReplicaSettings):
     # Requests that a replica takes at once: what its engine runs together and a short queue behind, so that
     # the engine's own scheduler always has the next one ready.
     max_ongoing: int = Field(default=32, ge=1)
-    # Requests that wait in front of full replicas, or for a replacement of a dead one; others get 503 at once.
-    max_queued: int = Field(default=256, ge=1)
+    # Requests that wait in front of full replicas, or for a replacement of a dead one; others get 503 at once. No more
+    # than one replica runs: the gateways let requests wait in fair turns, and Serve knows no turns.
+    max_queued: int = Field(default=32, ge=1)
     upscale_delay_seconds: float = Field(default=10, ge=0)
     # Starting again costs a minute, so a lull is waited out.
     downscale_delay_seconds: float = Field(default=300, ge=0)
