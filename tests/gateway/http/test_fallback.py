@@ -168,6 +168,16 @@ async def test_a_session_stays_at_its_deployment_and_so_does_a_conversation(
     assert len(used) == 2
 
 
+async def test_a_key_of_one_revision_alone_is_served_by_that_whichever_else_has_the_name(
+    stack: Stack, other: FakeEngine
+) -> None:
+    stack.account.push_key(models=[f"{MODEL}@r2"])
+    stack.deploy(
+        served_at(stack.engine.url, weight=1000), served_at(other.url, id="second", revision="r2", weight=0)
+    )
+    assert [(await stack.post()).headers["x-headrace-revision"] for _ in range(3)] == ["r2"] * 3
+
+
 async def test_an_engine_that_salts_its_cache_gets_another_salt_for_each_organisation(
     stack: Stack, client: redis.Redis
 ) -> None:

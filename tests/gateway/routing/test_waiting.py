@@ -209,6 +209,19 @@ async def test_a_request_that_waits_at_two_deployments_takes_the_first_slot_and_
         await gateway.settle(lease, another)
 
 
+async def test_who_waits_gets_the_slots_that_are_added_meanwhile(
+    client: redis.Redis, settings: MeterSettings
+) -> None:
+    account, more = customer(client, 1), slotted(3)
+    async with gateways(settings, 1) as [gateway]:
+        lease, _ = await gateway.admit(account, ONE)
+        waiting = asyncio.create_task(gateway.admit(account, ONE))
+        await waits(gateway)
+        admitted = [await gateway.admit(account, more), await waiting]
+        for one, deployment in [(lease, ONE), *admitted]:
+            await gateway.settle(one, deployment)
+
+
 async def test_without_valkey_nobody_waits_on(client: redis.Redis, settings: MeterSettings) -> None:
     account = customer(client, 1)
     async with gateways(settings, 1) as [gateway]:

@@ -127,7 +127,9 @@ class Line:
         group[waiter] = None
         if first:
             group.move_to_end(waiter, last=False)
-        self.stir()
+        if len(group) == 1:
+            # The others must know that somebody of it waits; how many, they hear soon enough.
+            self.stir()
 
     def leave(self, waiter: Waiter) -> None:
         place = (waiter.rank, waiter.org)
@@ -136,7 +138,7 @@ class Line:
             del group[waiter]
             if not group:
                 del self._groups[place]
-            self.stir()
+                self.stir()
 
     def tried(self) -> None:
         """Who had a turn has taken its slot, or could not."""
