@@ -1,6 +1,8 @@
 """Where a request goes when a deployment fails, and where it goes again and again while none does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +11,14 @@ import redis
 from headrace_contracts import channels
 from headrace_contracts.access import Limit, LimitKind, ModelPrice, PriceCard
 from headrace_contracts.usage import Ending
+from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.routing.breaker import FAILURES_IN_A_ROW, RetryBudget
 from tests.gateway.account import MODEL, ONE_MICRO, Account, another_account
-from tests.gateway.http.stack import Stack, chat, served_at
+from tests.gateway.http.stack import Stack, chat, running_stack, served_at
 from tests.support.upstream import Behaviour, FakeEngine, running_engine
 
 NOBODY = "http://127.0.0.1:1"
+CHAT = "/v1/chat/completions"
 OTHER = "glm-other"
 TWO_MICROS = ModelPrice(input_uncached="2", cache_read="2", cache_write="2", output="2")
 FAILING = Behaviour(status=500)
@@ -24,6 +28,18 @@ FAILING = Behaviour(status=500)
 async def other() -> AsyncIterator[FakeEngine]:
     async with running_engine() as engine:
         yield engine
+
+
+@pytest.fixture
+async def second(
+    account: Account, settings: MeterSettings, unused_port: Callable[[], int], tmp_path: Path
+) -> AsyncIterator[Stack]:
+    """Another gateway on the same Valkey."""
+    state_dir = tmp_path / "second"
+    state_dir.mkdir()
+    own = replace(settings, name="g2", state_dir=state_dir)
+    async with running_stack(account, own, unused_port()) as stack:
+        yield stack
 
 
 def price_both(account: Account) -> None:
@@ -166,6 +182,62 @@ async def test_a_session_stays_at_its_deployment_and_so_does_a_conversation(
         assert sorted(served) == [0, 3]
         used.add(served)
     assert len(used) == 2
+
+
+async def test_a_session_is_told_to_the_engine_and_stays_at_its_deployment_through_whichever_gateway(
+    stack: Stack, second: Stack, other: FakeEngine
+) -> None:
+    used = set()
+    table = served_at(stack.engine.url), served_at(other.url, id="second")
+    for gateway in (stack, second):
+        gateway.deploy(*table)
+    for number in range(8):
+        before = len(stack.engine.attempts), len(other.attempts)
+        session = f"session-{number}"
+        for gateway in (stack, second):
+            for path, body in (CHAT, chat()), ("/v1/messages", chat(max_tokens=5)):
+                await gateway.http.post(path, json=body, headers={"x-session-id": session})
+        served = len(stack.engine.attempts) - before[0], len(other.attempts) - before[1]
+        assert sorted(served) == [0, 4]
+        used.add(served)
+        told = (stack.engine if served[0] else other).attempts[-4:]
+        assert [attempt.headers["x-session-id"] for attempt in told] == [session] * 4
+    assert len(used) == 2
+    await stack.settled(32)
+
+
+async def test_where_the_other_model_refuses_the_client_is_told_what_is_wrong_with_its_own(
+    stack: Stack, other: FakeEngine
+) -> None:
+    stack.account.push_key(fallback_models=[OTHER])  # which has no price
+    stack.deploy(served_at(NOBODY), served_at(other.url, id="other", model=OTHER, aliases=[]))
+    replies = [await stack.post() for _ in range(2)]
+    assert [reply.json()["error"]["code"] for reply in replies] == ["upstream_failed"] * 2
+    assert other.attempts == []
+    await stack.settled(2)
+
+
+async def test_what_another_model_can_not_do_it_is_not_asked(stack: Stack, other: FakeEngine) -> None:
+    price_both(stack.account)
+    stack.account.push_key(fallback_models=[OTHER])
+    seeing = served_at(NOBODY, image_tokens_max=10)
+    stack.deploy(seeing, served_at(other.url, id="other", model=OTHER, aliases=[]))
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    for _ in range(2):
+        reply = await stack.post(messages=[{"role": "user", "content": [image]}])
+        assert reply.json()["error"]["code"] == "upstream_failed"
+    assert other.attempts == []
+
+
+async def test_a_model_that_is_open_to_other_projects_alone_is_no_model(stack: Stack) -> None:
+    everybody_s, theirs = served_at(stack.engine.url), served_at(stack.engine.url, id="p", projects=["them"])
+    stack.deploy(theirs)
+    assert (await stack.post()).status_code == 404
+    assert (await stack.http.get("/v1/models")).json()["data"] == []
+    assert (await stack.http.get(f"/v1/models/{MODEL}")).status_code == 404
+    stack.deploy(theirs, everybody_s)
+    assert [model["id"] for model in (await stack.http.get("/v1/models")).json()["data"]] == [MODEL]
+    assert (await stack.post()).status_code == 200
 
 
 async def test_a_key_of_one_revision_alone_is_served_by_that_whichever_else_has_the_name(

@@ -102,6 +102,20 @@ async def test_at_shutdown_who_runs_ends_and_who_waits_is_told_at_once(stack: St
     await stack.settled(1)
 
 
+async def test_what_would_do_instead_and_refuses_leaves_the_request_in_its_own_model_s_line(
+    stack: Stack,
+) -> None:
+    stack.account.push_key(fallback_models=["glm-unpriced"])
+    full = served_at(stack.engine.url, slots=1)
+    stack.deploy(full, served_at(stack.engine.url, id="other", model="glm-unpriced", aliases=[]))
+    stack.engine.behave(SLOW, SLOW)
+    running = [asyncio.create_task(stack.post()) for _ in range(2)]
+    await eventually(lambda: waiting(stack) == 1)
+    third = asyncio.create_task(stack.post())
+    await eventually(lambda: waiting(stack) == 2)
+    assert [(await each).status_code for each in (*running, third)] == [200, 200, 200]
+
+
 @pytest.mark.parametrize("overflow", [False, True])
 async def test_an_organisation_s_full_deployment_overflows_to_those_of_all_only_if_it_says_so(
     account: Account, settings: MeterSettings, unused_port: Callable[[], int], overflow: bool

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_contracts.deployments import Deployment
-from headrace_gateway.routing.choice import in_order
+from headrace_gateway.routing.choice import in_order, named_by
 from tests.gateway.account import DEPLOYMENT
 
 
@@ -73,3 +73,13 @@ def test_a_pinned_deployment_is_open_to_its_projects_alone_and_comes_first_for_t
 def test_an_organisation_s_own_come_before_those_of_all_whatever_they_weigh() -> None:
     table = [deployment("shared", weight=1000), deployment("own", tenant="org_1")]
     assert {first(table, session) for session in sessions(20)} == {"own"}
+
+
+def test_a_revision_that_will_end_is_led_to_by_its_own_name_and_where_no_other_is_left() -> None:
+    table = [deployment("old", deprecated_at=1, weight=1000), deployment("new", revision="r2")]
+    for session in sessions(20):
+        assert first(table, session) == "new"
+    found = in_order(table, org="o", project="p", affinity=lambda: None)
+    assert [each.id for each in named_by(found, lambda _: True)] == ["new", "old"]
+    assert named_by(found, lambda each: each.id == "old") == found, "left for admission to refuse"
+    assert [each.id for each in named_by(table, lambda each: each.id == "new")] == ["new"]

@@ -14,7 +14,7 @@ from headrace_gateway.errors import InvalidRequest, ModelNotFound
 from headrace_gateway.http.authorization import id_header
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.routing.breaker import Breakers, RetryBudget
-from headrace_gateway.routing.choice import in_order
+from headrace_gateway.routing.choice import in_order, named_by
 from headrace_gateway.routing.deployments import DeploymentsFile
 
 
@@ -50,12 +50,9 @@ class Candidates:
             named = self._deployments.current.for_model(model, caller.org)
             return in_order(named, org=caller.org, project=caller.project_id, affinity=affinity)
 
-        asked = found(request.model)
+        asked = named_by(found(request.model), caller.may_name)
         if not asked:
             raise ModelNotFound(request.model)
-        if len(asked) > 1:
-            # Some lists hold one revision of several. Whether none is allowed, admission tells by fresh records.
-            asked = [each for each in asked if caller.may_name(each)] or asked
         chosen = [(each, False) for each in self._offering(asked, request)]
         for model in caller.fallback_models:
             others = [each for each in found(model) if each.model != asked[0].model and caller.may_name(each)]

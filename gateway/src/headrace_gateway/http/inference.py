@@ -110,13 +110,18 @@ class Inference:
             # Whose key is no longer one learns nothing but that.
             await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
             raise
-        tried = 1
-        while True:
+        attempt: Attempt | None = None
+        served = Served(Ending.GATEWAY_LOST)
+        for tries_left in reversed(range(DEPLOYMENTS_MAX)):
             try:
                 lease, call = await self._admit(exchange, caller, calls)
             except AlreadyAnswered as before:
                 answer_again(exchange, wire.shape, before.answer)
                 return
+            except GatewayError:
+                if attempt is None:
+                    raise
+                break  # why it can't be tried elsewhere is not why it failed
             recording = None if idempotency is None else Recording()
             attempt = Attempt(exchange, wire, request, call.deployment, caller.org, lease, recording)
             served = Served(Ending.GATEWAY_LOST)
@@ -127,14 +132,10 @@ class Inference:
                 settled = lease.settle(served.ending, usage=served.usage, answer=attempt.repeatable(served))
                 self.lines.freed(call.deployment)
             await settled
-            calls = (
-                self._candidates.elsewhere(calls, call)
-                if served.elsewhere and tried < DEPLOYMENTS_MAX
-                else []
-            )
+            calls = self._candidates.elsewhere(calls, call) if served.elsewhere and tries_left else []
             if not calls:
                 break
-            tried += 1
+        assert attempt is not None, "it is tried once at least"
         if conversation is not None:
             await conversation.keep()
         await attempt.finish(served)

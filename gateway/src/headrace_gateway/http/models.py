@@ -9,6 +9,7 @@ from headrace_gateway.errors import ModelNotFound
 from headrace_gateway.http.authorization import bearer_token
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.routing.choice import open_to
 from headrace_gateway.routing.deployments import DeploymentsFile
 
 JSON = [("content-type", "application/json")]
@@ -38,13 +39,13 @@ class Models:
 
     async def every(self, exchange: Exchange) -> None:
         caller = await self._caller(exchange)
-        known = self._deployments.current.models(caller.org)
+        known = open_to(self._deployments.current.models(caller.org), caller.project_id)
         models = [_model(each) for each in known if caller.may_name(each)]
         exchange.answer(200, JSON, msgspec.json.encode(ModelList(data=models)))
 
     async def one(self, exchange: Exchange, name: str) -> None:
         caller = await self._caller(exchange)
-        found = self._deployments.current.for_model(name, caller.org)
+        found = open_to(self._deployments.current.for_model(name, caller.org), caller.project_id)
         if not found or not caller.may_name(found[0]):
             raise ModelNotFound(name)
         exchange.answer(200, JSON, msgspec.json.encode(_model(found[0])))

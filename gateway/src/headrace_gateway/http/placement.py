@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headrace_gateway.call import Call, Caller, DeploymentFull, Lease, Meter
+from headrace_gateway.errors import GatewayError
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.routing.line import Waiter
 from headrace_gateway.routing.lines import Lines
@@ -35,6 +36,10 @@ class Placement:
                 return await self._meter.admit(call), call
             except DeploymentFull:
                 full.append(call)
+            except GatewayError:
+                # One that would do instead, and doesn't: that is not what the client asked for.
+                if not full:
+                    raise
         return await self._wait(exchange, caller, full[:LINES_MAX])
 
     async def _wait(self, exchange: Exchange, caller: Caller, calls: Sequence[Call]) -> tuple[Lease, Call]:
@@ -43,10 +48,10 @@ class Placement:
             [call.deployment for call in calls], rank=caller.rank, org=caller.org, weight=caller.weight
         )
         lines.enter(waiter)
-        exchange.when_gone(lambda: waiter.fail(ClientGone()))
         until = waiter.since + lines.wait_seconds(waiter.deployments[0])
         try:
             while True:
+                exchange.when_gone(lambda: waiter.fail(ClientGone()))
                 await asyncio.wait((waiter.turn,), timeout=until - asyncio.get_running_loop().time())
                 if not waiter.turn.done():
                     lines.leave(waiter)
@@ -58,6 +63,13 @@ class Placement:
                 try:
                     return await self._meter.admit(call), call
                 except DeploymentFull:
+                    lines.enter_again(waiter)
+                except GatewayError:
+                    others = [each for each in calls if each.deployment.id != line.deployment.id]
+                    if not others or call.deployment.id == calls[0].deployment.id:
+                        raise
+                    calls = others
+                    waiter.deployments = [each.deployment for each in calls]
                     lines.enter_again(waiter)
                 finally:
                     line.tried()

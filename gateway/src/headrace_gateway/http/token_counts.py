@@ -27,7 +27,7 @@ from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.lifetime import lifetime_headers
 from headrace_gateway.http.wire import ANTHROPIC_HEADERS
 from headrace_gateway.routing.attempts import ATTEMPTS_MAX, PAUSE_SECONDS, UNAVAILABLE
-from headrace_gateway.routing.choice import in_order
+from headrace_gateway.routing.choice import in_order, named_by
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.upstream.client import Upstream
 from headrace_gateway.routing.upstream.errors import (
@@ -103,7 +103,8 @@ class TokenCounts:
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
         request = counting.decode(await read_body(exchange, self._bounds))
         named = self._deployments.current.for_model(request.model, caller.org)
-        found = in_order(named, org=caller.org, project=caller.project_id, affinity=lambda: None)
+        ordered = in_order(named, org=caller.org, project=caller.project_id, affinity=lambda: None)
+        found = named_by(ordered, caller.may_name)
         if not found or not caller.may_name(found[0]):
             raise ModelNotFound(request.model)
         check_task(found[0], Task.GENERATE)

@@ -26,8 +26,8 @@ class Wire:
     shape: Shape
     secret: Callable[[Exchange], str]
     decode: Callable[[bytes], InferenceRequest]
-    headers: tuple[str, ...] = ()
-    """The client's headers that the engine gets too."""
+    headers: tuple[str, ...] = ("x-session-id",)
+    """The client's headers that the engine gets too: Serve may keep a session at one replica."""
 
 
 ANTHROPIC_HEADERS = ("anthropic-version", "anthropic-beta")
@@ -65,7 +65,7 @@ MESSAGES = Wire(
     shape=ANTHROPIC,
     secret=api_key,
     decode=anthropic_request.decode_messages,
-    headers=ANTHROPIC_HEADERS,
+    headers=(*ANTHROPIC_HEADERS, "x-session-id"),
 )
 
 ZAI_CHAT = Wire(

@@ -17,20 +17,42 @@ HASH_BYTES = 8
 def in_order(
     deployments: Sequence[Deployment], *, org: str, project: str, affinity: Callable[[], bytes | None]
 ) -> list[Deployment]:
-    """Best first: an organisation's own before those of all, a project's own before others.
+    """Best first: an organisation's own before those of all, a project's own before others, what lasts before what ends.
 
     `affinity` names what should stay together; it is asked for only where there is a choice.
     """
-    open_to = [each for each in deployments if not each.projects or project in each.projects]
-    if len(open_to) < 2:
-        return open_to
+    found = open_to(deployments, project)
+    if len(found) < 2:
+        return found
     # Whose sessions they are is part of the hash, so that no organisation chooses for another.
     key = blake2b(org.encode(), digest_size=HASH_BYTES)
     key.update(b"\0" + (affinity() or os.urandom(HASH_BYTES)))
+    digest = key.digest()
     return sorted(
-        open_to,
-        key=lambda each: (each.tenant is None, not each.projects, -_score(each, key.digest())),
+        found,
+        key=lambda each: (
+            each.tenant is None,
+            not each.projects,
+            each.deprecated_at is not None,
+            -_score(each, digest),
+        ),
     )
+
+
+def open_to(deployments: Sequence[Deployment], project: str) -> list[Deployment]:
+    """Those that are not other projects' alone."""
+    return [each for each in deployments if not each.projects or project in each.projects]
+
+
+def named_by(found: list[Deployment], may_name: Callable[[Deployment], bool]) -> list[Deployment]:
+    """Those that a key's lists of models hold, for lists may hold one revision of several. A revision that will end is
+    for who names it: one name for all leads there only from others. All, where none is to be: whoever admits refuses.
+    """
+    if len(found) < 2:
+        return found
+    named = [each for each in found if may_name(each)]
+    lasting = [each for each in found if each.deprecated_at is None] or found
+    return named if any(each in lasting for each in named) else found
 
 
 def _score(deployment: Deployment, key: bytes) -> float:

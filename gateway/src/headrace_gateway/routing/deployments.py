@@ -56,7 +56,9 @@ class Named:
         self.by_name: dict[str, list[Deployment]] = {}
         self.by_model: dict[str, Deployment] = {}
         for deployment in deployments:
-            self.by_model.setdefault(deployment.model, deployment)
+            known = self.by_model.get(deployment.model)
+            if known is None or (known.projects and not deployment.projects):
+                self.by_model[deployment.model] = deployment
             for name in deployment.names:
                 self.by_name.setdefault(name, []).append(deployment)
         if behind is not None:
