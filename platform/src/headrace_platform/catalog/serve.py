@@ -31,6 +31,8 @@ SHUTDOWN_WAIT_SECONDS = 0.5
 TARGET_SHARE = 0.5
 ONGOING_SHARE = 2
 
+USUAL_QUEUED = 32
+
 Argument = str | int | float | bool
 
 
@@ -44,7 +46,7 @@ class Scaling:
     """Requests at once for which one replica is enough."""
     max_ongoing: int
     """Requests that a replica is handed at once."""
-    max_queued: int = 32
+    max_queued: int = USUAL_QUEUED
     """Requests that wait in front of full replicas, or for a replacement; others get 503 at once. Few, as the gateways
     let requests wait in fair turns."""
     upscale_delay_seconds: float = 10

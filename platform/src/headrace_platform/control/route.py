@@ -14,7 +14,7 @@ from headrace_platform.control.deployment import ModelDeployment, UpgradeStrateg
 from headrace_platform.control.environment import Environment
 from headrace_platform.control.labels import Manifest
 from headrace_platform.control.network_policy import SERVE_PORT
-from headrace_platform.control.serve_application import placement_of
+from headrace_platform.control.serve_application import placement_of, slots
 
 
 def render_route(deployment: ModelDeployment, environment: Environment) -> Manifest:
@@ -71,6 +71,8 @@ def table(deployment: ModelDeployment, environment: Environment) -> DeploymentTa
                 released_at=record.released_at or 0,
                 owned_by=record.owned_by,
                 tenant=spec.tenant_ref.org if spec.tenant_ref else None,
+                slots=slots(deployment, cluster, environment),
+                salts_cache=True,
             )
             for cluster in clusters(deployment, environment)
         ]

@@ -33,10 +33,18 @@ class Targets(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
         ]
         | None
     ) = None
-    queued_requests_max: Annotated[
-        int,
-        Meta(ge=1, le=100000, description="That wait in front of full replicas; others get 503 at once."),
-    ] = 256
+    queued_requests_max: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                le=100000,
+                description="That wait at Ray Serve in front of full replicas; others get 503 at once. Where absent, few:"
+                " those that the gateways let through beyond what the fewest replicas take, and 32.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Delays(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):

@@ -1,5 +1,6 @@
 """What Serve runs in a cluster: the catalogue's configuration, with the deployment's own say on it."""
 
+from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
@@ -7,6 +8,7 @@ from msgspec import structs
 from headrace_platform.catalog import models
 from headrace_platform.catalog.placement import Placement, Sizes, place
 from headrace_platform.catalog.profiles import Profile, find_profile
+from headrace_platform.catalog.serve import Scaling as ServeScaling
 from headrace_platform.catalog.serve import serve_config as catalogue_config
 from headrace_platform.catalog.serve import usual_scaling
 from headrace_platform.control.clusters import Cluster, deployment_id
@@ -29,7 +31,7 @@ def serve_config(deployment: ModelDeployment, cluster: Cluster, environment: Env
         record,
         profile,
         placement,
-        usual_scaling(placement, **_chosen(spec.scaling, cluster, environment)),
+        scaling_of(deployment, cluster, environment),
         deployment=deployment_id(deployment, cluster),
         more_arguments=more_arguments(
             records_url=environment.billing.records_url,
@@ -72,17 +74,36 @@ def placement_of(deployment: ModelDeployment, environment: Environment) -> Place
     )
 
 
+def scaling_of(deployment: ModelDeployment, cluster: Cluster, environment: Environment) -> ServeScaling:
+    """Serve's queue holds what the gateways let through while replicas come, and the usual few beside."""
+    spec = deployment.spec
+    chosen = usual_scaling(
+        placement_of(deployment, environment), **_chosen(spec.scaling, cluster, environment)
+    )
+    if spec.scaling.mode is not ScalingMode.POLICY or spec.scaling.targets.queued_requests_max is not None:
+        return chosen
+    to_come = cluster.replicas_most - cluster.replicas_least
+    return replace(chosen, max_queued=chosen.max_queued + to_come * chosen.max_ongoing)
+
+
+def slots(deployment: ModelDeployment, cluster: Cluster, environment: Environment) -> int:
+    """Requests at once that its replicas take, when there are as many as there may be."""
+    autoscaled = deployment.spec.scaling.mode is ScalingMode.POLICY
+    replicas = cluster.replicas_most if autoscaled else cluster.replicas_fixed
+    return max(1, replicas) * scaling_of(deployment, cluster, environment).max_ongoing
+
+
 def _chosen(scaling: Scaling, cluster: Cluster, environment: Environment) -> dict[str, Any]:
     """What the catalogue is told of scaling; what the deployment left open it knows itself."""
     targets = {
         "target_ongoing": scaling.targets.ongoing_requests,
         "max_ongoing": scaling.targets.ongoing_requests_max,
+        "max_queued": scaling.targets.queued_requests_max,
     }
     return {
         **{name: value for name, value in targets.items() if value is not None},
         "min_replicas": cluster.replicas_least,
         "max_replicas": max(1, cluster.replicas_most),
-        "max_queued": scaling.targets.queued_requests_max,
         "upscale_delay_seconds": scaling.delays.upscale_seconds,
         "downscale_delay_seconds": scaling.delays.downscale_seconds,
         "drain_seconds": environment.longest_stream_seconds,

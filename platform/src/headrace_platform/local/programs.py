@@ -40,7 +40,7 @@ GATEWAY_STREAMS_SECONDS = 15.0
 GATEWAY_DRAIN_SECONDS = 20.0
 GATEWAY_GRACE_SECONDS = GATEWAY_STREAMS_SECONDS + GATEWAY_DRAIN_SECONDS + 10
 ENGINE_GRACE_SECONDS = 40.0
-# What its one replica takes at once ; what comes beside waits at the gateway.
+# What its one replica takes at once; what comes beside waits at the gateway.
 LOCAL_ENGINE_SLOTS: int = EngineSettings.model_fields["max_ongoing"].default
 
 
@@ -120,6 +120,7 @@ class Blueprint:
                     owned_by=record.owned_by,
                     thinking=thinking_offered(record),
                     slots=None if upstream else LOCAL_ENGINE_SLOTS,
+                    salts_cache=upstream is None,
                 )
             ]
         )
