@@ -8,8 +8,17 @@ import pytest
 from tests.chart.helm import ROOT, Helm
 from tests.chart.releases import EXTERNAL, merged
 
-SECONDS = 1800
-SLOW = merged(EXTERNAL, {"gateway": {"requestTimeoutSeconds": SECONDS, "firstByteTimeoutSeconds": 400}})
+SECONDS, WAIT_SECONDS = 1800, 40
+SLOW = merged(
+    EXTERNAL,
+    {
+        "gateway": {
+            "requestTimeoutSeconds": SECONDS,
+            "firstByteTimeoutSeconds": 400,
+            "queueWaitSeconds": WAIT_SECONDS,
+        }
+    },
+)
 
 
 def test_a_route_waits_longer_than_the_longest_request(helm: Helm) -> None:
@@ -23,7 +32,7 @@ def test_a_route_waits_longer_than_the_longest_request(helm: Helm) -> None:
     assert {match["path"]["type"] for match in rule["matches"]} == {"PathPrefix"}
     assert rule["backendRefs"] == [{"name": "headrace-gateway", "port": 80}]
     for timeout in rule["timeouts"].values():
-        assert int(timeout.removesuffix("s")) > SECONDS
+        assert int(timeout.removesuffix("s")) > WAIT_SECONDS + SECONDS
 
 
 def ingress(helm: Helm, **changes: object) -> dict[str, str]:
@@ -37,7 +46,7 @@ def ingress(helm: Helm, **changes: object) -> dict[str, str]:
 def test_nginx_waits_longer_than_the_longest_request_and_passes_tokens_on_as_they_come(helm: Helm) -> None:
     annotations = ingress(helm, controller="nginx")
     prefix = "nginx.ingress.kubernetes.io"
-    assert int(annotations[f"{prefix}/proxy-read-timeout"]) > SECONDS
+    assert int(annotations[f"{prefix}/proxy-read-timeout"]) > WAIT_SECONDS + SECONDS
     assert annotations[f"{prefix}/proxy-buffering"] == "off"
     # A second try after the first bytes would be a second bill.
     assert annotations[f"{prefix}/proxy-next-upstream"] == "error"
@@ -47,7 +56,7 @@ def test_nginx_waits_longer_than_the_longest_request_and_passes_tokens_on_as_the
 def test_an_alb_waits_longer_than_for_the_slowest_first_token(helm: Helm) -> None:
     annotations = ingress(helm, controller="alb")
     attributes = annotations["alb.ingress.kubernetes.io/load-balancer-attributes"]
-    assert int(attributes.rpartition("=")[2]) > 400
+    assert int(attributes.rpartition("=")[2]) > WAIT_SECONDS + 400
     assert "deregistration_delay.timeout_seconds=1830" in annotations.values()
 
 
