@@ -13,6 +13,7 @@ from headrace_contracts import channels
 from headrace_contracts.access import LimitKind
 from headrace_contracts.usage import Ending, Grade
 from tests.chaos.disk import FILLER
+from tests.chaos.engine import DEPLOYMENT
 from tests.chaos.facts import Event, Facts, Overdraft, Wallet
 from tests.chaos.faults import Faults
 from tests.chaos.market import NANOS_A_TOKEN, Market
@@ -25,6 +26,7 @@ REST_SECONDS_MAX = 90.0
 POLL_SECONDS = 0.25
 
 LEASES, REAPED = "hr:leases", "hr:reaped"
+TAKEN_SLOTS = f"hr:slots:{DEPLOYMENT}"
 
 Row = Mapping[str, Any]
 
@@ -149,6 +151,8 @@ async def _wallet(row: Row, valkey: "redis.asyncio.Redis") -> Wallet:
 
 async def _gauges(valkey: "redis.asyncio.Redis", market: Market) -> dict[str, int]:
     found = {}
+    if taken := int(await valkey.get(TAKEN_SLOTS) or 0):
+        found[TAKEN_SLOTS] = taken
     for customer in market.customers:
         for key in customer.keys if customer.concurrency is not None else ():
             counter = channels.counter(LimitKind.CONCURRENCY.value, "key", key)

@@ -21,6 +21,8 @@ MODEL = "glm-chaos"
 DEPLOYMENT = "glm-chaos-1"
 REPLICA = "replica-1"
 CONTEXT_TOKENS = 2048
+SLOTS = 8
+"""So few that requests wait for them."""
 PROMPT_TOKENS = 7
 CACHED_TOKENS = 3
 

@@ -21,7 +21,7 @@ from headrace_platform.local.python_module import HealthRoute
 from headrace_platform.local.unprivileged import die_with_parent, in_child
 from headrace_platform.local.valkey import Valkey
 from tests.chaos.disk import SmallDisk
-from tests.chaos.engine import CONTEXT_TOKENS, DEPLOYMENT, MODEL, ScriptedEngine
+from tests.chaos.engine import CONTEXT_TOKENS, DEPLOYMENT, MODEL, SLOTS, ScriptedEngine
 from tests.chaos.member import Member
 from tests.chaos.schedule import GATEWAYS, Plan
 from tests.chaos.slow_line import SlowLine
@@ -150,6 +150,7 @@ class Stack:
             revision="1",
             context_tokens=CONTEXT_TOKENS,
             prompt_overhead_tokens=8,
+            slots=SLOTS,
         )
         self._deployments.write_bytes(encode_table(DeploymentTable(deployments=[deployment])))
 
