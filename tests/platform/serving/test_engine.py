@@ -2,14 +2,17 @@
 
 import json
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
 from headrace_contracts.engine import EngineEnding, EngineRecord
+from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from tests.platform.serving.chat import chat, chat_body, chunks, posted
 from tests.support.engine import Engine
 from tests.support.patience import wait_until
@@ -81,6 +84,34 @@ def test_a_prompt_that_was_seen_before_is_counted_as_cached(engine: Engine) -> N
     cached = reply["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert cached > 0
     assert ended(engine, attempt).cached == cached
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/v1/chat/completions", lambda text: {"messages": [{"role": "user", "content": text}]}),
+        ("/v1/messages", lambda text: {"messages": [{"role": "user", "content": text}]}),
+        ("/v1/completions", lambda text: {"prompt": text}),
+        ("/v1/responses", lambda text: {"input": text, "store": False}),
+    ],
+)
+def test_what_one_organisation_has_asked_is_cached_for_no_other(
+    engine: Engine, path: str, asked: Callable[[str], dict[str, Any]]
+) -> None:
+    bound = "max_output_tokens" if path == "/v1/responses" else "max_tokens"
+    body = asked(f"Asked at {path}: a story about a river, a mill and the miller. " * 6) | {bound: 1}
+
+    def cached(org: str) -> int:
+        attempt = engine.attempt()
+        salted = body | {SALT: msgspec.json.decode(salt_of({}, org))}
+        with posted(engine, path, salted, attempt) as response:
+            assert response.status == 200, response.read()
+            response.read()
+        return ended(engine, attempt).cached
+
+    assert cached("org_1") == 0
+    assert cached("org_1") > 0
+    assert cached("org_2") == 0
 
 
 def test_several_choices_are_one_record(engine: Engine) -> None:

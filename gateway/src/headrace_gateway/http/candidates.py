@@ -42,21 +42,13 @@ class Candidates:
     ) -> list[Call]:
         """Best first. Raises why the model that was asked for can't be."""
         session = id_header(exchange, "X-Session-Id")
-
-        def affinity() -> bytes | None:
-            return request.beginning if session is None else session.encode()
-
-        def found(model: str) -> list[Deployment]:
-            named = self._deployments.current.for_model(model, caller.org)
-            return in_order(named, org=caller.org, project=caller.project_id, affinity=affinity)
-
-        asked = named_by(found(request.model), caller.may_name)
-        if not asked:
-            raise ModelNotFound(request.model)
-        chosen = [(each, False) for each in self._offering(asked, request)]
-        for model in caller.fallback_models:
-            others = [each for each in found(model) if each.model != asked[0].model and caller.may_name(each)]
-            chosen += [(each, True) for each in others if self._refusal(each, request) is None]
+        named = self._deployments.current.for_model(request.model, caller.org)
+        if len(named) == 1 and not named[0].projects and not caller.fallback_models:
+            # Nearly always: where there is nothing to choose, choosing costs nothing.
+            check_offer(request, named[0], image_hosts=self._image_hosts)
+            chosen = [(named[0], False)]
+        else:
+            chosen = self._chosen(request, caller, session)
         allowed = [each for each in chosen if self._breakers.allows(each[0])]
         if not allowed:
             raise self._breakers.refusal(chosen[0][0])
@@ -89,6 +81,27 @@ class Candidates:
             if call.deployment.id != failed.deployment.id and self._breakers.allows(call.deployment)
         ]
         return others if others and self._budget.spend() else []
+
+    def _chosen(
+        self, request: InferenceRequest, caller: Caller, session: str | None
+    ) -> list[tuple[Deployment, bool]]:
+        """Each with whether it serves another model than the one that was asked for."""
+
+        def affinity() -> bytes | None:
+            return request.beginning if session is None else session.encode()
+
+        def found(model: str) -> list[Deployment]:
+            named = self._deployments.current.for_model(model, caller.org)
+            return in_order(named, org=caller.org, project=caller.project_id, affinity=affinity)
+
+        asked = named_by(found(request.model), caller.may_name)
+        if not asked:
+            raise ModelNotFound(request.model)
+        chosen = [(each, False) for each in self._offering(asked, request)]
+        for model in caller.fallback_models:
+            others = [each for each in found(model) if each.model != asked[0].model and caller.may_name(each)]
+            chosen += [(each, True) for each in others if self._refusal(each, request) is None]
+        return chosen
 
     def _offering(self, asked: list[Deployment], request: InferenceRequest) -> list[Deployment]:
         """Those that can do what is asked; raises why the best can't, where none can."""
