@@ -1,6 +1,6 @@
 """How fairly slots are shared when far more is asked than there is, and how far off the times are that refusals tell.
 
-    python benchmarks/overload.py [--served 600] [--service-ms 100]
+    python -m benchmarks.overload [--served 600] [--service-ms 100]
 
 Prints JSON. Three gateways in this process (their meters, lines and admission, without HTTP) share the slots of one
 deployment on a real Valkey; the engine holds each request for a time drawn from an exponential distribution.

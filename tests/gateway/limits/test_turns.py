@@ -84,5 +84,8 @@ def test_the_wait_is_that_for_the_slots_of_all_who_come_before() -> None:
     assert seconds_to_turn(alone, slots=4, newcomer=newcomer) == 0.5
     behind = waiting("org_1", count=1, since_ms=2**53)
     assert seconds_to_turn(alone, slots=4, newcomer=behind) == 101 / 4
+    # A slot stands empty for half a round where its next user waits at another gateway, half of the time here.
+    both = standing(waiting("org_1"), waiting("org_1", gateway="g2", count=1), running=4)
+    assert seconds_to_turn(both, slots=4, newcomer=newcomer, round_seconds=0.4) == 0.5 * 1.1
     assert seconds_to_turn(standing(), slots=4, newcomer=newcomer) == 0
     assert seconds_to_turn(Standing(4, 0, 0), slots=4, newcomer=newcomer) is None

@@ -15,7 +15,7 @@ from headrace_contracts.access import KeyScope
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Ending
 from headrace_gateway.call import Lease
-from headrace_gateway.errors import CapacityExhausted
+from headrace_gateway.errors import CapacityExhausted, LimitsUnavailable
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.placement import Placement
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
@@ -115,7 +115,7 @@ class Gateway:
         for _ in itertools.count():
             try:
                 await self.ask(account, deployment, engine)
-            except CapacityExhausted:
+            except (CapacityExhausted, LimitsUnavailable):
                 await asyncio.sleep(0.05)
 
 
@@ -152,4 +152,7 @@ async def crowd(*asking: Any) -> AsyncIterator[None]:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end  # it had stopped asking

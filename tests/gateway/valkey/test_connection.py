@@ -109,6 +109,16 @@ async def test_a_full_pipe_refuses_instead_of_queueing(valkey_url: str) -> None:
         assert await valkey.call("PING") == b"PONG"
 
 
+async def test_a_burst_that_the_socket_does_not_take_at_once_refuses_nobody(valkey_url: str) -> None:
+    text = "x" * 4096
+    async with opened(valkey_url) as valkey:
+        burst = [valkey.call("ECHO", text) for _ in range(3000)]
+        await asyncio.sleep(0)  # it is written, for the most part into our own memory
+        after = valkey.call("PING")
+        assert await asyncio.gather(*burst) == [text.encode()] * 3000
+        assert await after == b"PONG"
+
+
 async def test_a_script_is_sent_whole_only_when_it_is_not_known(valkey_url: str, client: redis.Redis) -> None:
     script = Script("return {KEYS[1], ARGV[1]}", keys=("k",))
     client.config_resetstat()

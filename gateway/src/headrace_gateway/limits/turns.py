@@ -87,10 +87,14 @@ def turns_of(standing: Standing, *, gateway: str, slots: int) -> list[tuple[int,
     return turns
 
 
-def seconds_to_turn(standing: Standing, *, slots: int, newcomer: Waiting) -> float | None:
+def seconds_to_turn(
+    standing: Standing, *, slots: int, newcomer: Waiting, round_seconds: float = 0
+) -> float | None:
     """How long until the turn of one more who comes now; null before anything is measured.
 
     As many slots come free in the mean time as there are, so they come one by one in that time over their number.
+    `round_seconds`: how often gateways look. A slot that another one than its next user's gives back stands empty for
+    half of that.
     """
     if standing.mean_us == 0 or slots == 0:
         return None
@@ -100,4 +104,6 @@ def seconds_to_turn(standing: Standing, *, slots: int, newcomer: Waiting) -> flo
             break
         before += 1
     free = max(0, slots - standing.running)
-    return max(0, before + 1 - free) * standing.mean_us / slots / US_PER_SECOND
+    elsewhere = 1 - 1 / max(1, standing.gateways)
+    held_seconds = standing.mean_us / US_PER_SECOND + elsewhere * round_seconds / 2
+    return max(0, before + 1 - free) * held_seconds / slots

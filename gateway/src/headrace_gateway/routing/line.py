@@ -120,7 +120,13 @@ class Line:
         newcomer = Waiting(
             self._slots.gateway, waiter.rank, waiter.org, waiter.weight, 1, YOUNGER_THAN_ALL_MS
         )
-        return seconds_to_turn(self.now_standing(), slots=self.deployment.slots or 0, newcomer=newcomer)
+        standing = self.now_standing()
+        return seconds_to_turn(
+            standing,
+            slots=self.deployment.slots or 0,
+            newcomer=newcomer,
+            round_seconds=round_seconds(standing),
+        )
 
     def enter(self, waiter: Waiter, *, first: bool = False) -> None:
         group = self._groups.setdefault((waiter.rank, waiter.org), OrderedDict())
@@ -155,10 +161,9 @@ class Line:
             while self._groups or self._trying or self._stirred.is_set():
                 self._stirred.clear()
                 await self._round()
-                pause = ROUND_SECONDS + ROUND_SECONDS_PER_GATEWAY * self._standing.gateways
                 if self._groups or self._trying:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stirred.wait(), min(pause, ROUND_SECONDS_MAX))
+                        await asyncio.wait_for(self._stirred.wait(), round_seconds(self._standing))
         except Exception:
             log.exception("line_broke", deployment=self.deployment.id)
             self._end(LimitsUnavailable("Limits can't be checked at the moment."))
@@ -193,3 +198,8 @@ class Line:
             for (rank, org), group in self._groups.items()
             for first in [next(iter(group))]
         ]
+
+
+def round_seconds(standing: Standing) -> float:
+    """How long a round waits for something to happen here before it asks again."""
+    return min(ROUND_SECONDS + ROUND_SECONDS_PER_GATEWAY * standing.gateways, ROUND_SECONDS_MAX)

@@ -18,6 +18,10 @@ from headrace_gateway.valkey.errors import ValkeyConnectionLost, ValkeyRefused, 
 # Replies that arrived while the loop was held up are read before a silence counts as one.
 SECOND_LOOK_SECONDS = 0.02
 
+# What is written before the socket takes it: a burst of calls as large as may be outstanding. Asyncio's own 64 KiB would
+# refuse what a hundred requests bring in one turn of the loop.
+WRITE_AHEAD_BYTES_MAX = 16 * 2**20
+
 # After a failover the old primary answers READONLY: dialling again finds the new one.
 CODES_THAT_END_THE_CONNECTION = frozenset({"READONLY", "NOAUTH"})
 
@@ -63,6 +67,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are transports without being derived from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_AHEAD_BYTES_MAX)
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
