@@ -6,7 +6,8 @@ import msgspec
 import pytest
 import redis
 
-from headrace_contracts.access import Limit, LimitKind
+from headrace_contracts import channels
+from headrace_contracts.access import Limit, LimitKind, PriceCard
 from headrace_contracts.usage import Ending
 from headrace_gateway.call import DeploymentFull
 from headrace_gateway.errors import CapacityExhausted, InsufficientBalance, LimitReached, LimitsUnavailable
@@ -14,7 +15,7 @@ from headrace_gateway.http.exchange import ClientGone
 from headrace_gateway.http.problems import ShuttingDown
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.routing.lines import QueueBounds
-from tests.gateway.account import call, everything
+from tests.gateway.account import MODEL, ONE_MICRO, call, everything
 from tests.gateway.limits.ground import let_lapse
 from tests.gateway.routing.crowd import Client, Gateway, customer, gateways, slotted
 from tests.gateway.waiting import eventually
@@ -207,6 +208,30 @@ async def test_a_request_that_waits_at_two_deployments_takes_the_first_slot_and_
         assert gateway.lines.waiting == 0
         await gateway.settle(here, ONE)
         await gateway.settle(lease, another)
+
+
+async def test_who_may_not_use_the_other_model_after_all_waits_on_for_its_own(
+    client: redis.Redis, settings: MeterSettings
+) -> None:
+    account, limited = customer(client, 1), customer(client, 2, models=[MODEL])
+    models = {MODEL: ONE_MICRO, "glm-other": ONE_MICRO}
+    account.push(channels.prices("USD"), PriceCard(price_book="book_2", currency="USD", models=models))
+    another = msgspec.structs.replace(ONE, id="deployment_2", model="glm-other", aliases=[])
+    async with gateways(settings, 1) as [gateway]:
+        here, _ = await gateway.admit(account, ONE)
+        there, _ = await gateway.admit(account, another)
+        before = asyncio.create_task(gateway.admit(account, another))
+        await waits(gateway)
+        waiting = asyncio.create_task(gateway.admit(limited, ONE, another))
+        await waits(gateway, 3)
+        await gateway.settle(there, another)
+        await gateway.settle((await before)[0], another)
+        await eventually(lambda: not gateway.lines.waits_for(another))
+        assert not waiting.done()
+        await gateway.settle(here, ONE)
+        lease, deployment = await waiting
+        assert deployment == ONE
+        await gateway.settle(lease, ONE)
 
 
 async def test_who_waits_gets_the_slots_that_are_added_meanwhile(
