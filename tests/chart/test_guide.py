@@ -12,8 +12,10 @@ import httpx2
 import pytest
 import yaml
 
+from headrace_platform.control.deployment import decode
+from headrace_platform.control.rules import violations
 from tests.chart.helm import CHART, ROOT, Helm, Values
-from tests.chart.operator import needed_part, operator_environment
+from tests.chart.operator import operator_environment
 from tests.chart.releases import DEV, merged
 from tests.chart.test_images import named
 from tests.support.postgres import PostgresServer
@@ -42,7 +44,7 @@ def test_its_values_render_to_what_the_operator_would_serve(helm: Helm, marks: t
     environment = operator_environment(release)
     (model,) = release.of_kind("ModelDeployment")
     placed = model | {"metadata": model["metadata"] | {"namespace": "models"}}
-    assert needed_part("rules").violations(needed_part("deployment").decode(placed), environment) == []
+    assert violations(decode(placed), environment) == []
 
 
 @pytest.mark.parametrize("marks", [("values",), ("values", "airgap")], ids=["open", "airgap"])
@@ -95,7 +97,7 @@ def test_its_commands_exist() -> None:
     assert set(re.findall(r"make ([a-z-]+)", TEXT)) <= targets
     for module in re.findall(r"python -m ([\w.]+)", TEXT):
         path = ROOT / "platform" / "src" / Path(*module.split("."))
-        assert path.with_suffix(".py").exists() or not path.parent.parent.joinpath("control").exists(), module
+        assert path.with_suffix(".py").exists(), module
     for path in re.findall(r"(?:deploy|terraform|docs)/[\w./-]*\w", TEXT):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\((\.\.[^)#]+)\)", TEXT):

@@ -109,7 +109,7 @@ def test_only_the_gateway_and_those_that_look_after_it_reach_an_engine_from_outs
     assert callers == {
         8000: {"headrace", "kuberay"},
         52365: {"kuberay"},
-        8265: {"kuberay", "headrace"},
+        8265: {"kuberay"},
         8080: {"monitoring"},
     }
 

@@ -33,7 +33,6 @@ class Resource:
 
 DEPLOYMENTS = Resource("headrace.dev", "v1alpha1", "modeldeployments", "ModelDeployment")
 RAY_SERVICES = Resource("ray.io", "v1", "rayservices", "RayService")
-RAY_CLUSTERS = Resource("ray.io", "v1", "rayclusters", "RayCluster")
 PODS = Resource("", "v1", "pods", "Pod")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 EVENTS = Resource("", "v1", "events", "Event")

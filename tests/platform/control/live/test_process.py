@@ -1,6 +1,5 @@
 """The operator's process, kopf and all, against the API over HTTP."""
 
-import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.tree import ROOT
+from tests.chart.operator import documented_role
 from tests.platform.control.live.billing import TOKEN, serving_billing
 from tests.platform.control.live.ground import Ground, RealClock, ground, path_of, service_path
 from tests.platform.control.live.process import kuberay_at_work, running, until
@@ -143,13 +142,3 @@ async def test_the_operator_tells_billing_and_asks_for_no_more_than_its_document
     }
     assert len(used) > 15
     assert sorted(used - documented_role()) == []
-
-
-def documented_role() -> set[tuple[str, str, str]]:
-    """The table of docs/operations/operator.md: group, resource, verbs."""
-    text = (ROOT / "docs" / "operations" / "operator.md").read_text()
-    found = set()
-    for row in re.findall(r"^\| `([^`]*)` \| `([^`]+)` \| ([^|]+) \|", text, re.MULTILINE):
-        group, resource, verbs = row
-        found |= {("" if group == "core" else group, resource, verb.strip()) for verb in verbs.split(",")}
-    return found
