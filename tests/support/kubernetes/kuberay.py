@@ -21,6 +21,7 @@ MUTED = ("replicas", "minReplicas", "maxReplicas", "scaleStrategy")
 """Of a worker group: what may change without another cluster, for the autoscaler changes it."""
 
 SERVICES = "/apis/ray.io/v1/rayservices"
+INCREMENTAL = "NewClusterWithIncrementalUpgrade"
 
 
 class Stage(IntEnum):
@@ -40,6 +41,8 @@ class KubeRay:
     """By the name of a RayService; `Stage.SERVING` where none is given."""
     workers: dict[str, int] = field(default_factory=dict)
     """Replicas that the autoscaler of a RayService wants, where it is not what Serve begins with."""
+    shares: dict[str, int] = field(default_factory=dict)
+    """How much of an incremental upgrade's traffic the new cluster has, in per cent; all where none is given."""
 
     async def settle(self, steps_max: int = 10) -> None:
         """Steps until nothing changes any more."""
@@ -67,8 +70,11 @@ class _Step:
         self.ray, self.kube, self.service = ray, ray.kube, service
         self.namespace, self.name = service["metadata"]["namespace"], service["metadata"]["name"]
         self.stage = ray.stages.get(self.name, Stage.SERVING)
+        strategy = service["spec"].get("upgradeStrategy", {}).get("type")
+        self.share = ray.shares.get(self.name, 100) if strategy == INCREMENTAL else None
         self.path = f"/apis/ray.io/v1/namespaces/{self.namespace}"
         self.changed = False
+        self.rolls_back = False
 
     async def run(self) -> bool:
         if "deletionTimestamp" in self.service["metadata"]:
@@ -91,7 +97,10 @@ class _Step:
             if name in clusters:
                 clusters[name] = await self._run_cluster(clusters[name], starts=name != active)
         serving = self.stage is Stage.SERVING and _is_provisioned(clusters.get(pending or active, {}))
-        if pending and serving:
+        self.rolls_back = bool(active and pending) and wanted == active
+        if self.rolls_back and not self.share:
+            pending, self.rolls_back = "", False
+        if pending and serving and not self.rolls_back and self.share in (None, 100):
             active, pending = pending, ""
             await self._ensure_services()
         for name, cluster in clusters.items():
@@ -249,6 +258,10 @@ class _Step:
             self._condition(self.service, "Ready", str(bool(active and serving)), ready_reason),
             self._condition(self.service, "UpgradeInProgress", str(is_upgrade), upgrade_reason),
         ]
+        if self.rolls_back:
+            conditions.append(
+                self._condition(self.service, "RollbackInProgress", "True", "GoalClusterChanged")
+            )
         if suspended:
             conditions.append(self._condition(self.service, "Suspended", "True", "UserRequestedSuspend"))
         status = {
@@ -259,6 +272,9 @@ class _Step:
             "activeServiceStatus": self._of_cluster(active, clusters, "RUNNING" if serving else None),
             "pendingServiceStatus": self._of_cluster(pending, clusters, None),
         }
+        if is_upgrade and self.share is not None:
+            status["activeServiceStatus"]["trafficRoutedPercent"] = 100 - self.share
+            status["pendingServiceStatus"]["trafficRoutedPercent"] = self.share
         await self._write_status("rayservices", self.service, status)
 
     def _of_cluster(self, name: str, clusters: dict[str, Document], state: str | None) -> Document:

@@ -127,7 +127,10 @@ class Ground:
             **metadata,
             "namespace": namespace,
         }
-        key = Key(namespace, document["metadata"]["name"])
+        return await self.create_whole(document)
+
+    async def create_whole(self, document: Document) -> Key:
+        key = Key(document["metadata"]["namespace"], document["metadata"]["name"])
         await self.kube.create(path_of(key).rpartition("/")[0], document)
         return key
 

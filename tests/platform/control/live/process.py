@@ -17,6 +17,8 @@ from tests.platform.control.live.ground import Ground
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
+TOKEN_OF_THE_OPERATOR = "the-operator-s-token"
+
 
 @dataclass
 class Process:
@@ -100,5 +102,5 @@ async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = ST
 def _token(ground: Ground, folder: Path) -> Path:
     """The server takes the token from the operator alone; tests come without one."""
     file = folder / "token"
-    file.write_text("the-operator-s-token")
+    file.write_text(TOKEN_OF_THE_OPERATOR)
     return file

@@ -10,9 +10,10 @@ import pytest
 from tests.chart.operator import documented_role
 from tests.platform.control.live.billing import TOKEN, serving_billing
 from tests.platform.control.live.ground import Ground, RealClock, ground, path_of, service_path
-from tests.platform.control.live.process import kuberay_at_work, running, until
+from tests.platform.control.live.process import TOKEN_OF_THE_OPERATOR, kuberay_at_work, running, until
 from tests.platform.control.live.test_reconcile import ONE_GPU
 from tests.platform.control.live.test_tenants import ACME
+from tests.support.kubernetes.calls import Fault
 
 NO_DRAIN = {**ONE_GPU, "deletionPolicy": {"drainSeconds": 0}}
 UnusedPort = Callable[[], int]
@@ -99,6 +100,23 @@ async def test_of_two_operators_one_works_and_the_other_takes_over_when_it_leave
             await until(second_holds)
 
 
+async def test_an_operator_leaves_in_time_whoever_does_not_answer_and_leaves_nobody_behind(
+    ground: Ground, tmp_path: Path, unused_port: UnusedPort
+) -> None:
+    async with running(ground, tmp_path, unused_port(), LEASES="true") as operator:
+        key = await ground.create("small", NO_DRAIN)
+        await until(lambda: ground.is_ready(key))
+        ours = (call for call in ground.server.calls if call.caller == TOKEN_OF_THE_OPERATOR)
+        assert any(call.resource == "leases" for call in ours)
+        hangs = Fault(lambda call: call.caller == TOKEN_OF_THE_OPERATOR, delay_seconds=60, times=10_000)
+        ground.server.script.faults.append(hangs)
+        await ground.kube.merge(path_of(key), {"spec": {"scaling": {"replicas": 2}}})
+        children = Path(f"/proc/{operator.process.pid}/task/{operator.process.pid}/children").read_text()
+        assert await operator.end() == 0
+        assert children == ""
+    assert "Traceback" not in operator.log.read_text()
+
+
 async def test_settings_that_can_t_be_used_end_the_process_with_what_is_wrong(
     ground: Ground, tmp_path: Path, unused_port: UnusedPort
 ) -> None:
@@ -138,7 +156,7 @@ async def test_the_operator_tells_billing_and_asks_for_no_more_than_its_document
     used = {
         (call.group, call.resource, call.verb)
         for call in ground.server.calls
-        if call.caller == "the-operator-s-token"
+        if call.caller == TOKEN_OF_THE_OPERATOR
     }
     assert len(used) > 15
     assert sorted(used - documented_role()) == []

@@ -12,7 +12,15 @@ from headrace_platform.control.drift import DIGEST_ANNOTATION
 from headrace_platform.control.observation import Key
 from headrace_platform.control.render import render
 from headrace_platform.control.resource import resource_of
-from tests.platform.control.live.ground import DRAIN, PROPAGATION, Ground, Operator, path_of, service_path
+from tests.platform.control.live.ground import (
+    DRAIN,
+    PROPAGATION,
+    ROUTES,
+    Ground,
+    Operator,
+    path_of,
+    service_path,
+)
 from tests.support.kubernetes.kinds import Document
 from tests.support.kubernetes.kuberay import Stage
 
@@ -171,6 +179,33 @@ async def test_whatever_somebody_changes_in_our_objects_is_as_it_was_after_one_p
             changed += 1
     assert changed > 50 > refused
     assert {reason for reason, _ in await ground.events(key)} == {"Ready", "DriftRepaired"}
+
+
+async def test_what_others_have_in_our_objects_and_beside_our_entry_is_left_to_them(ground: Ground) -> None:
+    operator, key = await ready(ground)
+    theirs = {"metadata": {"labels": {"team": "search"}, "annotations": {"example.com/backup": "nightly"}}}
+    objects = [
+        service_path(key, "tiny-c1"),
+        "/apis/networking.k8s.io/v1/namespaces/models/networkpolicies/tiny-pods",
+        path_of(key),
+    ]
+    for path in objects:
+        await ground.kube.merge(path, theirs)
+    await ground.kube.merge(ROUTES, {"data": {"by-hand.json": '{"deployments": []}'}})
+    writes = len(ground.server.writes)
+    await operator.look(key)
+    assert [str(call) for call in ground.server.writes[writes:]] == [], "and is no drift"
+    # Whatever is written next leaves it alone too.
+    await ground.kube.merge(path_of(key), {"spec": {"scheduling": {"queue": "batch"}, "exposure": {}}})
+    await ground.kube.merge(objects[1], {"spec": {"policyTypes": ["Ingress"]}})
+    await ground.settle(operator, key)
+    for path in objects:
+        metadata = (await ground.kube.get(path))["metadata"]
+        assert metadata["labels"]["team"] == "search", path
+        assert metadata["annotations"]["example.com/backup"] == "nightly", path
+    await ground.kube.delete(path_of(key))
+    await ground.settle(operator, key)
+    assert list(await ground.routes()) == ["by-hand.json"]
 
 
 async def test_an_object_that_somebody_deletes_comes_again(ground: Ground) -> None:

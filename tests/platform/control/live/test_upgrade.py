@@ -10,6 +10,7 @@ from tests.support.kubernetes.kuberay import Stage
 NEW_CLUSTER = {"spec": {"scheduling": {"priorityClassName": "urgent"}}}
 FLASH = {"sha256": SHA256, "pvc": {"claimName": "flash"}}
 ANOTHER_MODEL = {**NEW_CLUSTER["spec"], "model": {"id": "glm-4.7-flash", "source": FLASH}}
+SHARES = {"scaling": {"replicas": 2}, "upgrade": {"strategy": "Incremental"}}
 CLUSTERS = "/apis/ray.io/v1/rayclusters"
 
 
@@ -88,3 +89,43 @@ async def test_another_number_of_replicas_needs_no_window_and_no_cluster(ground:
     assert [each["metadata"]["uid"] for each in await ground.kube.items(CLUSTERS)] == [
         cluster["metadata"]["uid"]
     ]
+
+
+async def test_an_incremental_upgrade_tells_its_shares_and_leaves_them_to_the_upgrade_s_gateway(
+    ground: Ground,
+) -> None:
+    operator, key = await ready(ground, SHARES)
+    (before,) = (await ground.routes())["models.tiny.json"].deployments
+    ground.ray.shares["tiny-c1"] = 25
+    await ground.kube.merge(path_of(key), NEW_CLUSTER)
+    await ground.settle(operator, key)
+    told = {c["type"]: c for c in (await ground.get(key))["status"]["conditions"]}
+    assert told["UpgradeInProgress"]["reason"] == "NewCluster"
+    assert "tiny-c1 sends 25 % to it" in told["UpgradeInProgress"]["message"]
+    assert await ground.is_ready(key)
+    assert (await ground.routes())["models.tiny.json"].deployments == [before]
+    ground.ray.shares["tiny-c1"] = 100
+    await ground.settle(operator, key)
+    assert await ground.conditions_of("UpgradeInProgress", key) == ("False", "UpToDate")
+    assert len(await ground.kube.items(CLUSTERS)) == 1
+
+
+async def test_a_change_that_is_taken_back_half_way_goes_back_to_the_cluster_that_was_there(
+    ground: Ground,
+) -> None:
+    operator, key = await ready(ground, SHARES)
+    (cluster,) = await ground.kube.items(CLUSTERS)
+    ground.ray.shares["tiny-c1"] = 50
+    await ground.kube.merge(path_of(key), NEW_CLUSTER)
+    await ground.settle(operator, key)
+    await ground.kube.merge(path_of(key), {"spec": {"scheduling": None}})
+    await ground.settle(operator, key)
+    assert await ground.conditions_of("UpgradeInProgress", key) == ("True", "RollingBack")
+    assert await ground.is_ready(key)
+    ground.ray.shares["tiny-c1"] = 0
+    await ground.settle(operator, key)
+    assert await ground.conditions_of("UpgradeInProgress", key) == ("False", "UpToDate")
+    assert [each["metadata"]["uid"] for each in await ground.kube.items(CLUSTERS)] == [
+        cluster["metadata"]["uid"]
+    ]
+    assert await ground.is_ready(key)
