@@ -46,6 +46,8 @@ class Fault:
     status: int | None = None
     retry_after_seconds: int | None = None
     delay_seconds: float = 0.0
+    held_until: asyncio.Event | None = None
+    """Answered when it is set, and only then looked at."""
     is_cut: bool = False
     """The connection is reset instead of an answer."""
     is_done: bool = False
@@ -77,3 +79,5 @@ class Script:
     async def delay(self, fault: Fault) -> None:
         if fault.delay_seconds:
             await asyncio.sleep(fault.delay_seconds)
+        if fault.held_until is not None:
+            await fault.held_until.wait()

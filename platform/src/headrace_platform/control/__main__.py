@@ -12,6 +12,7 @@ import structlog
 from pydantic import ValidationError
 
 from headrace_platform.control.children import Children
+from headrace_platform.control.claims import Claims
 from headrace_platform.control.departure import Departure
 from headrace_platform.control.environment import Environment, EnvironmentUnreadable, decode_environment
 from headrace_platform.control.gateway_route import GatewayRoute
@@ -69,13 +70,13 @@ async def operate(settings: OperatorSettings, environment: Environment) -> None:
         reconciler = Reconciler(
             api,
             environment,
+            Claims(api, environment, settings.watched),
             Children(api, now),
-            Proofs(Prober(session), now),
+            Proofs(Prober(session), now, settings.endpoint_url),
             route,
             Departure(api, route, meter.close),
             now,
             settings.watched,
-            settings.endpoint_url,
         )
         leader = Leader(api, settings.namespace, settings.identity, now)
         is_leading = leader.is_leading if settings.leases else lambda: True

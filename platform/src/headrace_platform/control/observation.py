@@ -27,6 +27,7 @@ from headrace_platform.control.resource import (
 )
 from headrace_platform.control.route import entry
 from headrace_platform.control.status import Condition, Status
+from headrace_platform.control.tenancy import org_of
 
 TENANT_LABEL = "headrace.dev/tenant"
 """Of a namespace: the organisation whose deployments, and no others, may be in it."""
@@ -54,7 +55,7 @@ class Observed:
     """Why it could not be read as a deployment; empty where it could."""
     namespace_tenant: str | None
     others: Sequence[Manifest]
-    """Every other deployment that we look after."""
+    """The same tenant's other deployments."""
     children: Mapping[ChildId, Manifest]
     pods: Sequence[Manifest]
     route: str | None
@@ -97,7 +98,6 @@ async def observe(
         deployment = decode(body)
     except DeploymentUnreadable as error:
         unreadable = str(error)
-    namespace = await api.get(NAMESPACES, "", key.namespace) or {"metadata": {}}
     own = {DEPLOYMENT_LABEL: key.name}
     routes = await api.get(
         CONFIG_MAPS, environment.gateway.pods.namespace, environment.gateway.routes_config_map
@@ -106,17 +106,30 @@ async def observe(
         body=body,
         deployment=deployment,
         unreadable=unreadable,
-        namespace_tenant=namespace["metadata"].get("labels", {}).get(TENANT_LABEL),
-        others=await _others(api, body, namespaces),
+        namespace_tenant=await _tenant(api, key.namespace),
+        others=await others(api, body, namespaces),
         children=await _children(api, key, environment),
         pods=await api.items(PODS, key.namespace, own),
         route=(routes or {}).get("data", {}).get(entry(key.namespace, key.name)),
     )
 
 
-async def _others(api: KubernetesApi, body: Manifest, namespaces: Sequence[str]) -> list[Manifest]:
+async def others(api: KubernetesApi, body: Manifest, namespaces: Sequence[str]) -> list[Manifest]:
+    """The same tenant's deployments but this one. One that only claims to be the tenant's, from a namespace that is not
+    its own, uses up nothing of it."""
+    org, uid = org_of(body), body["metadata"]["uid"]
     found = [item for namespace in namespaces or ("",) for item in await api.items(DEPLOYMENTS, namespace)]
-    return [item for item in found if item["metadata"]["uid"] != body["metadata"]["uid"]]
+    same = [item for item in found if org_of(item) == org and item["metadata"]["uid"] != uid]
+    places = {item["metadata"]["namespace"] for item in same}
+    own = {place for place in places if await _tenant(api, place) == org}
+    return [item for item in same if item["metadata"]["namespace"] in own]
+
+
+async def _tenant(api: KubernetesApi, namespace: str) -> str | None:
+    """Whose a namespace is."""
+    found = await api.get(NAMESPACES, "", namespace) or {"metadata": {}}
+    label: str | None = found["metadata"].get("labels", {}).get(TENANT_LABEL)
+    return label
 
 
 async def _children(api: KubernetesApi, key: Key, environment: Environment) -> dict[ChildId, Manifest]:

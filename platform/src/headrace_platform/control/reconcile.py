@@ -3,11 +3,11 @@
 What must stay true, whenever a pass is cut off and whoever runs the next one:
 - nothing is created before our finalizer stands on the deployment;
 - the gateway has a route only to clusters that have answered a real completion;
+- nothing takes accelerators that were not granted before (`claims`);
 - a cluster that goes, for whatever reason, loses its route first, and then has time to finish what it had;
 - every write is either an apply, which may be repeated, or made for the version of the object that was seen.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,6 +18,7 @@ import structlog
 from headrace_contracts.deployments import Deployment
 from headrace_platform.control import telling
 from headrace_platform.control.children import Children
+from headrace_platform.control.claims import QUOTA_CODES, Claims
 from headrace_platform.control.clusters import shape
 from headrace_platform.control.conditions import View, conditions, findings, timestamp, unreadable
 from headrace_platform.control.departure import FINALIZER, Departure
@@ -29,18 +30,15 @@ from headrace_platform.control.kubernetes_api import KubernetesApi
 from headrace_platform.control.labels import DEPLOYMENT_LABEL, ROLE_LABEL, Manifest
 from headrace_platform.control.observation import Key, Observed, observe
 from headrace_platform.control.probe import Answered
-from headrace_platform.control.proofs import Proofs
+from headrace_platform.control.proofs import Proofs, cluster_of
 from headrace_platform.control.ray_state import ray_state
 from headrace_platform.control.render import render
 from headrace_platform.control.resource import DEPLOYMENTS, RAY_SERVICES
 from headrace_platform.control.route import table
-from headrace_platform.control.rules import violations
-from headrace_platform.control.status import Status
-from headrace_platform.control.tenancy import held_by_older, tenant_violation
+from headrace_platform.control.status import Grants, Status
+from headrace_platform.control.tenancy import tenant_violation
 from headrace_platform.control.violation import Violation
 from headrace_platform.control.workers import Workers, resource_names, workers
-
-QUOTA_CODES = frozenset({"quota_exceeded", "quota_missing"})
 
 # Watches tell of most things at once; a completion that fails and a window that opens are told by nobody.
 LOOK_AGAIN = timedelta(seconds=60)
@@ -53,6 +51,7 @@ log = structlog.get_logger()
 class Reconciler:
     api: KubernetesApi
     environment: Environment
+    claims: Claims
     children: Children
     proofs: Proofs
     route: GatewayRoute
@@ -60,8 +59,6 @@ class Reconciler:
     now: Callable[[], datetime]
     namespaces: Sequence[str] = ()
     """Those that we look after; empty for all."""
-    endpoint_url: str | None = None
-    """Where {cluster} in {namespace} is asked; the gateway's own address of it where absent."""
 
     async def reconcile(self, key: Key) -> timedelta | None:
         """How soon to look again; None when there is nothing left to look at."""
@@ -102,6 +99,8 @@ class _Pass:
     broken: list[Violation] = field(default_factory=list)
     body: Manifest = field(default_factory=dict)
     services: dict[str, Manifest] = field(default_factory=dict)
+    wanted: set[str] = field(default_factory=set)
+    """Names of the RayServices that there should be."""
     lines: list[Deployment] = field(default_factory=list)
     """What the gateway has of it now."""
     probes: dict[str, Answered] = field(default_factory=dict)
@@ -117,8 +116,10 @@ class _Pass:
         self.broken = self._broken()
         suspended = False
         if not self.broken:
+            self.body = await self.of.claims.claim(self.deployment, self.body)
             rendered = self._render()
-            await self._withdraw({m["metadata"]["name"] for m in rendered if m["kind"] == RAY_SERVICES.kind})
+            self.wanted = {m["metadata"]["name"] for m in rendered if m["kind"] == RAY_SERVICES.kind}
+            await self._withdraw()
             suspended = self._may_suspend()
             # Until then it goes on as it was.
             if self.deployment.spec.suspend and not suspended:
@@ -131,10 +132,20 @@ class _Pass:
         return self._look_again()
 
     def _broken(self) -> list[Violation]:
-        environment = self.of.environment
-        held = held_by_older(self.deployment, self.body, self.observed.others, environment)
         foreign = tenant_violation(self.deployment, self.observed.namespace_tenant)
-        return [*([foreign] if foreign else []), *violations(self.deployment, environment, held)]
+        broken = self.of.claims.broken(self.deployment, self.body, self.observed.others)
+        return [*([foreign] if foreign else []), *broken]
+
+    def _granted(self, *, suspended: bool) -> Grants:
+        """What it was granted is given back when nothing of it can be there any more."""
+        if self.broken:
+            return self.deployment.status.granted
+        leaves = self.deployment.spec.suspend and not suspended
+        lingers = any(
+            name not in self.wanted or ray_state(service).is_changing
+            for name, service in self.services.items()
+        )
+        return self.of.claims.granted(self.deployment, may_linger=leaves or lingers or self.awaits_window)
 
     def _render(self, *, suspend: bool | None = None) -> list[Manifest]:
         spec = self.deployment.spec
@@ -146,9 +157,9 @@ class _Pass:
         deployment = msgspec.structs.replace(self.deployment, spec=spec)
         return [stamped(manifest) for manifest in render(deployment, self.of.environment)]
 
-    async def _withdraw(self, wanted: set[str]) -> None:
+    async def _withdraw(self) -> None:
         """Takes the lines of clusters that are to go away from the gateway."""
-        stays = set() if self.deployment.spec.suspend else wanted
+        stays = set() if self.deployment.spec.suspend else self.wanted
         left = [line for line in self.lines if cluster_of(line) in stays]
         now = self.of.now()
         if len(left) < len(self.lines):
@@ -201,21 +212,7 @@ class _Pass:
         return cluster in self.probes and self.probes[cluster].is_good
 
     async def _prove(self, lines: Iterable[Deployment]) -> None:
-        """Asks every cluster that serves, all at once: one that does not answer takes a minute to say so."""
-        serving = [line for line in lines if ray_state(self.services.get(cluster_of(line))).is_serving]
-        answers = await asyncio.gather(*(self._ask(line) for line in serving))
-        self.probes = {cluster_of(line): answer for line, answer in zip(serving, answers, strict=True)}
-
-    async def _ask(self, line: Deployment) -> Answered:
-        cluster = cluster_of(line)
-        service = self.services[cluster]
-        url = line.url
-        if self.of.endpoint_url is not None:
-            url = self.of.endpoint_url.format(cluster=cluster, namespace=self.key.namespace)
-        subject = f"{ray_state(service).active} {digest_of(service)} {line.engine_model}"
-        return await self.of.proofs.of(
-            self.key, cluster, subject=subject, url=url, engine_model=line.engine_model
-        )
+        self.probes = await self.of.proofs.of_lines(self.key, lines, self.services)
 
     async def _tell(self, *, suspended: bool) -> None:
         before = self.deployment.status
@@ -230,10 +227,11 @@ class _Pass:
             ready_replicas=view.workers.ready // hosts,
             selector=f"{DEPLOYMENT_LABEL}={self.key.name},{ROLE_LABEL}=worker",
             accelerators=view.workers.accelerators,
+            granted=self._granted(suspended=suspended),
             endpoint=self.lines[0].url if self.lines else "",
             spec_hash=self.spec_hash,
         )
-        if status == before and "status" in self.observed.body:
+        if status == before and self.body.get("status") == self.observed.body.get("status") is not None:
             return
         patch = {"status": msgspec.to_builtins(status)}
         await self.of.api.change(DEPLOYMENTS, self.body, patch, subresource="status")
@@ -277,8 +275,3 @@ class _Pass:
             return min(self.rest, LOOK_AGAIN)
         is_proven = all(answer.is_good for answer in self.probes.values())
         return LOOK_AGAIN if is_proven else LOOK_AGAIN_SOON
-
-
-def cluster_of(line: Deployment) -> str:
-    """The RayService behind a line: its id is `<namespace>/<cluster>`."""
-    return line.id.partition("/")[2]

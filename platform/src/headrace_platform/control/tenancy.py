@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable
 
-from headrace_platform.control.capacity import capacity_wanted
+import msgspec
+
+from headrace_platform.control.capacity import grants_wanted, together
 from headrace_platform.control.deployment import DeploymentUnreadable, ModelDeployment, decode
 from headrace_platform.control.environment import Environment
 from headrace_platform.control.labels import Manifest
+from headrace_platform.control.status import Grants, Status
 from headrace_platform.control.violation import Violation
 
 
@@ -24,27 +27,38 @@ def tenant_violation(deployment: ModelDeployment, namespace_tenant: str | None) 
     )
 
 
-def held_by_older(
-    deployment: ModelDeployment, body: Manifest, others: Iterable[Manifest], environment: Environment
-) -> dict[str, int]:
-    """Accelerators by profile that the same tenant's deployments may take which were there before.
+def held_by_others(body: Manifest, others: Iterable[Manifest], environment: Environment) -> dict[str, int]:
+    """Accelerators by profile that the tenant's other deployments may take.
 
-    Only those: of two that do not fit together the older one stays, whichever is looked at first.
+    What was granted stays, whoever asks for more of it; of two that ask for the same rest the older one has it,
+    whichever is looked at first.
     """
     held: dict[str, int] = {}
-    for other_body in others:
-        if _age(other_body) > _age(body):
-            continue
-        try:
-            other = decode(other_body)
-        except DeploymentUnreadable:
-            continue  # it is not accepted, so it takes nothing new
-        profile = other.spec.accelerator.profile
-        if other.spec.tenant_ref != deployment.spec.tenant_ref or profile not in environment.gpu_profiles:
-            continue
-        if not other.spec.suspend:
-            held[profile] = held.get(profile, 0) + capacity_wanted(other, environment).accelerators
+    for other in others:
+        for grant in _taken(other, environment, is_older=_age(other) < _age(body)):
+            held[grant.profile] = held.get(grant.profile, 0) + grant.accelerators
     return held
+
+
+def _taken(body: Manifest, environment: Environment, *, is_older: bool) -> Grants:
+    try:
+        status = msgspec.convert(body.get("status", {}), Status)
+    except msgspec.ValidationError:
+        status = Status()  # somebody's edit, over which ours is written again
+    taken = together(status.granted, status.claimed)
+    if not is_older or "deletionTimestamp" in body["metadata"]:
+        return taken
+    try:
+        return together(taken, grants_wanted(decode(body), environment))
+    except DeploymentUnreadable:
+        return taken  # it is not accepted, so it takes nothing new
+
+
+def org_of(body: Manifest) -> str | None:
+    """Of a deployment as it was written, readable or not."""
+    tenant = body.get("spec", {}).get("tenantRef")
+    org = tenant.get("org") if isinstance(tenant, dict) else None
+    return org if isinstance(org, str) else None
 
 
 def _age(body: Manifest) -> tuple[str, str]:

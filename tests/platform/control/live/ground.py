@@ -13,6 +13,7 @@ import yaml
 
 from headrace_contracts.deployments import DeploymentTable, decode_table
 from headrace_platform.control.children import Children
+from headrace_platform.control.claims import Claims
 from headrace_platform.control.crd import definition
 from headrace_platform.control.departure import Departure
 from headrace_platform.control.environment import Environment
@@ -107,13 +108,12 @@ class Ground:
         reconciler = Reconciler(
             api,
             self.environment,
+            Claims(api, self.environment),
             Children(api, self.clock.now),
-            Proofs(Prober(session), self.clock.now),
+            Proofs(Prober(session), self.clock.now, self.endpoints.template),
             route,
             Departure(api, route, meter.close),
             self.clock.now,
-            (),
-            self.endpoints.template,
         )
         return Operator(reconciler, meter)
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from headrace_platform.control.observation import Key
 from tests.platform.control.live.ground import DRAIN, PROPAGATION, Ground, path_of, service_path
 from tests.platform.control.live.test_reconcile import ONE_GPU, ready
 from tests.platform.control.live.test_tenants import ACME
@@ -12,6 +13,11 @@ from tests.support.kubernetes.calls import Call
 
 async def exists(ground: Ground, path: str) -> bool:
     return (await ground.kube.ask("GET", path)).status == 200
+
+
+async def granted(ground: Ground, key: Key) -> int:
+    (grant,) = (await ground.get(key))["status"]["granted"]
+    return int(grant["accelerators"])
 
 
 def kinds_written(calls: list[Call]) -> list[str]:
@@ -115,11 +121,13 @@ async def test_a_cluster_too_many_loses_its_line_first_and_the_others_serve_on(g
     await ground.settle(operator, key)
     assert await ground.routed(key) == ["tiny-c1"]
     assert await exists(ground, service_path(key, "tiny-c3")), "it still drains"
+    assert await granted(ground, key) == 2 * 120, "and nobody else has its accelerators"
     ground.clock.advance(PROPAGATION + DRAIN)
     await ground.settle(operator, key)
     services = await ground.kube.items("/apis/ray.io/v1/rayservices")
     assert [service["metadata"]["name"] for service in services] == ["tiny-c1"]
     assert await ground.is_ready(key)
+    assert await granted(ground, key) == 2 * 40
 
 
 @pytest.mark.parametrize("edit", ["yesterday", "2026-11-25T00:00:00", "2099-01-01T00:00:00Z"])
