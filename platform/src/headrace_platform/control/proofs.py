@@ -42,30 +42,30 @@ class Proofs:
     _known: dict[tuple[Key, str], Proof] = field(default_factory=dict)
 
     async def of_lines(
-        self, key: Key, lines: Iterable[Deployment], services: Mapping[str, Manifest]
+        self, key: Key, lines: Iterable[Deployment], services: Mapping[str, Manifest], *, again: bool
     ) -> dict[str, Answered]:
-        """Of every cluster that serves, asked all at once: one that does not answer takes a minute to say so."""
+        """Of every cluster that serves, asked all at once: one that does not answer takes a minute to say so.
+
+        Without `again` one that has answered is not asked any more: where no request means no replica, a question
+        would be one.
+        """
         serving = [line for line in lines if ray_state(services.get(cluster_of(line))).is_serving]
         answers = await asyncio.gather(
-            *(self._of_line(key, line, services[cluster_of(line)]) for line in serving)
+            *(self._of_line(key, line, services[cluster_of(line)], again=again) for line in serving)
         )
         return {cluster_of(line): answer for line, answer in zip(serving, answers, strict=True)}
 
-    async def _of_line(self, key: Key, line: Deployment, service: Manifest) -> Answered:
+    async def _of_line(self, key: Key, line: Deployment, service: Manifest, *, again: bool) -> Answered:
         cluster, url = cluster_of(line), line.url
         if self.endpoint_url is not None:
             url = self.endpoint_url.format(cluster=cluster, namespace=key.namespace)
         subject = f"{ray_state(service).active} {digest_of(service)} {line.engine_model}"
-        return await self.of(key, cluster, subject=subject, url=url, engine_model=line.engine_model)
-
-    async def of(self, key: Key, cluster: str, *, subject: str, url: str, engine_model: str) -> Answered:
-        """The last answer, or a new one where that is too old or was another's."""
         known = self._known.get((key, cluster))
         if known is not None and known.subject == subject:
             age = self.now() - known.at
-            if age < (self.interval if known.answered.is_good else self.retry_interval):
+            if age < self.retry_interval or (known.answered.is_good and (not again or age < self.interval)):
                 return known.answered
-        answered = await self.prober.probe(url, engine_model)
+        answered = await self.prober.probe(url, line.engine_model)
         self._known[key, cluster] = Proof(subject, self.now(), answered)
         return answered
 

@@ -212,7 +212,8 @@ class _Pass:
         return cluster in self.probes and self.probes[cluster].is_good
 
     async def _prove(self, lines: Iterable[Deployment]) -> None:
-        self.probes = await self.of.proofs.of_lines(self.key, lines, self.services)
+        again = self.deployment.spec.scaling.scale_to_zero_after_seconds is None
+        self.probes = await self.of.proofs.of_lines(self.key, lines, self.services, again=again)
 
     async def _tell(self, *, suspended: bool) -> None:
         before = self.deployment.status

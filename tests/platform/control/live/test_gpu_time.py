@@ -1,5 +1,6 @@
 """Accelerator time reaches billing once, through crashes, absences and refusals of everybody concerned."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -8,12 +9,14 @@ import pytest
 from pydantic import SecretStr
 
 from headrace_contracts.usage import Grade
+from headrace_platform.control.gpu_time import meter
 from headrace_platform.control.gpu_time.billing import BillingDoor
 from headrace_platform.control.gpu_time.meter import Undelivered
 from headrace_platform.control.kubernetes_api import ApiUnavailable
 from headrace_platform.control.observation import Key
 from tests.platform.control.live.billing import TOKEN, BillingDouble, serving_billing
 from tests.platform.control.live.ground import BEGINNING, DRAIN, PROPAGATION, Ground, Operator, path_of
+from tests.platform.control.live.test_reconcile import ONE_GPU
 from tests.platform.control.live.test_tenants import ACME
 from tests.support.kubernetes.store import Change
 
@@ -173,3 +176,45 @@ async def test_a_pod_with_our_label_and_no_deployment_is_nobody_s(
     operator = await ground.operator(billing=door)
     await operator.meter.observe()
     assert await ground.kube.items(RECORDS, "headrace.dev/gpu-time=true") == []
+
+
+async def test_a_record_that_somebody_has_spoilt_holds_up_no_other_and_is_left_to_be_mended(
+    ground: Ground, door: BillingDoor, billing: BillingDouble
+) -> None:
+    operator, key = await serving(ground, door)
+    other = await ground.create("small", ONE_GPU)
+    await ground.settle(operator, other)
+    await operator.meter.observe()
+    await pass_time(ground, operator, 10)
+    spoilt = f"{RECORDS}/gpu-time.models.tiny"
+    whole = (await ground.kube.get(spoilt))["data"]
+    await ground.kube.merge(spoilt, {"data": {"held.json": "nonsense"}})
+    await pass_time(ground, operator, 60)
+    assert {event.deployment for event in billing.events.values()} == {str(key)}
+    assert billing.gpu_minutes() == 2 * 60
+    assert (await ground.kube.get(spoilt))["data"] == {"held.json": "nonsense"}
+    await ground.kube.delete(path_of(other))
+    await operator.look(other)
+    ground.clock.advance(PROPAGATION + DRAIN)
+    assert await ground.settle(operator, other) is None, "nor does it hold its deployment up"
+    await ground.kube.merge(spoilt, {"data": whole})
+    await pass_time(ground, operator, 10)
+    assert {event.deployment for event in billing.events.values()} == {str(key), str(other)}
+
+
+async def test_an_operator_that_waits_for_its_turn_remembers_no_more_than_the_newest_last_words(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "LAST_WORDS_MAX", 1)
+    operator = await ground.operator()
+    key = await ground.create("small", {**TWO_GPUS, "scaling": {"replicas": 2}}, namespace="acme")
+    await ground.settle(operator, key)
+    await operator.meter.observe()
+    watch(ground, operator)
+    ground.clock.advance(10 * MINUTE)
+    ground.ray.workers["tiny-c1"] = 0
+    await ground.ray.settle()
+    await operator.meter.observe()
+    (record,) = await ground.kube.items(RECORDS, "headrace.dev/gpu-time=true")
+    ended = json.loads(record["data"]["held.json"])
+    assert sorted(held.get("is_estimated", False) for held in ended) == [False, True]

@@ -37,3 +37,18 @@ async def test_a_night_of_few_replicas_takes_no_cluster_away(ground: Ground) -> 
     writes = len(ground.server.writes)
     await ground.settle(operator, key)
     assert [str(call) for call in ground.server.writes[writes:]] == []
+
+
+async def test_a_model_that_may_go_down_to_no_replica_is_not_kept_awake_by_questions(ground: Ground) -> None:
+    scaling = {"mode": "policy", "minReplicas": 0, "maxReplicas": 2, "scaleToZeroAfterSeconds": 300}
+    operator, key = await ready(ground, {"scaling": scaling})
+    asked = len(ground.endpoints.asked)
+    for _ in range(10):
+        ground.clock.advance(timedelta(minutes=1))
+        await operator.look(key)
+    assert len(ground.endpoints.asked) == asked
+    assert await ground.is_ready(key)
+    # Another cluster has to answer for itself.
+    await ground.kube.merge(path_of(key), {"spec": {"scheduling": {"priorityClassName": "urgent"}}})
+    await ground.settle(operator, key)
+    assert len(ground.endpoints.asked) > asked

@@ -1,7 +1,7 @@
 """Looking at pods, recording what they hold, and sending what is whole to billing."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -21,12 +21,15 @@ from headrace_platform.control.gpu_time.held import (
     seen_ending,
     sent,
 )
-from headrace_platform.control.gpu_time.records import Record, Records
-from headrace_platform.control.kubernetes_api import KubernetesApi
+from headrace_platform.control.gpu_time.records import Record, Records, RecordUnreadable
+from headrace_platform.control.kubernetes_api import ApiRefused, KubernetesApi
 from headrace_platform.control.labels import CLUSTER_LABEL, DEPLOYMENT_LABEL, Manifest
 from headrace_platform.control.observation import Key
 from headrace_platform.control.resource import DEPLOYMENTS, PODS
 from headrace_platform.control.workers import resource_names
+
+# Of an operator that waits for its turn and looks at nothing; what is forgotten is counted until it was last seen.
+LAST_WORDS_MAX = 5000
 
 log = structlog.get_logger()
 
@@ -53,7 +56,10 @@ class Meter:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def saw_deleted(self, pod: Manifest) -> None:
-        self._last_words[pod["metadata"]["uid"]] = pod
+        uid = pod["metadata"]["uid"]
+        self._last_words[uid] = {"metadata": {"uid": uid}, "status": pod.get("status", {})}
+        while len(self._last_words) > LAST_WORDS_MAX:
+            del self._last_words[next(iter(self._last_words))]
 
     async def observe(self) -> None:
         """One look at all pods."""
@@ -62,18 +68,25 @@ class Meter:
             pods = await self._pods()
             records = await self.records.all()
             # After the list: who is not in it has said its last word by now, or soon will.
-            words = dict(self._last_words)
+            words, failed = dict(self._last_words), False
             for key in pods.keys() | records.keys():
-                await self._observe(key, pods.get(key, []), records.get(key) or Record(key, {}, None), now_us)
-            for pod in words:
-                del self._last_words[pod]
+                record = records.get(key) or Record(key, {}, None)
+                failed |= not await self._each(key, self._observe(key, pods.get(key, []), record, now_us))
+            if not failed:
+                for pod in words:
+                    self._last_words.pop(pod, None)
 
     async def close(self, key: Key) -> None:
         """A look at the pods of one deployment, which is about to go."""
         async with self._lock:
             now_us = microseconds(self.now())
             pods = await self.api.items(PODS, key.namespace, {DEPLOYMENT_LABEL: key.name})
-            await self._observe(key, pods, await self.records.of(key), now_us)
+            try:
+                record = await self.records.of(key)
+            except RecordUnreadable as error:
+                log.error("gpu_time_not_closed", deployment=str(key), why=str(error))  # noqa: TRY400 (no trace of interest)
+                return
+            await self._observe(key, pods, record, now_us)
 
     async def ship(self) -> None:
         """Sends what is due, and forgets what is done."""
@@ -81,11 +94,23 @@ class Meter:
             return
         async with self._lock:
             now_us = microseconds(self.now())
-            for record in (await self.records.all()).values():
-                events = [event for held in record.held.values() for event in due(held, now_us)]
-                for start in range(0, len(events), EVENTS_MAX):
-                    await self.billing.send(events[start : start + EVENTS_MAX])
-                await self.records.keep(record, _without_done(record, events))
+            for key, record in (await self.records.all()).items():
+                await self._each(key, self._ship(self.billing, record, now_us))
+
+    async def _ship(self, billing: Billing, record: Record, now_us: int) -> None:
+        events = [event for held in record.held.values() for event in due(held, now_us)]
+        for start in range(0, len(events), EVENTS_MAX):
+            await billing.send(events[start : start + EVENTS_MAX])
+        await self.records.keep(record, _without_done(record, events))
+
+    async def _each(self, key: Key, work: Awaitable[None]) -> bool:
+        """Whether it was done: what the API server refuses of one deployment holds up no other."""
+        try:
+            await work
+        except ApiRefused as refusal:
+            log.error("gpu_time_refused", deployment=str(key), why=str(refusal))  # noqa: TRY400 (no trace of interest)
+            return False
+        return True
 
     async def _observe(self, key: Key, pods: Sequence[Manifest], record: Record, now_us: int) -> None:
         held = record.held

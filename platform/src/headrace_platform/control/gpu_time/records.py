@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+import structlog
 
 from headrace_platform.control.gpu_time.held import Held
 from headrace_platform.control.kubernetes_api import KubernetesApi
@@ -19,7 +20,14 @@ from headrace_platform.control.resource import CONFIG_MAPS
 LABEL = "headrace.dev/gpu-time"
 DATA_KEY = "held.json"
 
+log = structlog.get_logger()
 decode = msgspec.json.Decoder(list[Held]).decode
+
+
+class RecordUnreadable(Exception):
+    """Somebody has edited it; it stays as it is until somebody mends or deletes it."""
+
+    code = "gpu_time_record_unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +44,19 @@ class Records:
     namespace: str
 
     async def all(self) -> dict[Key, Record]:
-        stored = await self.api.items(CONFIG_MAPS, self.namespace, {LABEL: "true"})
-        records = [_record(item) for item in stored]
-        return {record.key: record for record in records}
+        """Those that can be read."""
+        found = {}
+        for stored in await self.api.items(CONFIG_MAPS, self.namespace, {LABEL: "true"}):
+            try:
+                record = _record(stored)
+            except RecordUnreadable as error:
+                log.error("gpu_time_unreadable", record=stored["metadata"]["name"], why=str(error))  # noqa: TRY400 (no trace of interest)
+                continue
+            found[record.key] = record
+        return found
 
     async def of(self, key: Key) -> Record:
+        """Raises `RecordUnreadable`."""
         stored = await self.api.get(CONFIG_MAPS, self.namespace, _name(key))
         return _record(stored) if stored is not None else Record(key, {}, None)
 
@@ -70,7 +86,10 @@ def _name(key: Key) -> str:
 
 
 def _record(stored: Manifest) -> Record:
-    # Neither part can hold a dot.
-    _, namespace, name = stored["metadata"]["name"].split(".")
-    held = decode(stored["data"][DATA_KEY].encode())
+    try:
+        # Neither part can hold a dot.
+        _, namespace, name = stored["metadata"]["name"].split(".")
+        held = decode(stored["data"][DATA_KEY].encode())
+    except (KeyError, ValueError, msgspec.MsgspecError) as error:
+        raise RecordUnreadable(f"{type(error).__name__}: {error}") from error
     return Record(Key(namespace, name), {each.pod: each for each in held}, stored)
