@@ -1,33 +1,28 @@
-"""What the chart's tests need of the operator: skipped with a reason in a tree that does not have it."""
+"""What the chart says to the operator, and what the operator's page says that it may do."""
 
-import importlib
-import importlib.util
 import json
-from typing import Any
+import re
 
-import pytest
+from headrace_platform.control.environment import Environment, decode_environment
+from tests.chart.helm import ROOT, Release
 
-from tests.chart.helm import Release
+PAGE = ROOT / "docs" / "operations" / "operator.md"
 
-PACKAGE = "headrace_platform.control"
-
-
-def part_of_the_operator(name: str) -> Any:
-    """Its module of that name, or None."""
-    if importlib.util.find_spec(PACKAGE) is None or importlib.util.find_spec(f"{PACKAGE}.{name}") is None:
-        return None
-    # Importing the program's start needs all of its libraries, and a test of its image does that.
-    return importlib.import_module(f"{PACKAGE}.{name}") if name != "__main__" else PACKAGE
+Permission = tuple[str, str, str]
+"""Group, resource, verb; the group of Kubernetes' own first kinds is empty."""
 
 
-def needed_part(name: str) -> Any:
-    part = part_of_the_operator(name)
-    if part is None:
-        pytest.skip("the operator is not in this tree")
-    return part
-
-
-def operator_environment(release: Release) -> Any:
+def operator_environment(release: Release) -> Environment:
     """What the chart tells the operator of the cluster, as the operator itself reads it."""
-    text = release.named("ConfigMap", "headrace-operator")["data"]["environment.json"]
-    return needed_part("environment").decode_environment(json.loads(text))
+    return decode_environment(
+        json.loads(release.named("ConfigMap", "headrace-operator")["data"]["environment.json"])
+    )
+
+
+def documented_role() -> set[Permission]:
+    rows = re.findall(r"^\| `([^`]*)` \| `([^`]+)` \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE)
+    return {
+        ("" if group == "core" else group, resource, verb.strip())
+        for group, resource, verbs in rows
+        for verb in verbs.split(",")
+    }

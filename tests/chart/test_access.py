@@ -1,12 +1,10 @@
 """The operator may do what it does and no more: its role beside the table of kinds that it works with."""
 
-import re
-from typing import Any
-
 import pytest
 
-from tests.chart.helm import NAMESPACE, ROOT, Helm, Manifest, Release
-from tests.chart.operator import needed_part
+from headrace_platform.control.resource import DEPLOYMENTS, PODS, RAY_SERVICES, RENDERED
+from tests.chart.helm import NAMESPACE, Helm, Manifest, Release
+from tests.chart.operator import Permission, documented_role
 from tests.chart.releases import EXTERNAL, RELEASES, merged
 
 WRITES = {"create", "patch", "delete"}
@@ -28,22 +26,16 @@ def allowed(rules: list[Manifest], group: str, plural: str, name: str = "any") -
     }
 
 
-@pytest.fixture
-def kinds() -> Any:
-    """The operator's own table."""
-    return needed_part("resource")
-
-
-def test_the_operator_may_make_what_a_deployment_is_rendered_into(helm: Helm, kinds: Any) -> None:
+def test_the_operator_may_make_what_a_deployment_is_rendered_into(helm: Helm) -> None:
     with_folders = helm.render(merged(EXTERNAL, {"engine": {"hostPaths": ["/srv/weights"]}}))
-    for kind in kinds.RENDERED:
+    for kind in RENDERED:
         role = rules(with_folders, "Role" if kind.is_namespaced else "ClusterRole")
         assert allowed(role, kind.group, kind.plural) >= {"get", "list", *WRITES}, kind.plural
 
 
-def test_the_operator_may_watch_what_tells_it_of_changes(helm: Helm, kinds: Any) -> None:
+def test_the_operator_may_watch_what_tells_it_of_changes(helm: Helm) -> None:
     role = rules(helm.render(EXTERNAL))
-    for kind in (kinds.DEPLOYMENTS, kinds.RAY_SERVICES, kinds.PODS):
+    for kind in (DEPLOYMENTS, RAY_SERVICES, PODS):
         assert allowed(role, kind.group, kind.plural) >= {"get", "list", "watch"}, kind.plural
     assert allowed(role, "headrace.dev", "modeldeployments") == {"get", "list", "watch", "patch"}
     assert "patch" in allowed(role, "headrace.dev", "modeldeployments/status")
@@ -58,21 +50,32 @@ def test_the_operator_may_keep_its_lease_its_records_and_the_gateways_table(helm
     assert allowed(role, "", "namespaces", "another") == set()
 
 
+# It looks after namespaces that it is told, and so has no need to know of others.
+ANY_NAMESPACE: set[Permission] = {("", "namespaces", "list"), ("", "namespaces", "watch")}
+
+
 def test_the_operator_may_do_what_its_page_says_that_it_does(helm: Helm) -> None:
-    page = ROOT / "docs" / "operations" / "operator.md"
-    if not page.exists():
-        pytest.skip("the operator is not in this tree")
     release = helm.render(merged(EXTERNAL, {"engine": {"hostPaths": ["/srv/weights"]}}))
     every = rules(release) + rules(release, "ClusterRole")
-    rows = re.findall(r"^\| `([^`]*)` \| `([^`]+)` \| ([^|]+) \|", page.read_text(), re.MULTILINE)
-    assert len(rows) > 10
-    for group, plural, verbs in rows:
+    wanted = documented_role() - ANY_NAMESPACE
+    assert len(wanted) > 50
+    for group, plural, verb in wanted:
         name = {"leases": "headrace-operator", "namespaces": NAMESPACE}.get(plural, "any")
-        wanted = {verb.strip() for verb in verbs.split(",")}
-        if plural == "namespaces":
-            # It looks after one, and so has no need to know of others.
-            wanted &= {"get"}
-        assert allowed(every, "" if group == "core" else group, plural, name) >= wanted, plural
+        assert verb in allowed(every, group, plural, name), plural
+
+
+@pytest.mark.parametrize("values", RELEASES)
+def test_the_operator_may_do_nothing_that_its_page_does_not_say(helm: Helm, values: str) -> None:
+    """That what it does is on the page is held by a test of its process."""
+    release = helm.render(RELEASES[values])
+    granted = {
+        (group, resource, verb)
+        for rule in rules(release) + rules(release, "ClusterRole")
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert sorted(granted - documented_role()) == []
 
 
 def test_the_operator_reads_no_secret_and_of_the_whole_cluster_only_which_kinds_there_are(helm: Helm) -> None:
@@ -139,3 +142,20 @@ def test_tenants_engines_are_reached_and_reach_billing_as_those_of_all(helm: Hel
             for peer in peers
             for expression in peer.get("namespaceSelector", {}).get("matchExpressions", [])
         ], name
+
+
+def test_an_incremental_upgrade_s_gateways_are_reached_by_whoever_sends_requests(helm: Helm) -> None:
+    for values, wanted in (("everything", True), ("external", False)):
+        release = helm.render(RELEASES[values])
+        for name in ("headrace-gateway", "headrace-operator"):
+            peers = [
+                peer
+                for rule in release.named("NetworkPolicy", name)["spec"]["egress"]
+                for peer in rule.get("to", [])
+            ]
+            keys = {
+                expression["key"]
+                for peer in peers
+                for expression in peer.get("podSelector", {}).get("matchExpressions", [])
+            }
+            assert ("gateway.networking.k8s.io/gateway-name" in keys) is wanted, (values, name)

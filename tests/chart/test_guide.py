@@ -1,4 +1,4 @@
-"""The partner's guide does what it says: its values render, its commands exist, its key is made by a real billing."""
+"""Guides do what they say: their values render, their commands exist, the first key is made by a real billing."""
 
 import asyncio
 import os
@@ -12,24 +12,22 @@ import httpx2
 import pytest
 import yaml
 
+from headrace_platform.control.deployment import decode
+from headrace_platform.control.render import render
+from headrace_platform.control.rules import violations
+from tests.chart.guide import ENTERPRISE, PARTNER, block
 from tests.chart.helm import CHART, ROOT, Helm, Values
-from tests.chart.operator import needed_part, operator_environment
+from tests.chart.operator import operator_environment
 from tests.chart.releases import DEV, merged
 from tests.chart.test_images import named
+from tests.platform.control.validation import pod_specs
 from tests.support.postgres import PostgresServer
 
-GUIDE = ROOT / "docs" / "guides" / "partner.md"
-TEXT = GUIDE.read_text()
-
-
-def block(mark: str) -> str:
-    """The fenced block below a comment of that name."""
-    (found,) = re.findall(rf"<!-- {mark} -->\n```\w+\n(.*?)```", TEXT, re.DOTALL)
-    return str(found)
+GUIDES = pytest.mark.parametrize("guide", [PARTNER, ENTERPRISE], ids=lambda path: path.stem)
 
 
 def values(*marks: str) -> Values:
-    given = merged(*(yaml.safe_load(block(mark)) for mark in marks))
+    given = merged(*(yaml.safe_load(block(PARTNER, mark)) for mark in marks))
     source = given["modelDeployments"]["glm-4-5-air"]["model"]["source"]
     if "hostPath" in source:
         del source["s3"]  # as the text says
@@ -42,7 +40,41 @@ def test_its_values_render_to_what_the_operator_would_serve(helm: Helm, marks: t
     environment = operator_environment(release)
     (model,) = release.of_kind("ModelDeployment")
     placed = model | {"metadata": model["metadata"] | {"namespace": "models"}}
-    assert needed_part("rules").violations(needed_part("deployment").decode(placed), environment) == []
+    assert violations(decode(placed), environment) == []
+
+
+def test_an_organisation_s_deployment_is_one_that_the_operator_would_serve(helm: Helm) -> None:
+    release = helm.render(merged(values("values"), yaml.safe_load(block(ENTERPRISE, "values"))))
+    deployment = decode(yaml.safe_load(block(ENTERPRISE, "deployment")))
+    assert violations(deployment, operator_environment(release)) == []
+    of_tenants = {role["metadata"]["namespace"] for role in release.of_kind("Role")}
+    assert deployment.metadata.namespace in of_tenants
+
+
+def test_an_organisation_s_namespace_has_the_secrets_that_its_pods_name(helm: Helm) -> None:
+    release = helm.render(merged(values("values"), yaml.safe_load(block(ENTERPRISE, "values"))))
+    made = {
+        name: set(re.findall(r"--from-literal=([\w-]+)=", rest))
+        for name, rest in re.findall(
+            r"create secret (?:generic|docker-registry) (\S+)(.*?)(?=\nkubectl|\Z)",
+            block(ENTERPRISE, "namespace"),
+            re.DOTALL,
+        )
+    }
+    deployment = decode(yaml.safe_load(block(ENTERPRISE, "deployment")))
+    pods = [
+        pod for manifest in render(deployment, operator_environment(release)) for pod in pod_specs(manifest)
+    ]
+    asked = {
+        (reference["name"], reference["key"])
+        for pod in pods
+        for container in (*pod["containers"], *pod.get("initContainers", ()))
+        for variable in container["env"]
+        if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
+    }
+    assert asked
+    assert {key for name, key in asked if key not in made.get(name, ())} == set()
+    assert {secret["name"] for pod in pods for secret in pod["imagePullSecrets"]} <= made.keys()
 
 
 @pytest.mark.parametrize("marks", [("values",), ("values", "airgap")], ids=["open", "airgap"])
@@ -54,7 +86,9 @@ def test_its_values_are_taken(helm: Helm, marks: tuple[str, ...]) -> None:
 def test_its_secrets_have_the_names_and_keys_that_its_values_ask_for(helm: Helm) -> None:
     made: dict[str, set[str]] = {}
     for name, rest in re.findall(
-        r"create secret (?:generic|docker-registry) (\S+)(.*?)(?=\nkubectl|\Z)", block("secrets"), re.DOTALL
+        r"create secret (?:generic|docker-registry) (\S+)(.*?)(?=\nkubectl|\Z)",
+        block(PARTNER, "secrets"),
+        re.DOTALL,
     ):
         made[name] = set(re.findall(r"--from-literal=([\w-]+)=", rest))
     release = helm.render(values("values"))
@@ -79,7 +113,7 @@ def test_its_mirror_holds_whatever_a_release_without_a_way_out_names(helm: Helm,
     copier.write_text(f'#!/bin/sh\necho "$4" >> {tmp_path}/copied\n')
     copier.chmod(0o755)
     env = {"PATH": f"{tmp_path}:{os.defpath}"}
-    subprocess.run(["bash", "-euc", block("mirror")], cwd=ROOT, env=env, check=True, timeout=60)
+    subprocess.run(["bash", "-euc", block(PARTNER, "mirror")], cwd=ROOT, env=env, check=True, timeout=60)
     copied = {line.removeprefix("docker://") for line in (tmp_path / "copied").read_text().splitlines()}
     registry = {"global": {"imageRegistry": "registry.example.internal"}}
     for released in (values("values", "airgap"), merged(DEV, registry)):
@@ -90,22 +124,25 @@ def test_its_mirror_holds_whatever_a_release_without_a_way_out_names(helm: Helm,
             )
 
 
-def test_its_commands_exist() -> None:
+@GUIDES
+def test_its_commands_exist(guide: Path) -> None:
+    text = guide.read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"make ([a-z-]+)", TEXT)) <= targets
-    for module in re.findall(r"python -m ([\w.]+)", TEXT):
+    assert set(re.findall(r"make ([a-z-]+)", text)) <= targets
+    for module in re.findall(r"python -m ([\w.]+)", text):
         path = ROOT / "platform" / "src" / Path(*module.split("."))
-        assert path.with_suffix(".py").exists() or not path.parent.parent.joinpath("control").exists(), module
-    for path in re.findall(r"(?:deploy|terraform|docs)/[\w./-]*\w", TEXT):
+        assert path.with_suffix(".py").exists(), module
+    for path in re.findall(r"(?:deploy|terraform|docs|billing)/[\w./-]*\w", text):
         assert (ROOT / path).exists(), path
-    for link in re.findall(r"\]\((\.\.[^)#]+)\)", TEXT):
-        assert (GUIDE.parent / link).exists(), link
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (guide.parent / link).exists(), link
 
 
-def test_the_services_that_it_forwards_are_there(helm: Helm) -> None:
+@GUIDES
+def test_the_services_that_it_forwards_are_there(helm: Helm, guide: Path) -> None:
     release = helm.render(values("values"))
     for kind, name in re.findall(
-        r"(service|deployment)/([a-z-]+)", TEXT + (CHART / "UPGRADING.md").read_text()
+        r"(service|deployment)/([a-z-]+)", guide.read_text() + (CHART / "UPGRADING.md").read_text()
     ):
         assert release.named(kind.capitalize(), name)
 
@@ -135,7 +172,7 @@ async def test_its_first_key_is_made_by_billing_as_it_is(
             await healthy(http)
             made = await asyncio.to_thread(
                 subprocess.run,
-                ["bash", "-euo", "pipefail", "-c", block("first key")],
+                ["bash", "-euo", "pipefail", "-c", block(PARTNER, "first key")],
                 env={
                     "PATH": os.environ["PATH"],
                     "BILLING": str(http.base_url),

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from headrace_platform.control.deployment import decode
+from headrace_platform.control.render import render
+from headrace_platform.control.rules import violations
 from tests.chart.helm import CHART, NAMESPACE, ROOT, Helm, Manifest, Refused, Release, Values
-from tests.chart.operator import needed_part, operator_environment
+from tests.chart.operator import operator_environment
 from tests.chart.releases import EXTERNAL, RELEASES, merged
 from tests.chart.schemas import Definition, problems_of_built_in
 
@@ -82,9 +85,9 @@ def test_the_operator_can_serve_the_models_of_a_release_as_they_are(helm: Helm, 
     assert found
     for manifest in found:
         placed = manifest | {"metadata": manifest["metadata"] | {"namespace": NAMESPACE}}
-        deployment = needed_part("deployment").decode(placed)
-        assert needed_part("rules").violations(deployment, environment) == []
-        assert needed_part("render").render(deployment, environment)
+        deployment = decode(placed)
+        assert violations(deployment, environment) == []
+        assert render(deployment, environment)
 
 
 SHA256 = "0123456789abcdef" * 4

@@ -14,8 +14,10 @@ from headrace_billing.settings import ApiSettings, DatabaseSettings, WorkerSetti
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.valkey.connection import parse_url
+from headrace_platform.control.environment import Environment
+from headrace_platform.control.settings import OperatorSettings
 from tests.chart.helm import NAMESPACE, Helm, Manifest, Refused, Release, Values
-from tests.chart.operator import needed_part, operator_environment, part_of_the_operator
+from tests.chart.operator import operator_environment
 from tests.chart.releases import DEV, DIGEST, EXTERNAL, RELEASES, merged
 
 # Which settings each container is started with.
@@ -25,10 +27,8 @@ PROCESSES: dict[str, type[BaseSettings]] = {
     "worker": WorkerSettings,
     "migrate": DatabaseSettings,
     "schema": DatabaseSettings,
+    "operator": OperatorSettings,
 }
-
-if settings_of_the_operator := part_of_the_operator("settings"):
-    PROCESSES["operator"] = settings_of_the_operator.OperatorSettings
 
 # What a Secret may hold, by the variable that it is given to.
 SECRETS = {
@@ -252,7 +252,7 @@ def test_the_operator_is_told_of_the_pods_and_services_that_are_there(helm: Helm
 
 
 def test_whatever_the_operator_can_be_told_the_chart_can_say(helm: Helm) -> None:
-    known = {field.encode_name for field in msgspec.structs.fields(needed_part("environment").Environment)}
+    known = {field.encode_name for field in msgspec.structs.fields(Environment)}
     said = {
         key
         for values in RELEASES.values()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.operator import needed_part
 from tests.images.dockerfile import DOCKER, ROOT, entrypoint, last, lineage, stages
 
 IMAGES = re.findall(r"^for image in (.+); do$", (DOCKER / "images.sh").read_text(), re.MULTILINE)[0].split()
@@ -46,8 +45,6 @@ def test_a_service_s_image_takes_its_libraries_alone_and_no_tools_to_build(image
 def test_an_image_starts_a_module_that_is_there(image: str) -> None:
     python, flag, module = entrypoint(image)
     assert (python, flag) == ("python", "-m")
-    if image == "operator":
-        needed_part("__main__")
     assert importlib.util.find_spec(f"{module}.__main__") is not None
 
 

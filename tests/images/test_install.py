@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.operator import needed_part
 from tests.images.dockerfile import DOCKER, ROOT
 
 TOOLS = Path(sys.executable).parent
@@ -69,8 +68,6 @@ def installed(image: str, dist: Path, folder: Path, **extra: str) -> Path:
 
 @pytest.mark.parametrize("image", PACKAGES)
 def test_an_image_has_all_that_its_process_imports(image: str, dist: Path, tmp_path: Path) -> None:
-    if image == "operator":
-        needed_part("settings")
     python = installed(image, dist, tmp_path / "image")
 
     imported = run(str(python), "-I", "-c", IMPORT_ALL, *PACKAGES[image])

@@ -15,6 +15,7 @@ from headrace_billing.accounts.service_account_http import router as service_acc
 from headrace_billing.body_limit import BodyLimit
 from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
+from headrace_billing.gpu_time.http import router as gpu_time
 from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.ledger.credit_http import router as credit
@@ -39,6 +40,7 @@ ROUTERS = (
     credit,
     rating,
     ingest,
+    gpu_time,
     outcomes,
     invoicing,
     reconciliation,

@@ -262,7 +262,9 @@ async def test_a_cursor_that_was_tampered_with_is_refused(seller: Seller, starts
         end=START + timedelta(days=3),
         granularity=Granularity.HOUR,
     )
-    forged = urlencode({**SPAN, "granularity": "hour", "cursor": cursor_after(query, [starts_at])})
+    forged = urlencode(
+        {**SPAN, "granularity": "hour", "cursor": cursor_after(query.fingerprint, [starts_at])}
+    )
     answer = await seller.ask("GET", f"/v1/usage?{forged}")
     assert (answer.status_code, answer.json()["code"]) == (400, "cursor_invalid")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_contracts.deployments import decode_table
+from headrace_contracts.deployments import Task, Thinking, decode_table
 from headrace_platform.control.labels import Manifest
 from headrace_platform.control.render import render
 from headrace_platform.control.route import render_route, table
@@ -109,7 +109,7 @@ def test_only_the_gateway_and_those_that_look_after_it_reach_an_engine_from_outs
     assert callers == {
         8000: {"headrace", "kuberay"},
         52365: {"kuberay"},
-        8265: {"kuberay", "headrace"},
+        8265: {"kuberay"},
         8080: {"monitoring"},
     }
 
@@ -235,6 +235,23 @@ def test_the_route_is_for_the_tenant_alone() -> None:
     assert line.aliases == ["acme/glm"]
     assert line.url == "http://acme-glm-4-7-c1-serve-svc.acme.svc.cluster.local:8000"
     assert serve(services("dedicated")[0])["args"]["deployment"] == line.id
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "image_tokens"),
+    [
+        ("intellect-3", None, 0),
+        ("glm-5.3-flash", Thinking(efforts=["low", "high", "max"]), 8000),
+        # An image whose cost nobody knows the bound of can't be held for, so the gateway lets none through.
+        ("glm-4.5v", Thinking(switch="enable_thinking"), 0),
+    ],
+)
+def test_the_route_tells_what_the_catalogue_knows_of_thinking_and_images(
+    model: str, thinking: Thinking | None, image_tokens: int
+) -> None:
+    wanted = deployment("dedicated", {"model.id": model, "accelerator.count": 8})
+    (line,) = table(wanted, environment()).deployments
+    assert (line.task, line.thinking, line.image_tokens_max) == (Task.GENERATE, thinking, image_tokens)
 
 
 def serve(service: Manifest) -> dict[str, Any]:

@@ -24,6 +24,16 @@ def test_what_it_may_ever_have_counts_every_schedule() -> None:
     assert scaling.replicas_most == 7
 
 
+def test_what_it_may_ever_have_is_the_same_at_every_hour() -> None:
+    night = {"days": ["Sun"], "start": "08:00", "end": "20:00"}
+    schedule = {"name": "night", "window": night, "minReplicas": 1, "maxReplicas": 2}
+    scaling = deployment(
+        "dedicated", {"scaling.schedules": [schedule], "scaling.maxReplicas": 90}
+    ).spec.scaling
+    assert scaling.at(SUNDAY_NOON).max_replicas == 2
+    assert scaling.at(SUNDAY_NOON).replicas_most == scaling.at(MONDAY_NOON).replicas_most == 90
+
+
 def test_a_deployment_that_goes_to_zero_keeps_none() -> None:
     scaling = deployment("dedicated", {"scaling.scaleToZeroAfterSeconds": 600}).spec.scaling
     assert scaling.replicas_least == 0

@@ -77,7 +77,7 @@ def read(raw: bytes, *, entry: str | None = None) -> Arrival:
     return Arrival(raw, usage, None, place, entry)
 
 
-def fingerprint(event: UsageEvent) -> bytes:
+def fingerprint(event: msgspec.Struct) -> bytes:
     """Equal for equal events, also when one came before a field was added: defaults are left out."""
     return hashlib.sha256(msgspec.json.encode(_without_defaults(event), order="deterministic")).digest()
 

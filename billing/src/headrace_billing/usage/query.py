@@ -113,20 +113,20 @@ def check_width(query: Query) -> None:
         raise QueryTooWide
 
 
-def cursor_after(query: Query, last: list[str]) -> str:
-    """Opaque; it leads to what follows the row that has these values."""
-    content = json.dumps([query.fingerprint, *last], separators=(",", ":"))
+def cursor_after(fingerprint: str, last: list[str]) -> str:
+    """Opaque; it leads to what follows the row that has these values, in a query of that fingerprint."""
+    content = json.dumps([fingerprint, *last], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def read_cursor(query: Query, cursor: str, *, values: int) -> list[str]:
+def read_cursor(fingerprint: str, cursor: str, *, values: int) -> list[str]:
     """Raises `CursorInvalid`."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         content = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except ValueError as error:
         raise CursorInvalid from error
-    if not isinstance(content, list) or len(content) != values + 1 or content[0] != query.fingerprint:
+    if not isinstance(content, list) or len(content) != values + 1 or content[0] != fingerprint:
         raise CursorInvalid
     if not all(isinstance(value, str) and "\x00" not in value for value in content):
         raise CursorInvalid

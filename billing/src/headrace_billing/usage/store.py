@@ -47,9 +47,9 @@ async def sums(
     }
     if after is not None:
         timed = query.granularity is not None
-        values = read_cursor(query, after, values=len(places) + timed)
+        values = read_cursor(query.fingerprint, after, values=len(places) + timed)
         if timed:
-            start = max(start, _instant(values[0], before=query.end))
+            start = max(start, instant_of(values[0], before=query.end))
         parameters |= {f"after_{n}": value for n, value in enumerate(values)}
     parts = query.parts(start)
     for n, part in enumerate(parts):
@@ -74,10 +74,11 @@ async def sums(
         return Page(found, None)
     last = [*([] if found[-1].starts_at is None else [found[-1].starts_at.isoformat()])]
     last += [getattr(rows[limit - 1], place) for place in places]
-    return Page(found, cursor_after(query, last))
+    return Page(found, cursor_after(query.fingerprint, last))
 
 
-def _instant(written: str, *, before: datetime) -> datetime:
+def instant_of(written: str, *, before: datetime) -> datetime:
+    """A cursor's. Raises `CursorInvalid`."""
     try:
         at = datetime.fromisoformat(written)
     except ValueError as error:

@@ -81,15 +81,33 @@ spec:
 
 {{/* Ray's pods of the deployments that the release's operator looks after, as a peer. */}}
 {{- define "headrace.rayPeer" -}}
+{{ include "headrace.watchedPeer" (dict "root" . "label" "ray.io/cluster") }}
+{{- end -}}
+
+{{/* Pods in the namespaces that the operator looks after, as a peer. (dict "root" $ "label" "its/name") */}}
+{{- define "headrace.watchedPeer" -}}
 - podSelector:
     matchExpressions:
-      - {key: ray.io/cluster, operator: Exists}
-  {{- if .Values.operator.namespaces }}
+      - {key: {{ .label }}, operator: Exists}
+  {{- if .root.Values.operator.namespaces }}
   namespaceSelector:
     matchExpressions:
       - key: kubernetes.io/metadata.name
         operator: In
         values:
-          {{- include "headrace.watchedNamespaces" . | nindent 10 }}
+          {{- include "headrace.watchedNamespaces" .root | nindent 10 }}
   {{- end }}
+{{- end -}}
+
+{{/* Engines: Serve's port, and the Gateways that KubeRay puts before it for an incremental upgrade, whose pods' port
+     is their implementation's to choose. */}}
+{{- define "headrace.egressEngines" -}}
+- ports:
+    - {port: 8000, protocol: TCP}
+  to:
+    {{- include "headrace.rayPeer" . | nindent 4 }}
+{{- if .Values.engine.upgradeGateway.className }}
+- to:
+    {{- include "headrace.watchedPeer" (dict "root" . "label" "gateway.networking.k8s.io/gateway-name") | nindent 4 }}
+{{- end }}
 {{- end -}}

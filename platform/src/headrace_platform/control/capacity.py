@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from headrace_platform.control.clusters import shape
 from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
 from headrace_platform.control.environment import Environment
+from headrace_platform.control.status import Grant, Grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,21 @@ def capacity_wanted(deployment: ModelDeployment, environment: Environment) -> Ca
         accelerators=steady + surge,
         surge=surge,
     )
+
+
+def grants_wanted(deployment: ModelDeployment, environment: Environment) -> Grants:
+    """What it has to be granted before anything is made of its spec."""
+    accelerator = deployment.spec.accelerator
+    if deployment.spec.suspend or accelerator.profile not in environment.gpu_profiles:
+        return ()
+    count = capacity_wanted(deployment, environment).accelerators
+    return (Grant(profile=accelerator.profile, accelerators=count),) if count else ()
+
+
+def together(*of: Grants) -> Grants:
+    """The most of each profile: what is held by whoever may be in either state."""
+    most: dict[str, int] = {}
+    for grants in of:
+        for grant in grants:
+            most[grant.profile] = max(most.get(grant.profile, 0), grant.accelerators)
+    return tuple(Grant(profile=profile, accelerators=most[profile]) for profile in sorted(most))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 import yaml
 from rich.console import Console
@@ -14,9 +13,7 @@ from headrace_platform.control.labels import Manifest
 from headrace_platform.control.render import render as render_manifests
 from headrace_platform.control.route import render_route
 from headrace_platform.control.rules import violations
-
-# A deployment of a hundred fields is a few kilobytes; anything larger was not meant for us.
-FILE_BYTES_MAX = 1024 * 1024
+from headrace_platform.control.yaml_file import FileUnreadable, read
 
 LINE_CHARACTERS = 110
 
@@ -59,26 +56,6 @@ def documents(manifests: tuple[Manifest, ...]) -> str:
         width=LINE_CHARACTERS,
     )
     return dumped
-
-
-class FileUnreadable(Exception):
-    """There is no such file, or no YAML in it."""
-
-    code = "file_unreadable"
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Raises `FileUnreadable`."""
-    try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise FileUnreadable(f"{path} is larger than {FILE_BYTES_MAX} bytes")
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise FileUnreadable(f"{path} can't be read: {error}") from error
-    try:
-        return msgspec.convert(body, dict[str, Any])
-    except msgspec.ValidationError as error:
-        raise FileUnreadable(f"{path} holds no object: {error}") from error
 
 
 def complain(text: str) -> None:

@@ -1,7 +1,7 @@
 """Who may talk to Ray's pods, and to whom they may talk; everything else is refused.
 
 Ray runs any code that reaches it, so a cluster's own pods are the only ones that reach it everywhere. The gateway
-comes to Serve's port alone, and KubeRay and the operator to those that they ask for health and deploy by.
+and the operator come to Serve's port alone, KubeRay to those that it asks for health and deploys by.
 """
 
 from typing import Any
@@ -62,7 +62,7 @@ def network_policies(deployment: ModelDeployment, environment: Environment) -> t
             deployment,
             f"{name}-head",
             pods_of(deployment, **{ROLE_LABEL: "head"}),
-            [_from(environment.kuberay, DASHBOARD_PORT), _from(environment.operator, DASHBOARD_PORT)],
+            [_from(environment.kuberay, DASHBOARD_PORT)],
             [_to(environment.gcs.destination), _to(environment.api_server)],
         ),
     )

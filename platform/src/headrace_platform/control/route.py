@@ -9,6 +9,7 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment, DeploymentTable
 from headrace_platform.catalog import models
+from headrace_platform.catalog.offer import image_tokens_max, thinking_offered
 from headrace_platform.control.clusters import Cluster, clusters, deployment_id, upgrade_gateway_name
 from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
 from headrace_platform.control.environment import Environment
@@ -73,6 +74,8 @@ def table(deployment: ModelDeployment, environment: Environment) -> DeploymentTa
                 tenant=spec.tenant_ref.org if spec.tenant_ref else None,
                 slots=slots(deployment, cluster, environment),
                 salts_cache=True,
+                thinking=thinking_offered(record),
+                image_tokens_max=image_tokens_max(record),
             )
             for cluster in clusters(deployment, environment)
         ]

@@ -110,10 +110,18 @@ class Scaling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
         return 1 if self.replicas is None else self.replicas
 
     def at(self, moment: datetime) -> "Scaling":
-        """With the bounds that hold at a moment. What it may ever have is another question: `replicas_most`."""
+        """With the bounds that hold at a moment. What it may ever have stays the same: `replicas_most`."""
         for schedule in reversed(self.schedules):
             if schedule.window.contains(moment):
+                # The bounds of other hours stand in a schedule's place, or a night of few replicas would take
+                # whole clusters away.
+                otherwise = structs.replace(
+                    schedule, min_replicas=self.min_replicas, max_replicas=self.max_replicas
+                )
                 return structs.replace(
-                    self, min_replicas=schedule.min_replicas, max_replicas=schedule.max_replicas
+                    self,
+                    min_replicas=schedule.min_replicas,
+                    max_replicas=schedule.max_replicas,
+                    schedules=(*self.schedules, otherwise),
                 )
         return self

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from headrace_platform.control.words import Label
+
 
 class ConditionType(StrEnum):
     ACCEPTED = "Accepted"  # the spec breaks no rule
@@ -40,6 +42,14 @@ class Condition(Struct, frozen=True, kw_only=True, rename="camel"):
     observed_generation: Annotated[int, Meta(ge=0)] = 0
 
 
+class Grant(Struct, frozen=True, kw_only=True, rename="camel"):
+    profile: Label
+    accelerators: Annotated[int, Meta(ge=1)]
+
+
+Grants = Annotated[tuple[Grant, ...], Meta(max_length=8)]
+
+
 class Status(Struct, frozen=True, kw_only=True, rename="camel"):
     observed_generation: Annotated[int, Meta(ge=0)] = 0
     conditions: Annotated[tuple[Condition, ...], Meta(max_length=16)] = ()
@@ -49,6 +59,11 @@ class Status(Struct, frozen=True, kw_only=True, rename="camel"):
         str, Meta(max_length=512, description="Of the worker pods, for the scale subresource.")
     ] = ""
     accelerators: Annotated[int, Meta(ge=0, description="Held now.")] = 0
+    granted: Annotated[
+        Grants,
+        Meta(description="That it may take of its quota, with what it was last made of; upgrades included."),
+    ] = ()
+    claimed: Annotated[Grants, Meta(description="That it is about to be granted.")] = ()
     endpoint: Annotated[str, Meta(max_length=512, description="Where the gateway finds it.")] = ""
     spec_hash: Annotated[str, Meta(max_length=64, description="Of the manifests that were last applied.")] = (
         ""

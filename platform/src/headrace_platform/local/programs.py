@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from headrace_contracts.deployments import Deployment, DeploymentTable, Thinking
+from headrace_contracts.deployments import Deployment, DeploymentTable
 from headrace_contracts.endpoints import Endpoints
 from headrace_platform.catalog import models
-from headrace_platform.catalog.record import ModelRecord
+from headrace_platform.catalog.offer import image_tokens_max, thinking_offered
 from headrace_platform.local import postgres, valkey
 from headrace_platform.local.postgres import Postgres
 from headrace_platform.local.processes import marks
@@ -121,6 +121,7 @@ class Blueprint:
                     thinking=thinking_offered(record),
                     slots=None if upstream else LOCAL_ENGINE_SLOTS,
                     salts_cache=upstream is None,
+                    image_tokens_max=image_tokens_max(record),
                 )
             ]
         )
@@ -282,16 +283,3 @@ class Blueprint:
             health=health,
             marks=marks(self.state, name),
         )
-
-
-def thinking_offered(record: ModelRecord) -> Thinking | None:
-    """What a gateway has to know of a model's thinking, to let a request decide about it."""
-    thinking = record.thinking
-    if thinking is None:
-        return None
-    return Thinking(
-        by_default=thinking.by_default,
-        switch=thinking.switch,
-        clear_switch=thinking.clear_switch,
-        efforts=list(thinking.efforts),
-    )

@@ -1,0 +1,23 @@
+"""What a gateway has to know of a model to take requests for it, whoever writes its table: from the record alone."""
+
+from headrace_contracts.deployments import Thinking
+from headrace_platform.catalog.record import ModelRecord
+
+
+def thinking_offered(record: ModelRecord) -> Thinking | None:
+    """What lets a request decide about a model's thinking."""
+    thinking = record.thinking
+    if thinking is None:
+        return None
+    return Thinking(
+        by_default=thinking.by_default,
+        switch=thinking.switch,
+        clear_switch=thinking.clear_switch,
+        efforts=list(thinking.efforts),
+    )
+
+
+def image_tokens_max(record: ModelRecord) -> int:
+    """0 where the model reads no images, and where nobody knows what one costs: then no hold could cover it."""
+    vision = record.shape.vision if record.shape is not None else None
+    return (vision.image_tokens_max or 0) if vision is not None else 0
