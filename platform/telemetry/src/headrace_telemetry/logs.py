@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line on standard error, without prompts, keys or secrets."""
 
 import logging
+import os
 import re
 import sys
 from contextvars import ContextVar
@@ -12,6 +13,13 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 # An API key, a bearer header or the password inside a URL. A log line that holds one is our bug, so this is
 # the second fence: the first is that nobody passes one in.
 SECRET = re.compile(r"hr-[A-Za-z0-9_-]{16,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]*:[^@\s]+(?=@)")
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 # Not structlog's own context, which is a dictionary a request: this is one assignment.
 _part_of: ContextVar[tuple[str, str] | None] = ContextVar("part_of", default=None)
@@ -49,11 +57,23 @@ def _name_request(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     return event
 
 
-def configure_logs(service: str, *, level: int = logging.INFO, libraries: bool = False) -> None:
+class LogLevelUnknown(Exception):
+    """`HEADRACE_LOG_LEVEL` is none of `debug`, `info`, `warning` and `error`."""
+
+
+def _level() -> int:
+    name = os.environ.get("HEADRACE_LOG_LEVEL", "info")
+    if name not in LEVELS:
+        raise LogLevelUnknown(f"HEADRACE_LOG_LEVEL is {name!r}, and none of {', '.join(LEVELS)}")
+    return LEVELS[name]
+
+
+def configure_logs(service: str, *, libraries: bool = False) -> None:
     """Sets logging up for this process; call once, first thing in a composition root.
 
     With `libraries`, what these log by Python's own logging comes out in the same form, from warnings on.
     """
+    level = _level()
 
     def name_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         return {"service": service, **event}
