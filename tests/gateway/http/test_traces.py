@@ -127,6 +127,22 @@ async def test_what_failed_says_so_by_its_code(traced: Stack, collector: Collect
     assert request.attributes["http.response.status_code"] == 502
 
 
+async def test_what_is_refused_is_a_span_too_without_a_model_s_work(
+    traced: Stack, collector: Collector
+) -> None:
+    reply = await traced.http.post(
+        "/v1/chat/completions", json=chat(model="glm-none"), headers={"traceparent": SENT}
+    )
+    assert reply.status_code == 404
+    await traced.http.post("/v1/chat/completions", json={})
+    theirs, ours = await of(collector, 2)
+    assert (theirs.trace, theirs.parent, theirs.kind) == (TRACE, "b7ad6b7169203331", SERVER)
+    assert theirs.attributes["error.type"] == "model_not_found"
+    assert not theirs.failed, "it is the client's"
+    assert (ours.parent, ours.attributes["error.type"]) == ("", "invalid_request")
+    assert ours.trace != TRACE
+
+
 async def test_a_request_tried_at_two_deployments_is_one_trace(traced: Stack, collector: Collector) -> None:
     traced.deploy(
         served_at("http://127.0.0.1:9", id="gone"), served_at(traced.engine.url, id="there", weight=0)

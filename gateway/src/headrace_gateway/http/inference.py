@@ -39,7 +39,7 @@ from headrace_gateway.http.relay import StreamRelay
 from headrace_gateway.http.repeats import Recording, answer_again, idempotency_of
 from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.served import NotBegun, Served, broken, interrupted, refused, unforeseen
-from headrace_gateway.http.trace import Traces
+from headrace_gateway.http.trace import Trace, Traces
 from headrace_gateway.http.wire import Wire
 from headrace_gateway.routing.attempts import Attempts
 from headrace_gateway.routing.breaker import Breakers, RetryBudget
@@ -97,10 +97,20 @@ class Inference:
 
     def at(self, wire: Wire) -> Callable[[Exchange], Awaitable[None]]:
         """What answers at an endpoint."""
-        return lambda exchange: self._answer(exchange, wire)
+        if self._traces.spans is not None:
+            return lambda exchange: self._traced(exchange, wire)
+        return lambda exchange: self._answer(exchange, wire, self._traces.of(exchange))
 
-    async def _answer(self, exchange: Exchange, wire: Wire) -> None:
+    async def _traced(self, exchange: Exchange, wire: Wire) -> None:
         trace = self._traces.of(exchange)
+        try:
+            await self._answer(exchange, wire, trace)
+        except GatewayError as error:
+            if trace is not None:
+                trace.refused(error.code, status=wire.shape.status(error))
+            raise
+
+    async def _answer(self, exchange: Exchange, wire: Wire, trace: Trace | None) -> None:
         credentials = self._addresses.credentials(exchange, wire.secret(exchange))
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
         conversation = None

@@ -21,6 +21,7 @@ from headrace_telemetry.traces import (
     Span,
     Spans,
     new_span_id,
+    new_trace_id,
     read_traceparent,
     write_traceparent,
 )
@@ -49,7 +50,7 @@ def client_lines(exchange: Exchange) -> bytes:
 
 
 class Trace:
-    __slots__ = ("_began_ns", "_exchange", "_parent", "_sampled", "_span", "_spans", "_state", "id")
+    __slots__ = ("_began_ns", "_exchange", "_parent", "_sampled", "_spans", "_state", "id", "span")
 
     def __init__(self, exchange: Exchange, parent: Parent | None, spans: Spans | None) -> None:
         self.id = None if parent is None else parent.trace
@@ -58,7 +59,8 @@ class Trace:
         self._parent = parent
         self._spans = spans
         self._sampled: bool | None = None
-        self._span = "" if spans is None else new_span_id()
+        self.span = "" if spans is None else new_span_id()
+        """This gateway's own, of the whole request."""
         self._state = b"" if parent is None else _state_line(exchange)
         self._began_ns = 0 if spans is None else time.time_ns()
 
@@ -68,8 +70,7 @@ class Trace:
             self.id = trace_of(request_id)
         if self._spans is None:
             return None
-        if self._sampled is None:
-            self._sampled = self._spans.samples(self.id, self._parent, self._exchange.path)
+        self._sample(self.id, self._spans)
         return InferenceSpan(self, call)
 
     def lines(self, span: "InferenceSpan | None") -> bytes:
@@ -88,22 +89,32 @@ class Trace:
         if self._spans is not None and self.sampled:
             self._spans.end(span)
 
-    @property
-    def span(self) -> str:
-        """This gateway's own, of the whole request."""
-        return self._span
-
     def answered(self, request_id: str, served: Served, *, status: int) -> None:
         """The client has its answer, or has gone."""
+        self._end(_error_of(served), status=status, request_id=request_id)
+
+    def refused(self, code: str, *, status: int) -> None:
+        """Before it was admitted, so it has no id."""
+        if self.id is None:
+            self.id = new_trace_id()
+        if self._spans is not None:
+            self._sample(self.id, self._spans)
+        self._end(code, status=status, request_id=None)
+
+    def _sample(self, trace: str, spans: Spans) -> None:
+        if self._sampled is None:
+            self._sampled = spans.samples(trace, self._parent, self._exchange.path)
+
+    def _end(self, error: str | None, *, status: int, request_id: str | None) -> None:
         if not self.sampled or self.id is None:
             return
-        error = _error_of(served)
         attributes: dict[str, AttributeValue] = {
             "http.request.method": self._exchange.method,
             "http.route": self._exchange.path,
             "http.response.status_code": status,
-            "headrace.request.id": request_id,
         }
+        if request_id is not None:
+            attributes["headrace.request.id"] = request_id
         if error is not None:
             attributes["error.type"] = error
         self.end(
@@ -111,7 +122,7 @@ class Trace:
                 name=f"{self._exchange.method} {self._exchange.path}",
                 side=Side.SERVER,
                 trace=self.id,
-                id=self._span,
+                id=self.span,
                 parent=None if self._parent is None else self._parent.span,
                 began_ns=self._began_ns,
                 ended_ns=time.time_ns(),
