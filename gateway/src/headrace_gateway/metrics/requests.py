@@ -30,7 +30,18 @@ PROVIDER = "headrace"
 class Series:
     """The requests of one dialect at one deployment."""
 
-    __slots__ = ("attempts", "deployment", "dialect", "durations", "first_token", "model", "output_token", "running", "tokens")  # fmt: skip
+    __slots__ = (
+        "attempts",
+        "completed",
+        "deployment",
+        "dialect",
+        "failed",
+        "first_token",
+        "model",
+        "output_token",
+        "running",
+        "tokens",
+    )
 
     def __init__(self, deployment: str, model: str, dialect: Dialect) -> None:
         self.deployment = deployment
@@ -38,7 +49,8 @@ class Series:
         self.dialect = dialect
         self.running = 0
         self.attempts = 0
-        self.durations: dict[Ending, Durations] = {}
+        self.completed = Durations(catalogue.DURATION)
+        self.failed: dict[Ending, Durations] = {}
         self.first_token = Durations(catalogue.FIRST_TOKEN)
         self.output_token = Durations(catalogue.OUTPUT_TOKEN)
         self.tokens = [0, 0, 0, 0, 0]
@@ -58,9 +70,8 @@ class Series:
         """`first_token_us`: since admission; null where none was seen, as of a plain answer."""
         self.running -= 1
         self.attempts += attempts
-        durations = self.durations.get(ending)
-        if durations is None:
-            durations = self.durations[ending] = Durations(catalogue.DURATION)
+        # Hashing a member of an enumeration costs as much as all of this, and nearly every request ends well.
+        durations = self.completed if ending is Ending.COMPLETED else self._failed(ending)
         durations.add(duration_us)
         sums = self.tokens
         sums[0] += tokens.input_uncached
@@ -74,12 +85,19 @@ class Series:
             if later > 0 and ending is Ending.COMPLETED:
                 self.output_token.add((duration_us - first_token_us) // later)
 
+    def _failed(self, ending: Ending) -> Durations:
+        durations = self.failed.get(ending)
+        if durations is None:
+            durations = self.failed[ending] = Durations(catalogue.DURATION)
+        return durations
+
     def samples(self) -> Iterator[Sample]:
         place = (self.dialect.value, self.model, self.deployment)
         request = (OPERATIONS[self.dialect], PROVIDER, self.model, self.dialect.value, self.deployment)
-        for ending, durations in self.durations.items():
-            error = "" if ending is Ending.COMPLETED else ending.value
-            yield durations.sample(catalogue.DURATION, *request, error)
+        yield self.completed.sample(catalogue.DURATION, *request, "")
+        yield sample(catalogue.REQUESTS, self.completed.count, *place, Ending.COMPLETED.value)
+        for ending, durations in self.failed.items():
+            yield durations.sample(catalogue.DURATION, *request, ending.value)
             yield sample(catalogue.REQUESTS, durations.count, *place, ending.value)
         yield self.first_token.sample(catalogue.FIRST_TOKEN, *request)
         yield self.output_token.sample(catalogue.OUTPUT_TOKEN, *request)
