@@ -53,7 +53,9 @@ async def run(settings: GatewaySettings, *, asked_at: socket.socket | None = Non
             asyncio.get_running_loop()
         )
         if asked_at is not None:
-            answer_forever(asked_at, reading_metrics)
+            # The kernel tells it too, but not to one that was still starting when its parent ended.
+            loop = asyncio.get_running_loop()
+            answer_forever(asked_at, reading_metrics, parent_gone=lambda: loop.call_soon_threadsafe(stop.set))
         elif settings.metrics_port is not None:
             host = str(settings.metrics_host)
             scraping = serve_metrics(CATALOGUE, reading_metrics, host=host, port=settings.metrics_port)

@@ -62,7 +62,7 @@ class Worker:
         self.samples: list[Sample] = []
         ours, theirs = socket.socketpair()
         workers.joined(pid, ours)
-        self.thread = answer_forever(theirs, self.read)
+        self.thread = answer_forever(theirs, self.read, parent_gone=lambda: None)
         self.waits_seconds = 0.0
 
     def read(self) -> list[Sample]:
@@ -131,3 +131,15 @@ async def test_metrics_may_not_be_on_the_public_port(launcher: Launcher) -> None
     _, told = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 2
     assert b"metrics_port: must be another than port" in told
+
+
+async def test_a_worker_whose_parent_ended_while_it_started_ends_too(launcher: Launcher) -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "headrace_gateway", "--worker", str(theirs.fileno())),
+            env={**os.environ, **launcher.environment},
+            pass_fds=[theirs.fileno()],
+        )
+    assert await asyncio.wait_for(process.wait(), 30) == 0

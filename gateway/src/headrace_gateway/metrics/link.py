@@ -29,8 +29,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Sample]).decode
 
 
-def answer_forever(connection: socket.socket, read: Callable[[], list[Sample]]) -> threading.Thread:
-    """In a worker: a thread that answers until the other end is closed."""
+def answer_forever(
+    connection: socket.socket, read: Callable[[], list[Sample]], *, parent_gone: Callable[[], object]
+) -> threading.Thread:
+    """In a worker: a thread that answers until the other end is closed, which is when its parent has ended."""
 
     def run() -> None:
         with connection:
@@ -41,6 +43,7 @@ def answer_forever(connection: socket.socket, read: Callable[[], list[Sample]]) 
                     log.warning("metrics_unread", error=repr(error))
                     continue
                 connection.sendall(_HEAD.pack(*_QUESTION.unpack(question), len(body)) + body)
+        parent_gone()
 
     thread = threading.Thread(target=run, name="metrics", daemon=True)
     thread.start()
