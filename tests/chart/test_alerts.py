@@ -11,11 +11,14 @@ import promql_parser
 import pytest
 import yaml
 
+from headrace_billing.metrics.catalogue import CATALOGUE as BILLING
+from headrace_gateway.metrics.catalogue import CATALOGUE as GATEWAY
+from headrace_telemetry.metrics import Kind
 from tests.chart.helm import CHART, Helm, Release
 from tests.chart.releases import RELEASES, merged
 
 # What kube-state-metrics, the kubelet and cAdvisor export of what we ask for, by their documentation.
-EXPORTED = {
+CLUSTER = {
     "container_cpu_usage_seconds_total",
     "container_memory_working_set_bytes",
     "container_network_transmit_bytes_total",
@@ -30,12 +33,19 @@ EXPORTED = {
     "kubelet_volume_stats_available_bytes",
     "kubelet_volume_stats_capacity_bytes",
 }
+OURS = {
+    f"{metric.name}{ending}"
+    for metric in (GATEWAY | BILLING).values()
+    for ending in (("_bucket", "_count", "_sum") if metric.kind is Kind.HISTOGRAM else ("",))
+}
+EXPORTED = CLUSTER | OURS
 TESTS = Path(__file__).parent / "alerts.test.yaml"
 
 
 @pytest.fixture
 def rules(helm: Helm) -> list[dict[str, Any]]:
-    values = merged(RELEASES["dev"], {"monitoring": {"prometheusRule": {"enabled": True}}})
+    monitoring = {"prometheusRule": {"enabled": True}, "podMonitors": {"enabled": True}}
+    values = merged(RELEASES["dev"], {"monitoring": monitoring})
     groups = helm.render(values).named("PrometheusRule", "headrace")["spec"]["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
@@ -63,6 +73,19 @@ def test_alerts_ask_for_metrics_that_somebody_exports(rules: list[dict[str, Any]
         asked = metrics(rule["expr"])
         assert asked, rule["alert"]
         assert asked <= EXPORTED, rule["alert"]
+
+
+def test_what_alerts_and_dashboards_ask_of_labels_is_labels_of_the_metric(
+    rules: list[dict[str, Any]],
+) -> None:
+    # What Prometheus adds to each series that it scrapes from a pod.
+    added = {"namespace", "pod", "container"}
+    for expression in [*(rule["expr"] for rule in rules), *expressions_of_dashboards()]:
+        for name, matchers in re.findall(r"\b((?:headrace|gen_ai)_\w+)\{([^}]*)\}", expression):
+            plain = re.sub(r"_(bucket|count|sum)$", "", name)
+            metric = (GATEWAY | BILLING).get(name) or (GATEWAY | BILLING)[plain]
+            asked = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", matchers))
+            assert asked <= added | set(metric.labels), expression
 
 
 def test_dashboards_ask_for_metrics_that_somebody_exports() -> None:
@@ -117,8 +140,8 @@ def test_alerts_speak_when_they_should_and_only_then(rules: list[dict[str, Any]]
 def test_every_alert_has_a_case_in_which_it_speaks_and_one_in_which_it_does_not(
     rules: list[dict[str, Any]],
 ) -> None:
-    quiet, loud, _ = yaml.safe_load(TESTS.read_text())["tests"]
+    quiet, loud, elsewhere = yaml.safe_load(TESTS.read_text())["tests"]
     names = {rule["alert"] for rule in rules}
     assert {case["alertname"] for case in quiet["alert_rule_test"]} == names
-    samples = loud["promql_expr_test"][0]["exp_samples"]
+    samples = [sample for case in (loud, elsewhere) for sample in case["promql_expr_test"][0]["exp_samples"]]
     assert {re.findall(r'"(\w+)"', sample["labels"])[0] for sample in samples} == names

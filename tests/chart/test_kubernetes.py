@@ -52,7 +52,7 @@ def definitions() -> dict[str, Definition]:
 
 def _used(folder: Path) -> list[Path]:
     """Those whose kinds the chart can make; KubeRay's are a megabyte each and the operator's to make."""
-    names = ("httproutes", "prometheusrules", "externalsecrets")
+    names = ("httproutes", "podmonitors", "prometheusrules", "externalsecrets")
     return [path for path in sorted(folder.glob("*.yaml")) if path.stem.endswith(names)]
 
 

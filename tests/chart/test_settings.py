@@ -36,6 +36,12 @@ SECRETS = {
     "VALKEY_URL": "rediss://:secret@valkey.example.internal:6379/0",
     "SIGNING_KEY": "ab" * 32,
 }
+OPENTELEMETRY = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+}
 FIELDS = {"metadata.name": "headrace-gateway-6d8f7c9b5d-x2x4z", "metadata.namespace": NAMESPACE}
 MEBIBYTE = 2**20
 
@@ -95,6 +101,8 @@ def test_the_chart_gives_a_process_nothing_that_it_does_not_know(
         "POSTGRES_PASSWORD",
         "VALKEY_PASSWORD",
     }
+    if process == "gateway":
+        known |= OPENTELEMETRY
     assert environment(containers(helm.render(RELEASES[values]))[process]).keys() <= known
 
 

@@ -49,9 +49,14 @@ def test_an_event_of_a_batch_request_says_so() -> None:
     assert event.service_tier is ServiceTier.BATCH
 
 
-@pytest.mark.parametrize(
-    "name", ["usage_event_1.json", "usage_event_1_least.json", "usage_event_2.json", "usage_event_3.json"]
-)
+def test_an_event_of_a_client_s_trace_names_it_and_another_s_is_that_of_its_request() -> None:
+    event = decode_event((GOLDEN / "usage_event_4.json").read_bytes())
+    assert event.trace_id == event.trace == "0af7651916cd43dd8448eb211c80319c"
+    first = decode_event((GOLDEN / "usage_event_1.json").read_bytes())
+    assert (first.trace, first.trace_id) == (None, first.id.replace("-", ""))
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.glob("usage_event_*.json")))
 def test_an_event_survives_a_round_trip(name: str) -> None:
     event = decode_event((GOLDEN / name).read_bytes())
     assert decode_event(encode_event(event)) == event

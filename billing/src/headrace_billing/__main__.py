@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         case ["api"]:
             serve(from_environment(ApiSettings))
         case ["worker"]:
-            configure_logs("billing-worker")
+            configure_logs("billing-worker", libraries=True)
             asyncio.run(run(from_environment(WorkerSettings)))
         case _:
             sys.stderr.write(f"{__doc__}\n")

@@ -1,7 +1,7 @@
 """The composition root of billing's HTTP API."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 from fastapi import FastAPI
@@ -20,6 +20,8 @@ from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
+from headrace_billing.metrics.catalogue import CATALOGUE
+from headrace_billing.metrics.http import ApiCounts, Counted
 from headrace_billing.openapi import describe, operation_id
 from headrace_billing.outcomes.http import router as outcomes
 from headrace_billing.parts import Parts, PartsOf
@@ -28,9 +30,12 @@ from headrace_billing.rating.http import router as rating
 from headrace_billing.reconciliation.http import router as reconciliation
 from headrace_billing.settings import ApiSettings, from_environment
 from headrace_billing.usage.http import router as usage
+from headrace_billing.usage.request_http import router as requests
+from headrace_billing.usage.session_http import router as sessions
 from headrace_billing.valkey import ValkeyError, connect
 from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
+from headrace_telemetry.scrape import serve_metrics
 
 ROUTERS = (
     accounts,
@@ -46,12 +51,14 @@ ROUTERS = (
     reconciliation,
     costs,
     usage,
+    sessions,
+    requests,
 )
 
 
 def create() -> FastAPI:
     """The app as a server runs it, from the environment."""
-    configure_logs("billing-api")
+    configure_logs("billing-api", libraries=True)
     settings = from_environment(ApiSettings)
     return compose(
         Parts(
@@ -63,16 +70,24 @@ def create() -> FastAPI:
             now=lambda: datetime.now(UTC),
             trusted_proxies=settings.trusted_proxies,
             token_signing_secret=settings.token_signing_secret_bytes,
-        )
+        ),
+        scraped_at=None
+        if settings.metrics_port is None
+        else (str(settings.metrics_host), settings.metrics_port),
     )
 
 
-def compose(parts: Parts) -> FastAPI:
-    """The app on given parts, which it closes when it stops."""
+def compose(parts: Parts, *, scraped_at: tuple[str, int] | None = None) -> FastAPI:
+    """The app on given parts, which it closes when it stops. `scraped_at`: host and port for its metrics."""
+    counts = ApiCounts(parts.database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        with ExitStack() as stack:
+            if scraped_at is not None:
+                host, port = scraped_at
+                stack.callback(serve_metrics(CATALOGUE, counts.samples, host=host, port=port).close)
+            yield
         await parts.valkey.aclose()
         await parts.database.close()
 
@@ -84,6 +99,7 @@ def compose(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.add_middleware(BodyLimit)
+    app.add_middleware(Counted, counts=counts)
     answer_problems(app)
     for router in ROUTERS:
         app.include_router(router)

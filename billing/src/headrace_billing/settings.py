@@ -3,10 +3,10 @@
 A secret has no default: a process without one must not start.
 """
 
-from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, TypeVar
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
@@ -41,6 +41,10 @@ class WorkerSettings(DatabaseSettings):
     # for usage that was under way when it was lost.
     drain_wait_seconds: float = Field(12, ge=0, le=120)
 
+    # Where Prometheus scrapes the process: a port of its own, never the API's. None where not set.
+    metrics_host: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    metrics_port: int | None = Field(None, ge=1, le=65535)
+
     @field_validator("signing_key")
     @classmethod
     def _whole_key(cls, value: SecretStr) -> SecretStr:
@@ -69,6 +73,18 @@ class ApiSettings(WorkerSettings):
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     token_signing_secret: SecretStr | None = None
     """At least 32 bytes as hex, the same as the gateways'; makes keys that sign tokens. Without it none are made."""
+
+    @model_validator(mode="after")
+    def _metrics_are_apart(self) -> Self:
+        if self.metrics_port is None:
+            return self
+        if self.metrics_port == self.port:
+            msg = "metrics_port: must be another than port"
+            raise ValueError(msg)
+        if self.workers > 1:
+            msg = "metrics_port: each process has a port, so let replicas do the scaling and workers be 1"
+            raise ValueError(msg)
+        return self
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

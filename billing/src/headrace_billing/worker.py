@@ -7,6 +7,7 @@ import asyncio
 import signal
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,10 +21,16 @@ from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
 from headrace_billing.ledger import spendable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
+from headrace_billing.metrics.catalogue import CATALOGUE
+from headrace_billing.metrics.figures import Figures
+from headrace_billing.metrics.http import connections
+from headrace_billing.metrics.loops import LoopCounts
 from headrace_billing.outcomes.jobs import pass_time
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
+from headrace_telemetry.metrics import Sample
+from headrace_telemetry.scrape import serve_metrics
 
 log = structlog.get_logger()
 
@@ -51,7 +58,7 @@ async def run(settings: WorkerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
-    restarts = RestartWatch()
+    restarts, figures, counts = RestartWatch(), Figures(), LoopCounts()
     loops = (
         Loop(
             "cold_load",
@@ -72,30 +79,50 @@ async def run(settings: WorkerSettings) -> None:
         Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
+        *(
+            ()
+            if settings.metrics_port is None
+            else (
+                Loop("figures", lambda: figures.look(database, valkey), 15),
+                Loop("reconciliation", lambda: figures.reconcile(database, now=datetime.now(UTC)), 120),
+            )
+        ),
     )
+
+    def samples() -> list[Sample]:
+        return [*counts.samples(), *figures.samples(), *connections(database)]
+
     try:
-        log.info("worker_started")
-        await run_loops(loops, stop)
+        with ExitStack() as stack:
+            if settings.metrics_port is not None:
+                host = str(settings.metrics_host)
+                scraping = serve_metrics(CATALOGUE, samples, host=host, port=settings.metrics_port)
+                stack.callback(scraping.close)
+            log.info("worker_started")
+            await run_loops(loops, stop, counts)
         log.info("worker_stopped")
     finally:
         await valkey.aclose()
         await database.close()
 
 
-async def run_loops(loops: Sequence[Loop], stop: asyncio.Event) -> None:
+async def run_loops(loops: Sequence[Loop], stop: asyncio.Event, counts: LoopCounts) -> None:
     async with asyncio.TaskGroup() as group:
         for loop in loops:
-            group.create_task(supervise(loop, stop), name=loop.name)
+            group.create_task(supervise(loop, stop, counts), name=loop.name)
 
 
-async def supervise(loop: Loop, stop: asyncio.Event) -> None:
+async def supervise(loop: Loop, stop: asyncio.Event, counts: LoopCounts) -> None:
     """Runs the steps until `stop`; whatever a step raises is logged, and tried again after a growing pause."""
     backoff = BACKOFF_FIRST_SECONDS
+    counts.begun(loop.name)
     while not stop.is_set():
         try:
             pause = 0.0 if await loop.step() else loop.pause_seconds
+            counts.went_well(loop.name)
             backoff = BACKOFF_FIRST_SECONDS
         except Exception:  # noqa: BLE001 - whatever it is, the loop comes back
+            counts.failed(loop.name)
             # As text: a structured traceback would hold the values of local variables, secrets among them.
             log.error(  # noqa: TRY400
                 "worker_step_failed",

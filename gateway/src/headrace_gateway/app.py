@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import socket
 
 import structlog
 
@@ -14,12 +15,18 @@ from headrace_gateway.http.router import Gateway
 from headrace_gateway.http.server import Listening, serve, stop_on_signals
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import TokenCounts
+from headrace_gateway.http.trace import Traces
 from headrace_gateway.metering.meter import GatewayMeter, MeterSettings, open_meter
+from headrace_gateway.metrics.catalogue import CATALOGUE
+from headrace_gateway.metrics.link import answer_forever
+from headrace_gateway.metrics.reading import Reading
 from headrace_gateway.responses.store import ResponseStore
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.lines import Lines, QueueBounds
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
 from headrace_gateway.settings import GatewaySettings
+from headrace_telemetry.scrape import serve_metrics
+from headrace_telemetry.traces import spans_to_collector
 
 log = structlog.get_logger()
 
@@ -28,8 +35,8 @@ GARBAGE_ALLOCATIONS = 20_000
 tenth request that finds nothing; errors do leave some, a few kilobytes each."""
 
 
-async def run(settings: GatewaySettings) -> int:
-    """Serves until SIGTERM; the process's exit status."""
+async def run(settings: GatewaySettings, *, asked_at: socket.socket | None = None) -> int:
+    """Serves until SIGTERM; the process's exit status. `asked_at`: where a parent asks this worker for its metrics."""
     stop = stop_on_signals()
     deployments = DeploymentsFile(settings.deployments)
     async with open_meter(_meter_settings(settings)) as meter, contextlib.AsyncExitStack() as stack:
@@ -37,7 +44,22 @@ async def run(settings: GatewaySettings) -> int:
         stack.callback(upstream.close)
         reading = asyncio.create_task(deployments.keep_reading(), name="deployments")
         stack.callback(reading.cancel)
-        gateway = _gateway(settings, meter, deployments, upstream)
+        spans = spans_to_collector("headrace-gateway", meter.limiter.gateway)
+        if spans is not None:
+            stack.callback(spans.close)
+        inference = _inference(settings, meter, deployments, upstream, Traces(spans))
+        gateway = _gateway(settings, meter, deployments, upstream, inference)
+        reading_metrics = Reading(meter, inference, deployments, spans).from_thread(
+            asyncio.get_running_loop()
+        )
+        if asked_at is not None:
+            # The kernel tells it too, but not to one that was still starting when its parent ended.
+            loop = asyncio.get_running_loop()
+            answer_forever(asked_at, reading_metrics, parent_gone=lambda: loop.call_soon_threadsafe(stop.set))
+        elif settings.metrics_port is not None:
+            host = str(settings.metrics_host)
+            scraping = serve_metrics(CATALOGUE, reading_metrics, host=host, port=settings.metrics_port)
+            stack.push_async_callback(asyncio.to_thread, scraping.close)
         _spare_the_collector()
         log.info("gateway_started", host=str(settings.host), port=settings.port, name=settings.name)
         finished = await serve(gateway, _listening(settings), stop=stop)
@@ -52,16 +74,23 @@ def _spare_the_collector() -> None:
     gc.set_threshold(GARBAGE_ALLOCATIONS, 10, 10)
 
 
-def _gateway(
-    settings: GatewaySettings, meter: GatewayMeter, deployments: DeploymentsFile, upstream: Upstream
-) -> Gateway:
-    bounds = InferenceBounds(
+def _bounds(settings: GatewaySettings) -> InferenceBounds:
+    return InferenceBounds(
         body_bytes_max=settings.body_bytes_max,
         body_timeout_seconds=settings.body_timeout_seconds,
         reply_bytes_max=settings.reply_bytes_max,
         request_timeout_seconds=settings.request_timeout_seconds,
         image_hosts=settings.image_hosts,
     )
+
+
+def _inference(
+    settings: GatewaySettings,
+    meter: GatewayMeter,
+    deployments: DeploymentsFile,
+    upstream: Upstream,
+    traces: Traces,
+) -> Inference:
     addresses = ClientAddresses(settings.trusted_proxies)
     responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
     lines = Lines(
@@ -72,11 +101,33 @@ def _gateway(
             org_requests_max=settings.queue_org_requests_max,
         ),
     )
-    return Gateway(
-        Inference(meter, deployments, upstream, bounds, addresses, responses=responses, lines=lines),
-        TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=settings.image_hosts),
-        Models(meter, deployments, addresses),
+    return Inference(
+        meter,
+        deployments,
+        upstream,
+        _bounds(settings),
+        addresses,
         responses=responses,
+        lines=lines,
+        traces=traces,
+    )
+
+
+def _gateway(
+    settings: GatewaySettings,
+    meter: GatewayMeter,
+    deployments: DeploymentsFile,
+    upstream: Upstream,
+    inference: Inference,
+) -> Gateway:
+    addresses = ClientAddresses(settings.trusted_proxies)
+    return Gateway(
+        inference,
+        TokenCounts(
+            meter, deployments, upstream, _bounds(settings), addresses, image_hosts=settings.image_hosts
+        ),
+        Models(meter, deployments, addresses),
+        responses=inference.responses,
         signed=SignedTokens(settings.token_signing_secret_bytes),
         not_admitting=lambda: meter.not_ready,
     )

@@ -16,6 +16,7 @@ from headrace_contracts.deployments import Deployment
 from headrace_contracts.networks import Address
 from headrace_contracts.usage import Dialect, Ending, TokenCounts
 from headrace_gateway.limits.state import LimitState
+from headrace_gateway.metrics.requests import Requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class Call:
     end_user: str | None = None
     """Whom of its own users the client names; it leaves the gateway hashed alone."""
     idempotency: Idempotency | None = None
+    trace: str | None = None
+    """The trace that it belongs to, where that did not begin with it."""
     has_turn: bool = False
     """Whether it waited for its deployment and may take the next slot there."""
     instead: bool = False
@@ -135,6 +138,14 @@ class Lease(Protocol):
     @property
     def limit_states(self) -> Sequence[LimitState]:
         """How its limits stood when it was admitted, itself included."""
+
+    @property
+    def tokens(self) -> TokenCounts:
+        """What it was settled with; none until then."""
+
+    @property
+    def first_token_us(self) -> int | None:
+        """Since its admission; null until a token was handed to the client."""
 
     @property
     def revoked(self) -> asyncio.Event:
@@ -167,6 +178,10 @@ class Lease(Protocol):
 
 
 class Meter(Protocol):
+    @property
+    def requests(self) -> Requests:
+        """What requests come to, for the metrics."""
+
     async def authenticate(self, credentials: Credentials, scope: KeyScope, *, anew: bool = False) -> Caller:
         """Raises `Unauthenticated`, `IpNotAllowed` and their like.
 

@@ -28,6 +28,10 @@ class GatewaySettings(BaseSettings):
     # More processes share the port by the kernel. One is right where replicas do the scaling.
     workers: int = Field(default=1, ge=1, le=64)
 
+    # Where Prometheus scrapes it: another port than the public one, open to the cluster's own. None where not set.
+    metrics_host: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+
     # Whom it talks to.
     valkey_url: SecretStr
     billing_url: str
@@ -103,6 +107,12 @@ class GatewaySettings(BaseSettings):
     def token_signing_secret_bytes(self) -> bytes | None:
         secret = self.token_signing_secret
         return None if secret is None else bytes.fromhex(secret.get_secret_value())
+
+    @model_validator(mode="after")
+    def _metrics_are_not_public(self) -> Self:
+        if self.metrics_port == self.port:
+            raise ValueError("metrics_port: must be another than port")
+        return self
 
     @model_validator(mode="after")
     def _every_request_is_journalled(self) -> Self:

@@ -6,6 +6,7 @@ What must stay true: a worker never outlives this process; each is told to stop 
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from types import FrameType
 
 import structlog
+
+from headrace_gateway.metrics.link import Workers
 
 log = structlog.get_logger()
 
@@ -34,9 +37,9 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_workers(command: Sequence[str], count: int) -> int:
+def run_workers(command: Sequence[str], count: int, *, metrics: Workers) -> int:
     """Runs until SIGTERM or SIGINT; the exit status, 1 when a worker did not end as it should."""
-    workers = {process.pid: process for process in (_start(command) for _ in range(count))}
+    workers = {process.pid: process for process in (_start(command, metrics) for _ in range(count))}
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -52,6 +55,7 @@ def run_workers(command: Sequence[str], count: int) -> int:
         process = workers.pop(pid, None)
         if process is None:
             continue
+        metrics.died(pid)
         process.returncode = os.waitstatus_to_exitcode(status)
         if stopping.is_set():
             statuses.append(process.returncode)
@@ -59,14 +63,18 @@ def run_workers(command: Sequence[str], count: int) -> int:
         log.error("worker_died", pid=pid, status=process.returncode)
         time.sleep(RESTART_PAUSE_SECONDS)
         if not stopping.is_set():
-            replacement = _start(command)
+            replacement = _start(command, metrics)
             workers[replacement.pid] = replacement
         if stopping.is_set():
             stop(signal.SIGTERM, None)
     return 0 if CLEAN.issuperset(statuses) else 1
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(command)
+def _start(command: Sequence[str], metrics: Workers) -> subprocess.Popen[bytes]:
+    """The worker's last argument is the descriptor at which it is asked for its metrics."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([*command, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    metrics.joined(process.pid, ours)
     log.info("worker_started", pid=process.pid)
     return process

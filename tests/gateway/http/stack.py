@@ -23,12 +23,14 @@ from headrace_gateway.http.router import Gateway
 from headrace_gateway.http.server import Listening, serve
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import TokenCounts
+from headrace_gateway.http.trace import Traces
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.responses.store import ResponseStore
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.lines import Lines, QueueBounds
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
+from headrace_telemetry.traces import Spans
 from tests.gateway.account import DEPLOYMENT, MODEL, Account
 from tests.gateway.waiting import eventually
 from tests.support.upstream import FakeEngine, running_engine
@@ -124,6 +126,7 @@ async def running_stack(
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     slice_tokens: int = SLICE_TOKENS,
     queue: QueueBounds = QUEUE,
+    spans: Spans | None = None,
 ) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(running_engine())
@@ -144,6 +147,7 @@ async def running_stack(
                 addresses,
                 responses=responses,
                 lines=Lines(meter.limiter, queue),
+                traces=Traces(spans),
             ),
             TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=bounds.image_hosts),
             Models(meter, deployments, addresses),

@@ -43,6 +43,13 @@
   value: {{ .Values.billing.drainWaitSeconds | quote }}
 {{- end -}}
 
+{{- define "headrace.metricsEnv" -}}
+- name: HEADRACE_BILLING_METRICS_HOST
+  value: 0.0.0.0
+- name: HEADRACE_BILLING_METRICS_PORT
+  value: "9091"
+{{- end -}}
+
 {{- define "headrace.billingUrl" -}}
 http://{{ include "headrace.fullname" . }}-billing:{{ .Values.billing.service.port }}
 {{- end -}}

@@ -56,6 +56,25 @@
 {{- end }}
 {{- end -}}
 
+{{/* Prometheus, and nobody else, to the port of the metrics. */}}
+{{- define "headrace.ingressMetrics" -}}
+{{- with .Values.cluster.prometheus }}
+{{- if .namespace -}}
+- ports:
+    - {port: 9091, protocol: TCP}
+  from:
+    - namespaceSelector:
+        matchLabels:
+          kubernetes.io/metadata.name: {{ .namespace }}
+      {{- with .labels }}
+      podSelector:
+        matchLabels:
+          {{- toYaml . | nindent 10 }}
+      {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* The head of a policy for a component. */}}
 {{- define "headrace.policyHead" -}}
 apiVersion: networking.k8s.io/v1

@@ -14,6 +14,7 @@ from headrace_gateway.http.lifetime import lifetime_headers
 from headrace_gateway.http.problems import headers_of
 from headrace_gateway.http.repeats import Recording
 from headrace_gateway.http.served import Served
+from headrace_gateway.http.trace import InferenceSpan, Trace
 from headrace_gateway.http.wire import Wire
 
 log = structlog.get_logger()
@@ -30,6 +31,8 @@ class Attempt:
     org: str
     lease: Lease
     recording: Recording | None
+    trace: Trace | None
+    span: InferenceSpan | None
 
     @property
     def content_type(self) -> str:
@@ -50,12 +53,21 @@ class Attempt:
             *self.wire.shape.limits(self.lease.limit_states),
         ]
 
+    def trace_lines(self) -> bytes:
+        """Header lines by which the engine knows whose work this is."""
+        return b"" if self.trace is None else self.trace.lines(self.span)
+
     def repeatable(self, served: Served) -> tuple[str, bytes] | None:
         """The whole answer as it may be given again, if it is one and may."""
         if self.recording is None or served.problem is not None or not served.rest:
             return None
         body = self.recording.with_rest(served.rest)
         return None if body is None else (self.content_type, body)
+
+    def status(self, served: Served) -> int:
+        """Of the answer; a stream that has begun has said 200, whatever comes of it."""
+        problem = served.problem
+        return 200 if problem is None or self.exchange.answered else self.wire.shape.status(problem)
 
     async def finish(self, served: Served) -> None:
         """Gives the client the rest."""
@@ -67,7 +79,7 @@ class Attempt:
             return
         if problem is not None and not exchange.answered:
             body = shape.body(problem, self.lease.id)
-            exchange.answer(shape.status(problem), headers_of(problem) + self.identity(), body)
+            exchange.answer(self.status(served), headers_of(problem) + self.identity(), body)
             return
         try:
             await exchange.send(served.rest if problem is None else shape.event(problem, self.lease.id))

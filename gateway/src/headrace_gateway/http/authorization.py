@@ -12,8 +12,6 @@ TOKEN_MAX = 512
 # Ids of sessions, tasks and attempts go into events and log lines as they are.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=-]{0,127}", re.ASCII)
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-
 
 def bearer_token(exchange: Exchange) -> str:
     scheme, _, token = (exchange.header("authorization") or "").partition(" ")
@@ -50,8 +48,8 @@ RELAYED_CHARACTERS_MAX = 1024
 
 
 def relayed_lines(exchange: Exchange, names: Iterable[str]) -> bytes:
-    """Header lines for the engine: the trace, and those of `names` that the client sent."""
-    lines = trace_line(exchange)
+    """Header lines for the engine: those of `names` that the client sent."""
+    lines = b""
     for name in names:
         value = exchange.header(name)
         if (
@@ -62,11 +60,3 @@ def relayed_lines(exchange: Exchange, names: Iterable[str]) -> bytes:
         ):
             lines += f"{name}: {value}\r\n".encode()
     return lines
-
-
-def trace_line(exchange: Exchange) -> bytes:
-    """The header line that carries a W3C trace on to the engine, if the client sent a valid one."""
-    value = exchange.header("traceparent")
-    if value is None or not _TRACEPARENT.fullmatch(value):
-        return b""
-    return b"traceparent: %b\r\n" % value.encode()

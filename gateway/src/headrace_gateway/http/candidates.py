@@ -39,8 +39,10 @@ class Candidates:
         credentials: Credentials,
         caller: Caller,
         idempotency: Idempotency | None,
+        *,
+        trace: str | None,
     ) -> list[Call]:
-        """Best first. Raises why the model that was asked for can't be."""
+        """Best first. `trace`: the client's, which it brought. Raises why the model that was asked for can't be."""
         session = id_header(exchange, "X-Session-Id")
         named = self._deployments.current.for_model(request.model, caller.org)
         if len(named) == 1 and not named[0].projects and not caller.fallback_models:
@@ -69,14 +71,15 @@ class Candidates:
                 end_user=request.end_user,
                 idempotency=idempotency,
                 instead=instead,
+                trace=trace,
             )
             for deployment, instead in allowed
         ]
 
-    def elsewhere(self, calls: Sequence[Call], failed: Call) -> list[Call]:
-        """Where else the request may be tried, if it may."""
+    def elsewhere(self, calls: Sequence[Call], failed: Call, *, trace: str) -> list[Call]:
+        """Where else the request may be tried, if it may. `trace`: that of the first try."""
         others = [
-            replace(call, again=True)
+            replace(call, again=True, trace=trace)
             for call in calls
             if call.deployment.id != failed.deployment.id and self._breakers.allows(call.deployment)
         ]

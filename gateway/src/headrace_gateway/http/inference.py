@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from headrace_contracts.access import KeyScope
-from headrace_contracts.usage import Ending
+from headrace_contracts.usage import Ending, trace_of
 from headrace_gateway.call import (
     AlreadyAnswered,
     Call,
@@ -39,6 +39,7 @@ from headrace_gateway.http.relay import StreamRelay
 from headrace_gateway.http.repeats import Recording, answer_again, idempotency_of
 from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.served import NotBegun, Served, broken, interrupted, refused, unforeseen
+from headrace_gateway.http.trace import Trace, Traces
 from headrace_gateway.http.wire import Wire
 from headrace_gateway.routing.attempts import Attempts
 from headrace_gateway.routing.breaker import Breakers, RetryBudget
@@ -47,6 +48,7 @@ from headrace_gateway.routing.lines import Lines
 from headrace_gateway.routing.upstream.client import Upstream
 from headrace_gateway.routing.upstream.errors import UpstreamError
 from headrace_gateway.routing.upstream.reply import Reply
+from headrace_telemetry.logs import log_as_part_of
 
 log = structlog.get_logger()
 
@@ -78,23 +80,37 @@ class Inference:
         *,
         responses: Responses,
         lines: Lines,
+        traces: Traces,
     ) -> None:
         self._meter = meter
-        self._responses = responses
+        self.responses = responses
         self._bounds = bounds
         self._addresses = addresses
         self.lines = lines
+        self._traces = traces
+        self.requests = meter.requests
         self._placement = Placement(meter, lines)
-        breakers, budget = Breakers(), RetryBudget()
-        self._attempts = Attempts(upstream, breakers, budget)
-        self._candidates = Candidates(deployments, breakers, budget, image_hosts=bounds.image_hosts)
+        self.breakers, budget = Breakers(), RetryBudget()
+        self._attempts = Attempts(upstream, self.breakers, budget)
+        self._candidates = Candidates(deployments, self.breakers, budget, image_hosts=bounds.image_hosts)
         self.running = Running(deadline_seconds=bounds.request_timeout_seconds)
 
     def at(self, wire: Wire) -> Callable[[Exchange], Awaitable[None]]:
         """What answers at an endpoint."""
-        return lambda exchange: self._answer(exchange, wire)
+        if self._traces.spans is not None:
+            return lambda exchange: self._traced(exchange, wire)
+        return lambda exchange: self._answer(exchange, wire, self._traces.of(exchange))
 
-    async def _answer(self, exchange: Exchange, wire: Wire) -> None:
+    async def _traced(self, exchange: Exchange, wire: Wire) -> None:
+        trace = self._traces.of(exchange)
+        try:
+            await self._answer(exchange, wire, trace)
+        except GatewayError as error:
+            if trace is not None:
+                trace.refused(error.code, status=wire.shape.status(error))
+            raise
+
+    async def _answer(self, exchange: Exchange, wire: Wire, trace: Trace | None) -> None:
         credentials = self._addresses.credentials(exchange, wire.secret(exchange))
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
         conversation = None
@@ -103,9 +119,16 @@ class Inference:
             idempotency = idempotency_of(exchange, body)
             request = wire.decode(body)
             if isinstance(request, ResponsesRequest):
-                conversation = await self._responses.conversation(request, caller)
+                conversation = await self.responses.conversation(request, caller)
                 request = conversation.request
-            calls = self._candidates.calls(exchange, request, credentials, caller, idempotency)
+            calls = self._candidates.calls(
+                exchange,
+                request,
+                credentials,
+                caller,
+                idempotency,
+                trace=None if trace is None else trace.id,
+            )
         except GatewayError:
             # Whose key is no longer one learns nothing but that.
             await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
@@ -122,23 +145,54 @@ class Inference:
                 if attempt is None:
                     raise
                 break  # why it can't be tried elsewhere is not why it failed
-            recording = None if idempotency is None else Recording()
-            attempt = Attempt(exchange, wire, request, call.deployment, caller.org, lease, recording)
-            served = Served(Ending.GATEWAY_LOST)
-            try:
-                served = await self._serve(attempt)
-            finally:
-                # Whatever cancels us now, the settlement goes on.
-                settled = lease.settle(served.ending, usage=served.usage, answer=attempt.repeatable(served))
-                self.lines.freed(call.deployment)
-            await settled
-            calls = self._candidates.elsewhere(calls, call) if served.elsewhere and tries_left else []
+            trace_id = call.trace or trace_of(lease.id)
+            log_as_part_of(lease.id, trace_id)
+            attempt = Attempt(
+                exchange=exchange,
+                wire=wire,
+                request=request,
+                deployment=call.deployment,
+                org=caller.org,
+                lease=lease,
+                recording=None if idempotency is None else Recording(),
+                trace=trace,
+                span=None if trace is None else trace.admitted(lease.id, call),
+            )
+            served = await self._serve_and_settle(attempt)
+            calls = (
+                self._candidates.elsewhere(calls, call, trace=trace_id)
+                if served.elsewhere and tries_left
+                else []
+            )
             if not calls:
                 break
         assert attempt is not None, "it is tried once at least"
         if conversation is not None:
             await conversation.keep()
+        await self._finish(attempt, served)
+
+    async def _serve_and_settle(self, attempt: Attempt) -> Served:
+        served = Served(Ending.GATEWAY_LOST)
+        try:
+            served = await self._serve(attempt)
+        finally:
+            # Whatever cancels us now, the settlement goes on.
+            settled = attempt.lease.settle(
+                served.ending, usage=served.usage, answer=attempt.repeatable(served)
+            )
+            self.lines.freed(attempt.deployment)
+            if attempt.span is not None:
+                attempt.span.settled(attempt.lease, served)
+        await settled
+        return served
+
+    async def _finish(self, attempt: Attempt, served: Served) -> None:
+        if served.problem is not None:
+            self.requests.told(served.problem.code)
+        status = attempt.status(served)
         await attempt.finish(served)
+        if attempt.trace is not None:
+            attempt.trace.answered(attempt.lease.id, served, status=status)
 
     async def _admit(self, exchange: Exchange, caller: Caller, calls: Sequence[Call]) -> tuple[Lease, Call]:
         if len(calls) == 1 and calls[0].deployment.slots is None:
@@ -195,7 +249,7 @@ class Inference:
                 lease,
                 deployment,
                 path=attempt.wire.path,
-                headers=relayed_lines(attempt.exchange, attempt.wire.headers),
+                headers=attempt.trace_lines() + relayed_lines(attempt.exchange, attempt.wire.headers),
                 body=body,
             )
             if reply.status == 200:

@@ -48,6 +48,7 @@ class Placement:
             [call.deployment for call in calls], rank=caller.rank, org=caller.org, weight=caller.weight
         )
         lines.enter(waiter)
+        outcome = "served"
         until = waiter.since + lines.wait_seconds(waiter.deployments[0])
         try:
             while True:
@@ -73,7 +74,15 @@ class Placement:
                     lines.enter_again(waiter)
                 finally:
                     line.tried()
+        except (ClientGone, asyncio.CancelledError):
+            outcome = "gone"
+            raise
+        except GatewayError:
+            outcome = "refused"
+            raise
         finally:
             exchange.when_gone(None)
             lines.leave(waiter)
             waiter.decline()
+            waited = asyncio.get_running_loop().time() - waiter.since
+            self._meter.requests.waited(calls[0].deployment, outcome, waited)

@@ -54,6 +54,7 @@ class Gateway:
         not_admitting: Callable[[], str | None],
     ) -> None:
         self._inference = inference
+        self._requests = inference.requests
         self._models = models
         self._responses = responses
         self._signed = signed
@@ -83,7 +84,7 @@ class Gateway:
         try:
             await self._route(exchange)
         except GatewayError as error:
-            _refuse(exchange, error)
+            self._refuse(exchange, error)
         except ClientGone:
             pass  # nobody is left to answer, and whatever was admitted has been settled
         except Exception:
@@ -91,9 +92,15 @@ class Gateway:
             if exchange.answered:
                 exchange.break_off()
             else:
-                _refuse(exchange, InternalError())
+                self._refuse(exchange, InternalError())
         finally:
             exchange.end()
+
+    def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
+        assert not exchange.answered, f"{error.code} after the answer had begun"
+        self._requests.told(error.code)
+        shape = shape_at(exchange.path)
+        exchange.answer(shape.status(error), refusal_headers(shape, error), shape.body(error))
 
     @property
     def running(self) -> int:
@@ -172,9 +179,3 @@ def _model_at(path: str) -> str:
         if path.startswith(f"{models}/"):
             return path.removeprefix(f"{models}/")
     return ""
-
-
-def _refuse(exchange: Exchange, error: GatewayError) -> None:
-    assert not exchange.answered, f"{error.code} after the answer had begun"
-    shape = shape_at(exchange.path)
-    exchange.answer(shape.status(error), refusal_headers(shape, error), shape.body(error))

@@ -25,6 +25,7 @@ from headrace_gateway.http.bodies import BodyBounds, read_body
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.lifetime import lifetime_headers
+from headrace_gateway.http.trace import client_lines
 from headrace_gateway.http.wire import ANTHROPIC_HEADERS
 from headrace_gateway.routing.attempts import ATTEMPTS_MAX, PAUSE_SECONDS, UNAVAILABLE
 from headrace_gateway.routing.choice import in_order, named_by
@@ -109,7 +110,8 @@ class TokenCounts:
             raise ModelNotFound(request.model)
         check_task(found[0], Task.GENERATE)
         check_images(request.images, found[0], hosts=self._image_hosts)
-        body = await self._count(found[0], counting, request, relayed_lines(exchange, counting.headers))
+        lines = client_lines(exchange) + relayed_lines(exchange, counting.headers)
+        body = await self._count(found[0], counting, request, lines)
         headers = [("content-type", "application/json"), ("x-headrace-revision", found[0].revision)]
         exchange.answer(200, headers + lifetime_headers(found[0]), body)
 

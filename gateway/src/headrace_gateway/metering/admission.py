@@ -37,8 +37,10 @@ from headrace_gateway.metering.confirmation import Confirmation
 from headrace_gateway.metering.inflight import HEAD_BYTES_MAX, InflightTable
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.lease import RunningLease, Terms
+from headrace_gateway.metering.resend import Unacknowledged
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.metering.settlement import Settler
+from headrace_gateway.metrics.requests import Requests
 
 log = structlog.get_logger()
 
@@ -61,7 +63,7 @@ class GatewayMeter:
         settler: Settler,
         table: InflightTable,
         journal: Journal,
-        left_behind: Callable[[], Sequence[object]],
+        left_behind: Callable[[], Sequence[Unacknowledged]],
     ) -> None:
         """`left_behind`: the journals of dead processes that billing does not have in full yet."""
         self.settings = settings
@@ -70,11 +72,15 @@ class GatewayMeter:
         self.table = table
         self.journal = journal
         self.running: dict[str, RunningLease] = {}
+        self.requests = Requests()
         self.not_ready: str | None = "limits_unavailable"
         """The code of what stands in the way of admission as of the last heartbeat; null when nothing does."""
         self.closing = False
+        self.rounds: dict[str, float] = {}
+        """When each loop's last round went well, by the monotonic clock."""
+        self.requests_reaped = 0
         self._directory = directory
-        self._left_behind = left_behind
+        self.left_behind = left_behind
         self.request_ids = RequestIds(limiter.valkey)
 
     async def authenticate(
@@ -176,7 +182,7 @@ class GatewayMeter:
         while True:
             if not self.running and not self.settler.outstanding:
                 self.journal.mark()
-                if self.journal.acknowledged >= self.journal.last_sequence and not self._left_behind():
+                if self.journal.acknowledged >= self.journal.last_sequence and not self.left_behind():
                     return True
             if time.monotonic() >= deadline:
                 log.warning(
@@ -196,6 +202,7 @@ class GatewayMeter:
         if call.streamed:
             wanted_each = min(wanted_each, self.settings.slice_tokens)
         granted_each = wanted_each
+        series = self.requests.of(deployment, call.dialect)
 
         for _ in range(ADMIT_ROUNDS_MAX):
             prices = standing.prices.record.models[deployment.model]
@@ -230,7 +237,15 @@ class GatewayMeter:
                 claim: Claim | None = claim,
             ) -> None:
                 terms = Terms(
-                    prices, limits, (), prompt_tokens_max, call.choices, None, deployment.revision, claim
+                    prices=prices,
+                    limits=limits,
+                    records=(),
+                    prompt_tokens_max=prompt_tokens_max,
+                    choices=call.choices,
+                    output_tokens_max=None,
+                    revision=deployment.revision,
+                    series=series,
+                    claim=claim,
                 )
                 self._orphaned(admitted, terms, fixed)
 
@@ -252,6 +267,7 @@ class GatewayMeter:
                     choices=call.choices,
                     output_tokens_max=granted_each if clamped else call.output_tokens_max,
                     revision=deployment.revision,
+                    series=series,
                     claim=claim,
                 )
                 lease = RunningLease(

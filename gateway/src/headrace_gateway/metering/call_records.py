@@ -33,5 +33,6 @@ def fixed_of(call: Call, standing: Standing, disposition: Disposition) -> bytes:
             disposition=disposition,
             revision=call.deployment.revision,
             end_user=None if call.end_user is None else end_user_of(project.org, call.end_user),
+            trace=call.trace,
         )
     )

@@ -16,7 +16,7 @@ IDENTITY_START = b'"id":"'
 _encode = msgspec.json.Encoder().encode
 
 
-class Fixed(msgspec.Struct, frozen=True, kw_only=True):
+class Fixed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The part of a `UsageEvent` that is known before admission, under the same names."""
 
     org: str
@@ -35,6 +35,7 @@ class Fixed(msgspec.Struct, frozen=True, kw_only=True):
     disposition: Disposition
     revision: str
     end_user: str | None
+    trace: str | None = None
 
 
 def fixed_fragment(fixed: Fixed) -> bytes:

@@ -85,9 +85,27 @@ class Journal:
         """Oldest first; the last one is being written."""
         return [*(segment.path for segment in self._full), self._current.path]
 
+    @property
+    def size_bytes(self) -> int:
+        """Space that is taken up, written or not."""
+        return (len(self._full) + 1 + (self._spare is not None)) * self._segment_bytes
+
+    @property
+    def size_bytes_max(self) -> int:
+        return self._segments_max * self._segment_bytes
+
+    @property
+    def writable(self) -> bool:
+        return not (self._failing or self._broken)
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of the oldest event that is not acknowledged, as of the last mark; 0 where all are."""
+        return time.monotonic() - self._marks[0][0] if self._marks else 0.0
+
     def reserve(self) -> bool:
         """Space for one event. False: nothing may be admitted."""
-        if self._failing or self._broken:
+        if not self.writable:
             return False
         # A segment's last bytes may be too few for the next record, so one record's room is never counted.
         free = self._segment_bytes - self._current.used_bytes - RECORD_BYTES_MAX

@@ -30,6 +30,7 @@ from headrace_gateway.metering.confirmation import confirmed
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import counts_fragment, final_event, identity_fragment
 from headrace_gateway.metering.inflight import USAGE_BYTES_MAX
+from headrace_gateway.metrics.requests import Series
 
 if TYPE_CHECKING:
     from headrace_gateway.metering.admission import GatewayMeter
@@ -61,6 +62,8 @@ class Terms:
     output_tokens_max: int | None
     """A choice."""
     revision: str
+    series: Series
+    """Where it is counted for the metrics."""
     claim: Claim | None = None
 
 
@@ -95,16 +98,22 @@ class RunningLease:
         self._started_ns = time.monotonic_ns()
         self._first_token_at_us = 0
         self._attempts = 0
+        self.tokens = NONE
         self._usage = b""
         self._counted: tuple[bytes, TokenCounts | None] = (b"", None)
         self._trusted_tokens = 0
         self._extending = False
         self._settled = False
         meter.table.open(slot, encode_head(self.identity, terms.prices))
+        terms.series.begun()
 
     @property
     def output_tokens_granted(self) -> int:
         return 0 if self._reconsidered else self._granted
+
+    @property
+    def first_token_us(self) -> int | None:
+        return self._first_token_at_us - self.admitted_at_us if self._first_token_at_us else None
 
     def reconsider(self) -> None:
         """A record of it has changed: its next token needs an extension, which tells whether it may go on."""
@@ -148,8 +157,15 @@ class RunningLease:
         counted = self._count()
         if counted is None and self._usage:
             log.error("engine_usage_invalid", request=self.id)
-        tokens = counted or NONE
+        self.tokens = tokens = counted or NONE
         finished_at_us = self._now_us()
+        self._terms.series.settled(
+            ending,
+            tokens,
+            attempts=self._attempts,
+            duration_us=finished_at_us - self.admitted_at_us,
+            first_token_us=self.first_token_us,
+        )
         fragment = self._counts_fragment()
 
         def build(sequence: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
@@ -78,6 +79,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
         async def reap() -> None:
             taken = await limiter.reap()
             if taken:
+                meter.requests_reaped += len(taken)
                 log.warning("leases_reaped", requests=taken)
 
         async def revocation() -> None:
@@ -101,7 +103,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
             ("resend", RESEND_PERIOD_SECONDS, resend),
             ("recovery", RECOVERY_PERIOD_SECONDS, recover),
         ):
-            task = asyncio.create_task(_forever(name, period_seconds, step), name=name)
+            task = asyncio.create_task(_forever(meter, name, period_seconds, step), name=name)
             stack.push_async_callback(_cancel, task)
         task = asyncio.create_task(settler.retry_forever(), name="settler")
         stack.push_async_callback(_cancel, task)
@@ -111,10 +113,15 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
         yield meter
 
 
-async def _forever(name: str, period_seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+async def _forever(
+    meter: GatewayMeter, name: str, period_seconds: float, step: Callable[[], Awaitable[None]]
+) -> None:
+    # From the start on, so that a round that never comes shows.
+    meter.rounds[name] = time.monotonic()
     while True:
         try:
             await step()
+            meter.rounds[name] = time.monotonic()
         except ValkeyError as error:
             log.warning("round_failed", loop=name, error=str(error))
         except Exception:

@@ -37,6 +37,7 @@ class Unacknowledged(Protocol):
 
     name: str
     acknowledged: int
+    last_sequence: int
 
     @property
     def segments(self) -> list[Path]: ...

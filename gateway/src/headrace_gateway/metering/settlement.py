@@ -5,6 +5,7 @@ when more wait than `UNSETTLED_MAX`, the oldest may be given up.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Settlement:
     event: bytes
     then: Callable[[], None]
     outcome: Outcome | None = None
+    since: float = 0.0
+    """From when on it waits to be sent again, by the monotonic clock; 0 while it was sent once."""
 
 
 class Settler:
@@ -40,10 +43,16 @@ class Settler:
         self._limiter = limiter
         self._waiting: deque[Settlement] = deque()
         self._asked = 0
+        self.given_up = 0
 
     @property
     def outstanding(self) -> int:
         return self._asked + len(self._waiting)
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Of the one that has waited longest to be sent again; null where none waits."""
+        return min((settlement.since for settlement in self._waiting), default=None)
 
     def settle(
         self,
@@ -94,9 +103,11 @@ class Settler:
     def _later(self, settlement: Settlement) -> None:
         if len(self._waiting) >= UNSETTLED_MAX:
             given_up = self._waiting.popleft()
+            self.given_up += 1
             log.error("settlement_given_up", request=given_up.id)
             given_up.then()
         if settlement.outcome is not None:
             # Answers are too large to wait by the thousand.
             settlement.outcome = settlement.outcome.brief_alone()
+        settlement.since = settlement.since or time.monotonic()
         self._waiting.append(settlement)

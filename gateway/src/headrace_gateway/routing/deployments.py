@@ -29,7 +29,7 @@ class Deployments:
     """
 
     def __init__(self, deployments: Iterable[Deployment]) -> None:
-        every = list(deployments)
+        self.every = every = list(deployments)
         self._shared = Named([each for each in every if each.tenant is None])
         self._owned = {
             tenant: Named([each for each in every if each.tenant == tenant], self._shared)

@@ -31,6 +31,10 @@ class Lines:
     def waiting(self) -> int:
         return sum(len(line) for line in self._lines.values())
 
+    def count_at(self, deployment: Deployment) -> int:
+        line = self._lines.get(deployment.id)
+        return 0 if line is None else len(line)
+
     def waits_for(self, deployment: Deployment) -> bool:
         """Whether anybody does, here."""
         return deployment.id in self._lines

@@ -71,6 +71,10 @@ class Valkey:
     def connected(self) -> bool:
         return self._wire is not None and not self._wire.closed.done()
 
+    @property
+    def calls_outstanding(self) -> int:
+        return 0 if self._wire is None else self._wire.outstanding
+
     async def start(self) -> None:
         """Returns after the first attempt, whether or not it succeeded."""
         assert self._dialling is None

@@ -41,6 +41,10 @@ class Wire(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
+    @property
+    def outstanding(self) -> int:
+        return len(self._waiting)
+
     def call(self, command: tuple[Any, ...]) -> asyncio.Future[Any]:
         if self._transport is None or self.closed.done():
             raise ValkeyUnavailable("not connected")

@@ -122,6 +122,13 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Of the model served."""
     end_user: str | None = None
     """`end_user_of` the id that the client gave of its own user; null where it gave none."""
+    trace: str | None = None
+    """W3C's trace id, in hexadecimal; null where the trace began with this request: see `trace_id`."""
+
+    @property
+    def trace_id(self) -> str:
+        """Under which a collector has the request, if it has it."""
+        return self.trace or trace_of(self.id)
 
 
 END_USER_CHARACTERS = 32
@@ -133,6 +140,11 @@ def end_user_of(org: str, named: str) -> str:
     The customer, who has the ids, can work it out as well: SHA-256 of its organisation's id, a colon and the id.
     """
     return sha256(f"{org}:{named}".encode("utf-8", "surrogatepass")).hexdigest()[:END_USER_CHARACTERS]
+
+
+def trace_of(request_id: str) -> str:
+    """The id of the trace that begins with a request: the same 128 bits."""
+    return request_id.replace("-", "")
 
 
 def attempt_id(request_id: str, attempt: int) -> str:

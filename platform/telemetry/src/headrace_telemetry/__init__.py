@@ -1,1 +1,1 @@
-"""What every service must do identically: logs today, metrics and traces as they grow."""
+"""What every service must do identically: logs, metrics, traces."""

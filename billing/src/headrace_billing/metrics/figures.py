@@ -1,0 +1,142 @@
+"""What a worker tells of the books: read every now and then, so that a scrape costs the database nothing.
+
+Each look is a few indexed reads but for the reconciliation, which has a loop and a bounded time of its own.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.database import Database
+from headrace_billing.ingest import journal_store
+from headrace_billing.metrics import catalogue
+from headrace_billing.money import NANOS_PER_MAJOR
+from headrace_billing.reconciliation.reconciling import reconcile
+from headrace_billing.reconciliation.report import Scope
+from headrace_billing.reconciliation.request import Graces, Status
+from headrace_contracts import channels
+from headrace_telemetry.metrics import Sample, sample
+
+COUNTED_MAX = 10_000
+"""Of what should be none: beyond, the number says no more."""
+
+GAP_AGE = timedelta(minutes=1)
+"""A gateway sends again after ten seconds what was not acknowledged."""
+
+RECONCILED_FROM = timedelta(hours=3)
+RECONCILED_UNTIL = timedelta(minutes=5)
+"""Later requests may still have a record on its way; earlier ones were looked at before."""
+
+
+class Figures:
+    """As of the last look; nothing before the first."""
+
+    def __init__(self) -> None:
+        self._looked: list[Sample] = []
+        self._reconciled: list[Sample] = []
+        self._ingested: dict[str, int] = {}
+        self._last_batch: int | None = None
+        self._unpushed_since: float | None = None
+
+    def samples(self) -> Iterator[Sample]:
+        yield from self._looked
+        yield from self._reconciled
+
+    async def look(self, database: Database, valkey: Redis) -> None:
+        async with database.snapshot() as session:
+            await self._note_batches(session)
+            samples = [sample(catalogue.INGESTED, count, source) for source, count in self._ingested.items()]
+            samples += await self._look(session)
+            committed = await journal_store.cursor(session)
+        samples.append(sample(catalogue.STREAM_LAG, await _stream_lag_seconds(valkey, committed)))
+        self._looked = samples
+
+    async def reconcile(self, database: Database, *, now: datetime) -> None:
+        scope = Scope(None, now - RECONCILED_FROM, now - RECONCILED_UNTIL)
+        async with database.snapshot() as session:
+            report = await reconcile(session, scope, now=now, graces=Graces())
+        tally = report.tally
+        self._reconciled = [
+            sample(catalogue.RECONCILED, tally.requests),
+            sample(catalogue.RECONCILIATION_RED, tally.status is Status.RED),
+            sample(catalogue.UNEXPLAINED, tally.unexplained.total),
+            *(sample(catalogue.UNRECONCILED, count, reason) for reason, count in tally.reasons.items()),
+        ]
+
+    async def _note_batches(self, session: AsyncSession) -> None:
+        """Batches are committed one at a time and in the order of their ids, so none is missed."""
+        if self._last_batch is None:
+            self._last_batch = (await session.execute(SELECT_LAST_BATCH)).scalar_one()
+            self._ingested = {"stream": 0, "journal": 0}
+            return
+        for row in await session.execute(SELECT_BATCHES, {"after": self._last_batch}):
+            self._ingested[row.source] += int(row.events)
+            self._last_batch = max(self._last_batch, int(row.last))
+
+    async def _look(self, session: AsyncSession) -> list[Sample]:
+        row = (await session.execute(SELECT_COUNTS, {"most": COUNTED_MAX, "gap_age": GAP_AGE})).one()
+        balances = await session.execute(SELECT_BALANCES)
+        return [
+            sample(catalogue.QUARANTINED, row.quarantined),
+            sample(catalogue.CONFLICTING, row.conflicting),
+            sample(catalogue.JOURNAL_GAPS, row.gaps),
+            sample(catalogue.RECORDS_UNPUSHED, row.records_unpushed),
+            sample(catalogue.BALANCES_UNPUSHED, row.balances_unpushed),
+            sample(catalogue.BALANCE_SYNC_AGE, self._balance_sync_age_seconds(row.balances_unpushed)),
+            sample(catalogue.POSTINGS, row.postings),
+            *(
+                sample(
+                    catalogue.LEDGER_BALANCE,
+                    float(balance.amount_nanos / NANOS_PER_MAJOR),
+                    balance.kind,
+                    balance.currency,
+                )
+                for balance in balances
+            ),
+        ]
+
+    def _balance_sync_age_seconds(self, unpushed: int) -> float:
+        now = time.monotonic()
+        if not unpushed:
+            self._unpushed_since = None
+            return 0.0
+        if self._unpushed_since is None:
+            self._unpushed_since = now
+        return now - self._unpushed_since
+
+
+async def _stream_lag_seconds(valkey: Redis, committed: str) -> float:
+    waiting = await valkey.xrange(channels.USAGE, min=f"({committed}", count=1)
+    if not waiting:
+        return 0.0
+    seconds, microseconds = await valkey.time()
+    entry = waiting[0][0]
+    assert isinstance(entry, bytes), entry
+    written_ms = int(entry.partition(b"-")[0])
+    return max(0.0, seconds + microseconds / 1e6 - written_ms / 1000)
+
+
+SELECT_LAST_BATCH = text("SELECT coalesce(max(id), 0) FROM ingest_batches")
+
+SELECT_BATCHES = text("""
+    SELECT source, sum(events) AS events, max(id) AS last FROM ingest_batches WHERE id > :after GROUP BY source
+""")
+
+SELECT_COUNTS = text("""
+    SELECT (SELECT count(*) FROM (SELECT 1 FROM usage_quarantine LIMIT :most) AS q) AS quarantined,
+           (SELECT count(*) FROM (SELECT 1 FROM usage_conflicts LIMIT :most) AS c) AS conflicting,
+           (SELECT count(*) FROM journals WHERE above <> '[]' AND updated_at < now() - CAST(:gap_age AS interval)) AS gaps,
+           (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE pushed_version < version LIMIT :most) AS o)
+             AS records_unpushed,
+           (SELECT count(*) FROM (SELECT 1 FROM wallets WHERE pushed_version < version LIMIT :most) AS w)
+             AS balances_unpushed,
+           (SELECT coalesce(max(id), 0) FROM ledger_postings) AS postings
+""")
+
+SELECT_BALANCES = text("""
+    SELECT kind, currency, sum(amount_nanos) AS amount_nanos FROM ledger_balances GROUP BY kind, currency
+""")
