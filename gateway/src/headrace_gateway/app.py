@@ -6,6 +6,7 @@ import gc
 
 import structlog
 
+from headrace_gateway.guardrails.guards import Guards, open_guards
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
@@ -32,12 +33,13 @@ async def run(settings: GatewaySettings) -> int:
     """Serves until SIGTERM; the process's exit status."""
     stop = stop_on_signals()
     deployments = DeploymentsFile(settings.deployments)
+    guards = open_guards(settings.guardrails)
     async with open_meter(_meter_settings(settings)) as meter, contextlib.AsyncExitStack() as stack:
         upstream = _upstream(settings)
         stack.callback(upstream.close)
         reading = asyncio.create_task(deployments.keep_reading(), name="deployments")
         stack.callback(reading.cancel)
-        gateway = _gateway(settings, meter, deployments, upstream)
+        gateway = _gateway(settings, meter, deployments, upstream, guards)
         _spare_the_collector()
         log.info("gateway_started", host=str(settings.host), port=settings.port, name=settings.name)
         finished = await serve(gateway, _listening(settings), stop=stop)
@@ -53,7 +55,11 @@ def _spare_the_collector() -> None:
 
 
 def _gateway(
-    settings: GatewaySettings, meter: GatewayMeter, deployments: DeploymentsFile, upstream: Upstream
+    settings: GatewaySettings,
+    meter: GatewayMeter,
+    deployments: DeploymentsFile,
+    upstream: Upstream,
+    guards: Guards,
 ) -> Gateway:
     bounds = InferenceBounds(
         body_bytes_max=settings.body_bytes_max,
@@ -73,7 +79,9 @@ def _gateway(
         ),
     )
     return Gateway(
-        Inference(meter, deployments, upstream, bounds, addresses, responses=responses, lines=lines),
+        Inference(
+            meter, deployments, upstream, bounds, addresses, responses=responses, lines=lines, guards=guards
+        ),
         TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=settings.image_hosts),
         Models(meter, deployments, addresses),
         responses=responses,

@@ -21,12 +21,16 @@ from headrace_gateway.call import (
 from headrace_gateway.dialects.dialect import NoCompletion
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.dialects.responses_request import ResponsesRequest
+from headrace_gateway.dialects.running_counts import prompt_alone
 from headrace_gateway.errors import (
     GatewayError,
     UpstreamBusy,
     UpstreamFailed,
     UpstreamUnavailable,
 )
+from headrace_gateway.guardrails.guardrail import About
+from headrace_gateway.guardrails.guards import Guards
+from headrace_gateway.guardrails.spoken import said_in
 from headrace_gateway.http.attempt import Attempt
 from headrace_gateway.http.authorization import relayed_lines
 from headrace_gateway.http.bodies import read_body
@@ -78,11 +82,13 @@ class Inference:
         *,
         responses: Responses,
         lines: Lines,
+        guards: Guards,
     ) -> None:
         self._meter = meter
         self._responses = responses
         self._bounds = bounds
         self._addresses = addresses
+        self._guards = guards
         self.lines = lines
         self._placement = Placement(meter, lines)
         breakers, budget = Breakers(), RetryBudget()
@@ -106,6 +112,9 @@ class Inference:
                 conversation = await self._responses.conversation(request, caller)
                 request = conversation.request
             calls = self._candidates.calls(exchange, request, credentials, caller, idempotency)
+            about = About(caller.org, caller.project_id, request.model)
+            if self._guards:
+                await self._guards.check(body, about)
         except GatewayError:
             # Whose key is no longer one learns nothing but that.
             await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
@@ -123,7 +132,8 @@ class Inference:
                     raise
                 break  # why it can't be tried elsewhere is not why it failed
             recording = None if idempotency is None else Recording()
-            attempt = Attempt(exchange, wire, request, call.deployment, caller.org, lease, recording)
+            watch = self._guards.watch(about)
+            attempt = Attempt(exchange, wire, request, call.deployment, caller.org, lease, recording, watch)
             served = Served(Ending.GATEWAY_LOST)
             try:
                 served = await self._serve(attempt)
@@ -177,6 +187,7 @@ class Inference:
                     request.reader(deployment, cached_tokens=reply.cached_tokens),
                     headers=attempt.headers(),
                     recording=attempt.recording,
+                    watch=attempt.watch,
                 )
                 return await relay.run()
             return await self._whole(reply, attempt)
@@ -216,4 +227,7 @@ class Inference:
             raise UpstreamFailed("The model's answer could not be read.") from error
         if usage is None:
             log.error("usage_missing", request=attempt.lease.id, deployment=attempt.deployment.id)
+        if attempt.watch is not None and await attempt.watch.refuses(said_in(client_body)):
+            usage = None if usage is None else prompt_alone(usage)
+            return Served(Ending.WITHHELD, usage=usage, rest=attempt.request.withheld(client_body))
         return Served(Ending.COMPLETED, usage=usage, rest=client_body)
