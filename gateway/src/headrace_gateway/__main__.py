@@ -9,6 +9,7 @@ import uvloop
 from pydantic import ValidationError
 
 from headrace_gateway.app import run
+from headrace_gateway.guardrails.guards import PlugInInvalid
 from headrace_gateway.http.server import PortTaken, check_port
 from headrace_gateway.metrics.catalogue import CATALOGUE
 from headrace_gateway.metrics.link import Workers
@@ -46,6 +47,8 @@ def main(arguments: list[str]) -> int:
         log.critical("port_taken", problem=str(error))
     except TablesUnreadable as error:
         log.critical("deployments_unreadable", problem=str(error))
+    except PlugInInvalid as error:
+        log.critical("guardrail_invalid", problem=str(error))
     return 2
 
 

@@ -7,6 +7,7 @@ import socket
 
 import structlog
 
+from headrace_gateway.guardrails.guards import Guards, open_guards
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
@@ -39,6 +40,7 @@ async def run(settings: GatewaySettings, *, asked_at: socket.socket | None = Non
     """Serves until SIGTERM; the process's exit status. `asked_at`: where a parent asks this worker for its metrics."""
     stop = stop_on_signals()
     deployments = DeploymentsFile(settings.deployments)
+    guards = open_guards(settings.guardrails)
     async with open_meter(_meter_settings(settings)) as meter, contextlib.AsyncExitStack() as stack:
         upstream = _upstream(settings)
         stack.callback(upstream.close)
@@ -47,7 +49,7 @@ async def run(settings: GatewaySettings, *, asked_at: socket.socket | None = Non
         spans = spans_to_collector("headrace-gateway", meter.limiter.gateway)
         if spans is not None:
             stack.callback(spans.close)
-        inference = _inference(settings, meter, deployments, upstream, Traces(spans))
+        inference = _inference(settings, meter, deployments, upstream, traces=Traces(spans), guards=guards)
         gateway = _gateway(settings, meter, deployments, upstream, inference)
         reading_metrics = Reading(meter, inference, deployments, spans).from_thread(
             asyncio.get_running_loop()
@@ -89,7 +91,9 @@ def _inference(
     meter: GatewayMeter,
     deployments: DeploymentsFile,
     upstream: Upstream,
+    *,
     traces: Traces,
+    guards: Guards,
 ) -> Inference:
     addresses = ClientAddresses(settings.trusted_proxies)
     responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
@@ -110,6 +114,7 @@ def _inference(
         responses=responses,
         lines=lines,
         traces=traces,
+        guards=guards,
     )
 
 

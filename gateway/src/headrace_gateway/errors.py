@@ -32,6 +32,22 @@ class NotOffered(InvalidRequest):
     code = "not_offered"
 
 
+class ContentRefused(GatewayError):
+    """A guardrail of the operator's refuses the request."""
+
+    code = "content_refused"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The request was refused by a guardrail: {reason}. Nothing was sent to the model.")
+
+
+class GuardrailFailed(GatewayError):
+    """A guardrail that has to look at this could not; ask again."""
+
+    code = "guardrail_failed"
+    retry_after_seconds = 1.0
+
+
 class DuplicateRequest(InvalidRequest):
     """The client's own id of a request was used before."""
 

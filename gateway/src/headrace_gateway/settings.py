@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
+from headrace_gateway.guardrails.guards import PlugIn
 from headrace_gateway.metering.settings import check_journal
 
 
@@ -69,6 +70,8 @@ class GatewaySettings(BaseSettings):
     # Hosts from which engines may fetch images that a request names by address, as a JSON list. None, because an
     # engine fetches from inside the cluster; its own redirects must be off where one is named.
     image_hosts: frozenset[str] = frozenset()
+    # Plug-ins that look at requests and answers, as a JSON list of `{"plugin": "package.module:factory", "options": {…}}`.
+    guardrails: tuple[PlugIn, ...] = ()
     # Where a deployment's slots are taken, how long a request may wait for one (a deployment may say otherwise): longer
     # than a burst, shorter than clients wait for a first byte.
     queue_wait_seconds: float = Field(default=30.0, gt=0)

@@ -15,6 +15,7 @@ import openai
 
 from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
 from headrace_contracts.usage import UsageEvent
+from headrace_gateway.guardrails.guards import PlugIn, open_guards
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
@@ -127,6 +128,7 @@ async def running_stack(
     slice_tokens: int = SLICE_TOKENS,
     queue: QueueBounds = QUEUE,
     spans: Spans | None = None,
+    guards: Sequence[PlugIn] = (),
 ) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(running_engine())
@@ -148,6 +150,7 @@ async def running_stack(
                 responses=responses,
                 lines=Lines(meter.limiter, queue),
                 traces=Traces(spans),
+                guards=open_guards(guards),
             ),
             TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=bounds.image_hosts),
             Models(meter, deployments, addresses),

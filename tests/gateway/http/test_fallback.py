@@ -66,6 +66,18 @@ async def test_what_one_deployment_can_not_begin_another_of_the_model_does(
     assert stack.account.pending() == {served.id: served.tokens.total}
 
 
+async def test_with_an_idempotency_key_it_is_the_try_that_answered_which_is_given_again(stack: Stack) -> None:
+    stack.deploy(served_at(NOBODY), served_at(stack.engine.url, id="second", weight=0))
+    first, again = [
+        await stack.http.post(CHAT, json=chat(), headers={"idempotency-key": "order 4711"}) for _ in range(2)
+    ]
+    assert first.status_code == again.status_code == 200
+    assert first.content == again.content
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(stack.engine.attempts) == 1
+    await stack.settled(2)
+
+
 async def test_it_counts_as_one_request_however_often_it_is_tried(stack: Stack) -> None:
     stack.account.push_key(limits=[Limit(kind=LimitKind.REQUESTS_PER_MINUTE, ceiling=1)])
     stack.deploy(served_at(NOBODY), served_at(stack.engine.url, id="second", weight=0))

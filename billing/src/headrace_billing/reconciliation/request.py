@@ -18,6 +18,7 @@ class Difference(StrEnum):
 
     AFTER_HANGUP = "after_hangup"  # generated after the caller was gone, or after we broke the attempt off
     AFTER_BUDGET = "after_budget"  # generated past the last granted slice
+    WITHHELD = "withheld"  # generated, but refused by a guardrail
     ESTIMATE_GAP = "estimate_gap"  # generated after the last count of a gateway that died
     ABANDONED_ATTEMPT = "abandoned_attempt"  # an attempt that another one replaced
     PROBE = "probe"  # a request that no gateway sent
@@ -161,6 +162,8 @@ def name_of_gap(billed: Billed) -> Difference | None:
             return Difference.ESTIMATE_GAP
         case Ending.BUDGET_STOPPED:
             return Difference.AFTER_BUDGET
+        case Ending.WITHHELD:
+            return Difference.WITHHELD
         case Ending.CLIENT_GONE | Ending.UPSTREAM_FAILED | Ending.TIMED_OUT:
             return Difference.AFTER_HANGUP
         case Ending.COMPLETED:

@@ -64,7 +64,7 @@ async def show_sessions(
         organization, project = caller.org, caller.project
     asked = Asked(organization, project, session, since, until)
     place = _place(asked)
-    after = None if cursor is None else _after(read_cursor(place, cursor, values=3))
+    after = None if cursor is None else _after(read_cursor(place.fingerprint, cursor, values=3))
     async with parts.database.snapshot() as books:
         found = await session_store.sessions(books, asked, after=after, limit=limit + 1)
         page = found[:limit]
@@ -77,7 +77,7 @@ async def show_sessions(
         "items": [_item(each, charged.get((each.project, each.session), [])) for each in page],
         "next": None
         if last is None
-        else cursor_after(place, [last.last_at.isoformat(), last.project, last.session]),
+        else cursor_after(place.fingerprint, [last.last_at.isoformat(), last.project, last.session]),
     }
 
 

@@ -2,8 +2,9 @@
 
 import msgspec
 
+from headrace_gateway.dialects.anthropic_stream import STOPS
 from headrace_gateway.dialects.anthropic_usage import AnthropicUsage, counts_of
-from headrace_gateway.dialects.dialect import NoCompletion
+from headrace_gateway.dialects.dialect import Cut, NoCompletion
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _usage = msgspec.json.Decoder(AnthropicUsage | None).decode
@@ -28,6 +29,14 @@ def read_message(body: bytes, model: str) -> tuple[bytes, bytes | None]:
         raise NoCompletion("no content")
     fields["model"] = msgspec.Raw(_encode(model))
     return _encode(fields), None if usage is None else counts_of(usage).encoded()
+
+
+def withheld(body: bytes) -> bytes:
+    """The same message without content."""
+    fields: dict[str, object] = dict(_fields(body))
+    usage = msgspec.json.decode(_fields(body).get("usage", b"null")) or {}
+    nothing: dict[str, object] = {"content": [], "stop_reason": STOPS[Cut.WITHHELD], "stop_sequence": None}
+    return _encode(fields | nothing | {"usage": usage | {"output_tokens": 0}})
 
 
 def read_count(body: bytes) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
-from headrace_gateway.dialects.anthropic_reply import read_count, read_message
+from headrace_gateway.dialects.anthropic_reply import read_count, read_message, withheld
 from headrace_gateway.dialects.anthropic_stream import MessageEvents
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
@@ -78,6 +78,9 @@ class MessagesRequest:
             }
             | salt
         )
+
+    def withheld(self, body: bytes) -> bytes:
+        return withheld(body)
 
     def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
         return read_message(body, deployment.model)

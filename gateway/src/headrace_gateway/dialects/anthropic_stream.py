@@ -8,12 +8,15 @@ every event passes byte for byte, but for the model's name in the first one.
 import msgspec
 
 from headrace_gateway.dialects.anthropic_usage import AnthropicUsage, counts_of
-from headrace_gateway.dialects.dialect import BadChunk, Chunk
+from headrace_gateway.dialects.dialect import BadChunk, Chunk, Cut
 from headrace_gateway.dialects.running_counts import Counts, read_counts, split_counts
 from headrace_gateway.dialects.sse import named_event, payload_of
 
 _encode = msgspec.json.encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+STOPS = {Cut.LENGTH: "max_tokens", Cut.WITHHELD: "refusal"}
 
 
 class Message(msgspec.Struct):
@@ -70,15 +73,15 @@ class MessageEvents:
         self._open.update(chunk.begun)
         self._open.difference_update(chunk.finished)
 
-    def cut_short(self, usage: bytes | None) -> bytes:
-        """Ends the blocks that are open, and the message as if `max_tokens` had been reached."""
+    def cut_short(self, usage: bytes | None, cut: Cut = Cut.LENGTH) -> bytes:
+        """Ends the blocks that are open, and the message."""
         stops = [
             named_event(b"content_block_stop", b'{"type":"content_block_stop","index":%d}' % index)
             for index in sorted(self._open)
         ]
         delta = {
             "type": "message_delta",
-            "delta": {"stop_reason": "max_tokens", "stop_sequence": None},
+            "delta": {"stop_reason": STOPS[cut], "stop_sequence": None},
             "usage": _usage_fields(None if usage is None else read_counts(usage)),
         }
         return b"".join([*stops, named_event(b"message_delta", _encode(delta))])

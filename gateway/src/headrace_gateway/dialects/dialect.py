@@ -6,11 +6,21 @@ cached ones, whatever the client sees; so metering never has to know which diale
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.media import Images
+
+
+class Cut(Enum):
+    """Why an answer ends before its engine ended it."""
+
+    LENGTH = auto()
+    """Money or a plan ended: as if `max_tokens` had been reached."""
+    WITHHELD = auto()
+    """A guardrail refused what would have come."""
 
 
 class BadChunk(Exception):
@@ -50,8 +60,8 @@ class StreamReader(Protocol):
     def handed_on(self, chunk: Chunk) -> None:
         """To be called for each chunk that the client was given."""
 
-    def cut_short(self, usage: bytes | None) -> bytes:
-        """Events that end the stream as if its length had been reached, but for the last one."""
+    def cut_short(self, usage: bytes | None, cut: Cut = Cut.LENGTH) -> bytes:
+        """Events that end the stream in its dialect's own way, but for the last one."""
 
 
 class InferenceRequest(Protocol):
@@ -99,3 +109,6 @@ class InferenceRequest(Protocol):
 
     def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
         """A whole reply as the client gets it, and the engine's usage. Raises `NoCompletion`."""
+
+    def withheld(self, body: bytes) -> bytes:
+        """What the client gets in the place of such a reply when none of it may be given."""

@@ -58,6 +58,9 @@ class EmbeddingsRequest:
         salt = {SALT: salt_of(self.fields, org)} if deployment.salts_cache else {}
         return _encode(self.fields | {"model": msgspec.Raw(_encode(deployment.engine_model))} | salt)
 
+    def withheld(self, body: bytes) -> bytes:  # noqa: ARG002
+        raise AssertionError("embeddings say nothing")
+
     def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> StreamReader:  # noqa: ARG002
         raise AssertionError("embeddings are never streamed")
 

@@ -2,7 +2,9 @@
 
 import msgspec
 
-from headrace_gateway.dialects.dialect import NoCompletion
+from headrace_gateway.dialects.dialect import Cut, NoCompletion
+from headrace_gateway.dialects.openai_stream import FINISHES
+from headrace_gateway.dialects.running_counts import prompt_alone
 from headrace_gateway.errors import (
     ContextLengthExceeded,
     GatewayError,
@@ -13,6 +15,7 @@ from headrace_gateway.errors import (
 )
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.encode
 
 MESSAGE_CHARACTERS_MAX = 2000
@@ -48,6 +51,26 @@ def read_completion(body: bytes, model: str, *, holding: str = "choices") -> tup
     fields["model"] = msgspec.Raw(_encode(model))
     usage = fields.get("usage")
     return _encode(fields), None if usage is None or bytes(usage) == b"null" else bytes(usage)
+
+
+def withheld(body: bytes, *, text: bool) -> bytes:
+    """The same answer with nothing in its choices. `text`: they have a text and no message."""
+    fields = _fields(body)
+    empty: dict[str, object] = {"text": ""} if text else {"message": {"role": "assistant", "content": ""}}
+    choices = [
+        {"index": index, **empty, "logprobs": None, "finish_reason": FINISHES[Cut.WITHHELD]}
+        for index in range(len(_list(fields["choices"])))
+    ]
+    fields["choices"] = msgspec.Raw(_encode(choices))
+    return _encode(without_output(fields))
+
+
+def without_output(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    """An answer's fields with a usage that counts its prompt alone."""
+    usage = fields.get("usage")
+    if usage is not None and bytes(usage) != b"null":
+        fields["usage"] = msgspec.Raw(prompt_alone(bytes(usage)))
+    return fields
 
 
 def read_refusal(status: int, body: bytes) -> GatewayError:

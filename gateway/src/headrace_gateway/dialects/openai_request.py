@@ -26,7 +26,7 @@ from headrace_gateway.dialects.fields import (
     value_of,
 )
 from headrace_gateway.dialects.media import NO_IMAGES, Images, read_images
-from headrace_gateway.dialects.openai_reply import read_completion
+from headrace_gateway.dialects.openai_reply import read_completion, withheld
 from headrace_gateway.dialects.openai_stream import Chunks
 from headrace_gateway.errors import FieldMissing, InvalidRequest
 
@@ -98,6 +98,9 @@ class OpenAIRequest:
 
     def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
         return read_completion(body, deployment.model)
+
+    def withheld(self, body: bytes) -> bytes:
+        return withheld(body, text=self.dialect is Dialect.OPENAI_COMPLETIONS)
 
     def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> Chunks:
         return Chunks(

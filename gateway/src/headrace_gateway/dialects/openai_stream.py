@@ -7,7 +7,7 @@ it asked for it, and a chunk with empty `choices` only then; everything else of 
 import msgspec
 
 from headrace_contracts.usage import Dialect
-from headrace_gateway.dialects.dialect import BadChunk, Chunk
+from headrace_gateway.dialects.dialect import BadChunk, Chunk, Cut
 from headrace_gateway.dialects.sse import DONE, DONE_EVENT, event, payload_of
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -15,6 +15,9 @@ _encode = msgspec.json.encode
 
 USAGE_BYTES_MAX = 1024
 """A usage object has some two hundred bytes; more would not fit where running counts are kept."""
+
+
+FINISHES = {Cut.LENGTH: "length", Cut.WITHHELD: "content_filter"}
 
 
 class Usage(msgspec.Struct):
@@ -96,11 +99,13 @@ class Chunks:
         """To be called for each chunk that the client was given."""
         self._unfinished.difference_update(chunk.finished)
 
-    def cut_short(self, usage: bytes | None) -> bytes:
-        """Events that end the stream as if its length had been reached, but for the last one."""
+    def cut_short(self, usage: bytes | None, cut: Cut = Cut.LENGTH) -> bytes:
         body = b'"text":""' if self._dialect is Dialect.OPENAI_COMPLETIONS else b'"delta":{}'
+        reason = FINISHES[cut].encode()
         events = [
-            self._chunk(b'[{"index":%d,%b,"logprobs":null,"finish_reason":"length"}]' % (index, body), None)
+            self._chunk(
+                b'[{"index":%d,%b,"logprobs":null,"finish_reason":"%b"}]' % (index, body, reason), None
+            )
             for index in sorted(self._unfinished)
         ]
         if self._include_usage and usage is not None:

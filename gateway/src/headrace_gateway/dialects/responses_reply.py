@@ -3,7 +3,13 @@
 import msgspec
 
 from headrace_gateway.dialects.dialect import NoCompletion
-from headrace_gateway.dialects.running_counts import CachedTokens, Counts, ReasoningTokens
+from headrace_gateway.dialects.running_counts import (
+    CachedTokens,
+    Counts,
+    ReasoningTokens,
+    prompt_alone,
+    read_counts,
+)
 
 Raws = dict[str, msgspec.Raw]
 
@@ -51,6 +57,22 @@ def read_response(
     except (msgspec.MsgspecError, RecursionError, KeyError) as error:
         raise NoCompletion(str(error)) from error
     return client_body, usage
+
+
+def withheld(body: bytes, *, final: FinalResponse) -> bytes:
+    """The same response without output, which is also what is kept of it."""
+    fields = _fields(body)
+    usage = usage_of(fields)
+    fields |= {
+        "output": msgspec.Raw(b"[]"),
+        "status": msgspec.Raw(b'"incomplete"'),
+        "incomplete_details": msgspec.Raw(b'{"reason":"content_filter"}'),
+    }
+    if usage is not None:
+        fields["usage"] = msgspec.Raw(_encode(usage_fields(read_counts(prompt_alone(usage)))))
+    encoded = _encode(fields)
+    final.take(fields, encoded)
+    return encoded
 
 
 def for_client(fields: Raws, *, model: str, previous: str | None) -> Raws:

@@ -26,7 +26,7 @@ from headrace_gateway.dialects.fields import (
     value_of,
 )
 from headrace_gateway.dialects.media import NO_IMAGES, Images, read_images
-from headrace_gateway.dialects.responses_reply import FinalResponse, read_response
+from headrace_gateway.dialects.responses_reply import FinalResponse, read_response, withheld
 from headrace_gateway.dialects.responses_stream import ResponseEvents
 from headrace_gateway.errors import FieldMissing, InvalidRequest, NotOffered
 
@@ -94,6 +94,9 @@ class ResponsesRequest:
     def reader(self, deployment: Deployment, *, cached_tokens: int | None) -> ResponseEvents:  # noqa: ARG002
         # The running counts tell what was cached.
         return ResponseEvents(model=deployment.model, previous=self.previous, final=self.final)
+
+    def withheld(self, body: bytes) -> bytes:
+        return withheld(body, final=self.final)
 
     def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
         return read_response(body, model=deployment.model, previous=self.previous, final=self.final)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from headrace_gateway.dialects.dialect import BadChunk, Chunk
+from headrace_gateway.dialects.dialect import BadChunk, Chunk, Cut
 from headrace_gateway.dialects.responses_reply import (
     FinalResponse,
     Raws,
@@ -24,6 +24,8 @@ from headrace_gateway.dialects.sse import named_event, payload_of
 _encode = msgspec.json.encode
 _fields = msgspec.json.Decoder(Raws).decode
 _decode = msgspec.json.decode
+
+REASONS = {Cut.LENGTH: "max_output_tokens", Cut.WITHHELD: "content_filter"}
 
 BEGINNINGS = ("response.created", "response.in_progress", "response.queued")
 ENDS = ("response.completed", "response.incomplete")
@@ -104,10 +106,10 @@ class ResponseEvents:
         elif event.type in TEXTS and isinstance(event.delta, str):
             self._grow(event)
 
-    def cut_short(self, usage: bytes | None) -> bytes:
+    def cut_short(self, usage: bytes | None, cut: Cut = Cut.LENGTH) -> bytes:
         response = self._response | {
             "status": msgspec.Raw(b'"incomplete"'),
-            "incomplete_details": msgspec.Raw(b'{"reason":"max_output_tokens"}'),
+            "incomplete_details": msgspec.Raw(_encode({"reason": REASONS[cut]})),
             "output": msgspec.Raw(_encode([self._output[index] for index in sorted(self._output)])),
         }
         if usage is not None:

@@ -38,6 +38,16 @@ class Counts(msgspec.Struct, omit_defaults=True):
 
 
 read_counts = msgspec.json.Decoder(Counts).decode
+_fields = msgspec.json.Decoder(dict[str, object]).decode
+
+
+def prompt_alone(usage: bytes) -> bytes:
+    """The same usage, in the engine's shape, of a request of whose output nothing counts."""
+    fields = _fields(usage) | {"completion_tokens": 0}
+    fields.pop("completion_tokens_details", None)
+    if "total_tokens" in fields:
+        fields["total_tokens"] = fields.get("prompt_tokens", 0)
+    return _encode(fields)
 
 
 def split_counts(block: bytes) -> tuple[Counts | None, bytes]:

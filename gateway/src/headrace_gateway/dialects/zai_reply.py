@@ -4,6 +4,7 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment
 from headrace_gateway.dialects.dialect import NoCompletion
+from headrace_gateway.dialects.openai_reply import without_output
 
 _encode = msgspec.json.encode
 
@@ -28,6 +29,7 @@ class Total(msgspec.Struct):
 
 _reply = msgspec.json.Decoder(Reply).decode
 _message = msgspec.json.Decoder(Raws).decode
+_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str | None).decode
 _total = msgspec.json.Decoder(Total).decode
 
@@ -63,6 +65,18 @@ def read_completion(
         "usage": reply.usage,
     }
     return _encode(fields), usage
+
+
+def withheld(body: bytes) -> bytes:
+    """The same answer with nothing in its choices."""
+    fields = _message(body)
+    empty = {"role": "assistant", "content": ""}
+    choices = [
+        {"index": index, "finish_reason": FINISHES["content_filter"], "message": empty}
+        for index in range(len(_list(fields["choices"])))
+    ]
+    fields["choices"] = msgspec.Raw(_encode(choices))
+    return _encode(without_output(fields))
 
 
 def message_fields(fields: Raws) -> Raws:

@@ -25,7 +25,7 @@ from headrace_gateway.dialects.fields import (
 )
 from headrace_gateway.dialects.media import Images, read_images
 from headrace_gateway.dialects.zai_images import spell_out_images
-from headrace_gateway.dialects.zai_reply import read_completion
+from headrace_gateway.dialects.zai_reply import read_completion, withheld
 from headrace_gateway.dialects.zai_stream import ZaiChunks
 from headrace_gateway.dialects.zai_thinking import Wishes, check_wishes, engine_fields, wishes_of
 from headrace_gateway.errors import InvalidRequest, NotOffered
@@ -99,6 +99,9 @@ class ZaiRequest:
             streams_tools=self.streams_tools,
             cached_tokens=cached_tokens,
         )
+
+    def withheld(self, body: bytes) -> bytes:
+        return withheld(body)
 
     def read_reply(self, body: bytes, deployment: Deployment) -> tuple[bytes, bytes | None]:
         return read_completion(body, deployment, request_id=self.once)

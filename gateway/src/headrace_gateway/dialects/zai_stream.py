@@ -8,8 +8,8 @@ caller who hangs up pays for no word that he never got.
 
 import msgspec
 
-from headrace_gateway.dialects.dialect import BadChunk, Chunk
-from headrace_gateway.dialects.openai_stream import read_usage, with_cached
+from headrace_gateway.dialects.dialect import BadChunk, Chunk, Cut
+from headrace_gateway.dialects.openai_stream import FINISHES, read_usage, with_cached
 from headrace_gateway.dialects.sse import DONE, DONE_EVENT, event, payload_of
 from headrace_gateway.dialects.zai_reply import NULL, Raws, finish_reason, message_fields
 
@@ -83,8 +83,8 @@ class ZaiChunks:
     def handed_on(self, chunk: Chunk) -> None:
         """Nothing hangs on it: there is one choice."""
 
-    def cut_short(self, usage: bytes | None) -> bytes:
-        self._finish, self._last_delta = "length", {}
+    def cut_short(self, usage: bytes | None, cut: Cut = Cut.LENGTH) -> bytes:
+        self._finish, self._last_delta = FINISHES[cut], {}
         self._calls.clear()
         return self._last_event(usage)
 

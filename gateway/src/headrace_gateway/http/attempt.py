@@ -8,6 +8,7 @@ from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Ending
 from headrace_gateway.call import Lease
 from headrace_gateway.dialects.dialect import InferenceRequest
+from headrace_gateway.guardrails.guards import AnswerWatch
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.lifetime import lifetime_headers
@@ -33,6 +34,8 @@ class Attempt:
     recording: Recording | None
     trace: Trace | None
     span: InferenceSpan | None
+    watch: AnswerWatch | None
+    """Who looks at its answer, if anybody."""
 
     @property
     def content_type(self) -> str:

@@ -21,12 +21,16 @@ from headrace_gateway.call import (
 from headrace_gateway.dialects.dialect import NoCompletion
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.dialects.responses_request import ResponsesRequest
+from headrace_gateway.dialects.running_counts import prompt_alone
 from headrace_gateway.errors import (
     GatewayError,
     UpstreamBusy,
     UpstreamFailed,
     UpstreamUnavailable,
 )
+from headrace_gateway.guardrails.guardrail import About
+from headrace_gateway.guardrails.guards import Guards
+from headrace_gateway.guardrails.spoken import said_in
 from headrace_gateway.http.attempt import Attempt
 from headrace_gateway.http.authorization import relayed_lines
 from headrace_gateway.http.bodies import read_body
@@ -81,11 +85,13 @@ class Inference:
         responses: Responses,
         lines: Lines,
         traces: Traces,
+        guards: Guards,
     ) -> None:
         self._meter = meter
         self.responses = responses
         self._bounds = bounds
         self._addresses = addresses
+        self._guards = guards
         self.lines = lines
         self._traces = traces
         self.requests = meter.requests
@@ -129,6 +135,9 @@ class Inference:
                 idempotency,
                 trace=None if trace is None else trace.id,
             )
+            about = About(caller.org, caller.project_id, request.model)
+            if self._guards:
+                await self._guards.check(body, about)
         except GatewayError:
             # Whose key is no longer one learns nothing but that.
             await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
@@ -155,6 +164,7 @@ class Inference:
                 org=caller.org,
                 lease=lease,
                 recording=None if idempotency is None else Recording(),
+                watch=self._guards.watch(about),
                 trace=trace,
                 span=None if trace is None else trace.admitted(lease.id, call),
             )
@@ -231,6 +241,7 @@ class Inference:
                     request.reader(deployment, cached_tokens=reply.cached_tokens),
                     headers=attempt.headers(),
                     recording=attempt.recording,
+                    watch=attempt.watch,
                 )
                 return await relay.run()
             return await self._whole(reply, attempt)
@@ -270,4 +281,7 @@ class Inference:
             raise UpstreamFailed("The model's answer could not be read.") from error
         if usage is None:
             log.error("usage_missing", request=attempt.lease.id, deployment=attempt.deployment.id)
+        if attempt.watch is not None and await attempt.watch.refuses(said_in(client_body)):
+            usage = None if usage is None else prompt_alone(usage)
+            return Served(Ending.WITHHELD, usage=usage, rest=attempt.request.withheld(client_body))
         return Served(Ending.COMPLETED, usage=usage, rest=client_body)

@@ -1,4 +1,4 @@
-"""`/openapi.json`: what is read here of each request, what is answered, and what refusals look like in each dialect.
+"""`/v1/openapi.json`: what is read here of each request, what is answered, and what refusals look like in each dialect.
 
 Fields that are not named pass to the engine as they are, or are ignored where a dialect ignores them; so every schema
 of a request is open. Dialects' own documentation says what such fields mean.

@@ -8,9 +8,11 @@ import structlog
 
 from headrace_contracts.usage import Ending
 from headrace_gateway.call import Lease
-from headrace_gateway.dialects.dialect import BadChunk, Chunk, StreamReader
+from headrace_gateway.dialects.dialect import BadChunk, Chunk, Cut, StreamReader
 from headrace_gateway.dialects.sse import Events, EventTooLarge
 from headrace_gateway.errors import UpstreamFailed
+from headrace_gateway.guardrails.guards import AnswerWatch
+from headrace_gateway.guardrails.spoken import said_in_events
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.repeats import Recording
@@ -33,13 +35,15 @@ class StreamRelay:
         *,
         headers: Headers,
         recording: Recording | None = None,
+        watch: AnswerWatch | None = None,
     ) -> None:
-        """`recording` gets what the client gets, but for the rest that `run` returns."""
+        """`recording` gets what the client gets, but for the rest that `run` returns; `watch` may end the stream."""
         self._exchange = exchange
         self._reply = reply
         self._lease = lease
         self._headers = headers
         self._recording = recording
+        self._watch = watch
         self._events = Events()
         self._reader = reader
         self._waiting: list[Chunk] = []
@@ -69,12 +73,15 @@ class StreamRelay:
             raise self._failed(str(error)) from error
         if chunk is None:
             return None
+        if self._watch is not None and await self._watch.refuses(said_in_events(chunk.client_bytes)):
+            await self._hand_on()
+            return await self._cut(Ending.WITHHELD, Cut.WITHHELD)
         if chunk.last:
             return await self._complete(chunk)
         if chunk.output_tokens > self._lease.output_tokens_granted:
             await self._hand_on()
             if not await self._lease.extend(output_tokens=chunk.output_tokens):
-                return await self._stop()
+                return await self._cut(Ending.BUDGET_STOPPED, Cut.LENGTH)
         self._waiting.append(chunk)
         return None
 
@@ -107,11 +114,11 @@ class StreamRelay:
         self._begin_if_empty()
         return Served(Ending.COMPLETED, usage=last.usage, rest=last.client_bytes)
 
-    async def _stop(self) -> Served:
-        """The money ended, or the key was revoked: what was relayed stands, and the engine is stopped."""
+    async def _cut(self, ending: Ending, cut: Cut) -> Served:
+        """The money ended, the key was revoked, a guardrail refused: what was relayed stands, the engine is stopped."""
         self._reply.close()
         self._begin_if_empty()
-        return Served(Ending.BUDGET_STOPPED, rest=self._reader.cut_short(self._usage) + self._reader.end)
+        return Served(ending, rest=self._reader.cut_short(self._usage, cut) + self._reader.end)
 
     def _begin_if_empty(self) -> None:
         if not self._exchange.answered:

@@ -68,7 +68,7 @@ class Gateway:
             "/v1/responses": ("POST", inference.at(RESPONSES)),
             "/v1/embeddings": ("POST", inference.at(EMBEDDINGS)),
             "/v1/models": ("GET", models.every),
-            "/openapi.json": ("GET", self._described),
+            "/v1/openapi.json": ("GET", self._described),
             "/healthz": ("GET", self._healthy),
             "/readyz": ("GET", self._ready),
         }

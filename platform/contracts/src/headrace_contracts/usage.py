@@ -22,6 +22,7 @@ class Ending(StrEnum):
     BUDGET_STOPPED = "budget_stopped"
     GATEWAY_LOST = "gateway_lost"
     TIMED_OUT = "timed_out"
+    WITHHELD = "withheld"  # by a guardrail: billed is what the client was given before
 
 
 class Disposition(StrEnum):
