@@ -108,8 +108,12 @@ bench-peers: $(PEERS_VENV)/.complete ## Install what the gateway is measured bes
 	$(if $(PORTKEY),npm install --silent --no-audit --no-fund --prefix $(PEERS_VENV)/portkey @portkey-ai/gateway@1.15.2)
 
 .PHONY: bench-gateway
-bench-gateway: $(VENV)/.complete ## CPU time of a request through the gateway, beside a bare relay's in the same run
-	PYTHONPATH=. $(BIN)/python benchmarks/gateway.py
+bench-gateway: $(PEERS_VENV)/.complete ## CPU time and latency of the gateway beside its peers: benchmarks/results/gateway.json (ROUNDS=5)
+	$(BIN)/python -m benchmarks.gateway --rounds $(or $(ROUNDS),5)
+
+.PHONY: soak
+soak: $(VENV)/.complete ## Mixed traffic through one worker, its memory watched, and nothing left behind (MINUTES=10)
+	$(BIN)/python -m benchmarks.gateway.soak --minutes $(or $(MINUTES),10)
 
 .PHONY: train-tiny
 train-tiny: setup ## Train glm-tiny anew from its seed into build/glm-tiny (about 30 CPU-minutes)
