@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 ENGINE_VENV := .venv-engine
 CHECKOV_VENV := .venv-checkov
+PEERS_VENV := .venv-peers
 BIN := $(VENV)/bin
 
 # torch's CPU build: from pip's own find-links where one is set, else from the index that uv knows as "cpu".
@@ -91,9 +92,28 @@ terraform-check: $(VENV)/.complete $(CHECKOV_VENV)/.complete ## Format, validate
 images: ## Build and push every image (BASE=Python's image by digest, REGISTRY=…, VERSION=…); prints their digests
 	sh deploy/docker/images.sh "$(BASE)" "$(REGISTRY)" "$(VERSION)"
 
+$(PEERS_VENV)/.complete: requirements/peers.lock | $(VENV)/.complete
+	@echo "[peers] $(PEERS_VENV): what the gateway is measured beside"
+	@test -x $(PEERS_VENV)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(PEERS_VENV)
+	@$(BIN)/uv pip sync --quiet --python $(PEERS_VENV)/bin/python --require-hashes requirements/peers.lock
+	@touch $@
+
+# LiteLLM is half a gigabyte and has no lock; its opentelemetry is not asked for by it, but without it every request
+# tries the import again.
+.PHONY: bench-peers
+bench-peers: $(PEERS_VENV)/.complete ## Install what the gateway is measured beside (LITELLM=1 PORTKEY=1: those too; nginx is your system's)
+	$(if $(LITELLM),$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(PEERS_VENV)/litellm)
+	$(if $(LITELLM),$(BIN)/uv pip install --quiet --python $(PEERS_VENV)/litellm/bin/python 'litellm[proxy]' \
+	  opentelemetry-api opentelemetry-sdk opentelemetry-exporter-otlp)
+	$(if $(PORTKEY),npm install --silent --no-audit --no-fund --prefix $(PEERS_VENV)/portkey @portkey-ai/gateway@1.15.2)
+
 .PHONY: bench-gateway
-bench-gateway: $(VENV)/.complete ## CPU time of a request through the gateway, beside a bare relay's in the same run
-	PYTHONPATH=. $(BIN)/python benchmarks/gateway.py
+bench-gateway: $(PEERS_VENV)/.complete ## CPU time and latency of the gateway beside its peers: benchmarks/results/gateway.json (ROUNDS=5)
+	$(BIN)/python -m benchmarks.gateway --rounds $(or $(ROUNDS),5)
+
+.PHONY: soak
+soak: $(VENV)/.complete ## Mixed traffic through one worker, its memory watched, and nothing left behind (MINUTES=10)
+	$(BIN)/python -m benchmarks.gateway.soak --minutes $(or $(MINUTES),10)
 
 .PHONY: train-tiny
 train-tiny: setup ## Train glm-tiny anew from its seed into build/glm-tiny (about 30 CPU-minutes)
@@ -120,9 +140,11 @@ lock: $(VENV)/.complete ## Recompute requirements/*.lock from pyproject.toml and
 	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements/build.lock
 	$(BIN)/uv pip compile requirements/checkov.in --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements/checkov.lock
+	$(BIN)/uv pip compile requirements/peers.in --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --quiet --output-file requirements/peers.lock
 	$(BIN)/uv pip compile requirements/uv.in --generate-hashes --no-emit-index-url --no-emit-find-links --quiet \
 	  --output-file requirements/uv.lock
 
 .PHONY: clean
 clean: ## Remove the environments and caches (not .headrace/, which holds state)
-	rm -rf $(VENV) $(ENGINE_VENV) $(CHECKOV_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(ENGINE_VENV) $(CHECKOV_VENV) $(PEERS_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -62,17 +62,15 @@ def limits_of(
         ("project", project.id, project.limits),
         ("key", key.id, key.limits),
     ):
-        for name, limit in _tightest(limits):
+        for limit, counter, always in _counted(scope, scope_id, limits):
             if limit.model is not None and limit.model != model:
                 continue
             if again and _counts_requests(limit):
                 continue
-            counter = channels.counter(name, scope, scope_id)
-            if limit.kind not in BUDGETS:
-                checked.append(_checked(limit, counter, prompt_tokens_max, model, at_us))
-            elif not bundled:
+            if bundled and limit.kind in BUDGETS:
                 # A bundled request costs its project nothing: the outcome does. Its task guards the cost.
-                checked.append((limit.kind.value, counter, limit.ceiling, 0))
+                continue
+            checked.append(always or _checked(limit, counter, prompt_tokens_max, model, at_us))
     if bundled:
         assert task is not None
         guard = channels.counter(LimitKind.SPEND_TOTAL.value, "task", task.id)
@@ -86,6 +84,38 @@ def _counts_requests(limit: Limit) -> bool:
     window = limit.window
     by_window = window is not None and window.unit is WindowUnit.REQUESTS
     return by_window or limit.kind is LimitKind.REQUESTS_PER_MINUTE
+
+
+Counted = tuple[Limit, str, CheckedLimit | None]
+"""A limit, the key of its counter, and how it is checked where the request has no say in that."""
+
+_known: dict[tuple[str, str], tuple[Sequence[Limit], Sequence[Counted]]] = {}
+
+KNOWN_MAX = 10_000
+"""Scopes whose limits stay read, some hundred bytes each: all of a busy gateway's keys."""
+
+
+def _counted(scope: str, scope_id: str, limits: Sequence[Limit]) -> Sequence[Counted]:
+    """Read once for each record; a changed one comes with another list. Projects of one organisation bring equal ones."""
+    known = _known.get((scope, scope_id))
+    if known is not None and (known[0] is limits or known[0] == limits):
+        return known[1]
+    counted: list[Counted] = []
+    for name, limit in _tightest(limits):
+        counter = channels.counter(name, scope, scope_id)
+        counted.append((limit, counter, _always(limit, counter)))
+    if len(_known) >= KNOWN_MAX:
+        _known.clear()
+    _known[scope, scope_id] = (limits, counted)
+    return counted
+
+
+def _always(limit: Limit, counter: str) -> CheckedLimit | None:
+    if limit.kind in BUDGETS:
+        return (limit.kind.value, counter, limit.ceiling, 0)
+    if limit.window is not None or limit.kind in WEIGHED_BY_PROMPT:
+        return None
+    return _checked(limit, counter, 0, "", 0)
 
 
 def _checked(limit: Limit, counter: str, prompt_tokens_max: int, model: str, at_us: int) -> CheckedLimit:

@@ -1,0 +1,52 @@
+"""Why targets were missed, as far as a run's own figures show it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.gateway.subjects import GATEWAY, WALLET_ONLY
+from benchmarks.gateway.targets import BEYOND_NGINX, CHUNK, PLAIN, TWO_WORKERS_COST
+
+Found = Mapping[str, Any]
+
+COUNTING = """\
+**A chunk's CPU time**: the engine is asked to count in every chunk, so each is longer than what nginx relays, and its \
+count is read, compared with what was granted, and noted where it outlives the process."""
+
+ADMITTING = """\
+**The time to the first token** has the admission in it, a round trip to Valkey; here Valkey waits for the load's core \
+beside the load, the engine, Postgres and billing, and whatever else runs on the machine."""
+
+SHARING = """\
+**Two workers** share the one core here and displace each other; what that costs was not taken apart."""
+
+
+def shortfalls(found: Found) -> Iterator[str]:
+    missed = {verdict["name"] for verdict in found["targets"] if verdict["met"] is False}
+    told = [why for names, why in _reasons(found) if missed.intersection(names)]
+    if told:
+        yield "## What falls short, and why\n"
+        yield from (f"- {why}" for why in told)
+        yield ""
+
+
+def _reasons(found: Found) -> Iterator[tuple[set[str], str]]:
+    costs = {step["step"]: step["cpu_us_per_request"] for step in found["steps"]}
+    router = found["subjects"].get("vllm-router")
+    if costs and router is not None:
+        plain_names = {
+            v["name"] for v in found["targets"] if v["name"].startswith("CPU per plain request of ")
+        }
+        yield {PLAIN, *plain_names}, _metering(costs, router["plain"]["cpu_us_per_request"])
+    yield {CHUNK}, COUNTING
+    yield {BEYOND_NGINX.format("median"), BEYOND_NGINX.format("99 %")}, ADMITTING
+    yield {TWO_WORKERS_COST}, SHARING
+
+
+def _metering(costs: Mapping[str, float], theirs: float) -> str:
+    return (
+        f"**A plain request's CPU time** goes into metering. Server, upstream client, reading and key check come to "
+        f"{costs['keys']:.0f} µs, {costs['keys'] / theirs:.2f} of all that vllm-router does; admission, hold, settlement "
+        f"and in-flight table add {costs['memory'] - costs['keys']:.0f} µs, the journal on the disk "
+        f"{costs[WALLET_ONLY] - costs['memory']:.0f}, a limit of every kind {costs[GATEWAY] - costs[WALLET_ONLY]:.0f}. It "
+        "is interpreted Python: hundreds of calls, none of which stands out."
+    )

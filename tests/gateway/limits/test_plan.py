@@ -1,0 +1,74 @@
+"""Which limits a request must pass, read from its records."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from headrace_contracts.access import KeyRecord, KeyStatus, Limit, LimitKind, ProjectRecord
+from headrace_contracts.usage import Disposition
+from headrace_gateway.limits import plan
+from headrace_gateway.limits.state import CheckedLimit
+
+
+def checked(
+    *,
+    key: Sequence[Limit] = (),
+    project: Sequence[Limit] = (),
+    org: Sequence[Limit] = (),
+    prompt_tokens_max: int = 10,
+    model: str = "glm",
+) -> list[CheckedLimit]:
+    return plan.limits_of(
+        KeyRecord(id="key_1", project="project_1", status=KeyStatus.ACTIVE, limits=list(key)),
+        ProjectRecord(
+            id="project_1",
+            org="org_1",
+            wallet="wallet_1",
+            currency="USD",
+            disposition=Disposition.PAYG,
+            limits=list(project),
+            org_limits=list(org),
+        ),
+        None,
+        disposition=Disposition.PAYG,
+        prompt_tokens_max=prompt_tokens_max,
+        model=model,
+        at_us=0,
+    )
+
+
+REQUESTS = Limit(kind=LimitKind.REQUESTS_PER_MINUTE, ceiling=60)
+
+
+def test_a_changed_record_s_limits_hold_for_the_next_request() -> None:
+    assert [limit[2] for limit in checked(key=[REQUESTS])] == [60]
+    assert [limit[2] for limit in checked(key=[Limit(kind=LimitKind.REQUESTS_PER_MINUTE, ceiling=6)])] == [6]
+    assert checked() == []
+
+
+def test_equal_limits_of_several_scopes_have_counters_of_their_own() -> None:
+    counters = [limit[1] for limit in checked(key=[REQUESTS], project=[REQUESTS], org=[REQUESTS])]
+    assert counters == [
+        "hr:limit:requests_per_minute:org:org_1",
+        "hr:limit:requests_per_minute:project:project_1",
+        "hr:limit:requests_per_minute:key:key_1",
+    ]
+
+
+@pytest.mark.parametrize("kind", [LimitKind.TOKENS_PER_MINUTE, LimitKind.INPUT_TOKENS_PER_MINUTE])
+def test_each_request_weighs_what_its_own_prompt_may_have(kind: LimitKind) -> None:
+    limit = Limit(kind=kind, ceiling=1000)
+    weights = [checked(key=[limit], prompt_tokens_max=tokens)[0][3] for tokens in (7, 300, 7)]
+    assert weights == [7, 300, 7]
+
+
+def test_a_limit_of_one_model_is_passed_by_requests_for_others() -> None:
+    limit = Limit(kind=LimitKind.CONCURRENCY, ceiling=2, model="glm-air")
+    assert checked(key=[limit], model="glm") == []
+    assert len(checked(key=[limit], model="glm-air")) == 1
+
+
+def test_more_scopes_than_are_kept_read_are_judged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "KNOWN_MAX", 2)
+    for _ in range(2):
+        assert len(checked(key=[REQUESTS], project=[REQUESTS], org=[REQUESTS])) == 3
