@@ -58,7 +58,7 @@ class Relay:
             body = await exchange.body(bytes_max=BODY_BYTES_MAX, timeout_seconds=TIMEOUT_SECONDS)
             request = decode_request(body, Dialect.OPENAI_CHAT) if self._reads else None
             if request is not None:
-                body = request.upstream_body(self._deployment, output_tokens_max=None)
+                body = request.upstream_body(self._deployment, output_tokens_max=None, org="org_1")
             reply = await self._upstream.post(self._deployment.url, PATH, b"", body)
             try:
                 answer = await reply.read_all(bytes_max=BODY_BYTES_MAX)
