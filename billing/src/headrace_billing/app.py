@@ -17,6 +17,9 @@ from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
+from headrace_billing.invoicing.party_http import router as parties
+from headrace_billing.invoicing.settlement_http import router as settlements
+from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
 from headrace_billing.openapi import describe, operation_id
@@ -41,6 +44,8 @@ ROUTERS = (
     ingest,
     outcomes,
     invoicing,
+    parties,
+    settlements,
     reconciliation,
     costs,
     usage,
@@ -61,6 +66,7 @@ def create() -> FastAPI:
             now=lambda: datetime.now(UTC),
             trusted_proxies=settings.trusted_proxies,
             token_signing_secret=settings.token_signing_secret_bytes,
+            tax=adapter_of(settings.tax_adapter),
         )
     )
 

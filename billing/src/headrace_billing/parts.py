@@ -1,7 +1,7 @@
 """What the routes of a process share, built once by `headrace_billing.app` and handed to each by FastAPI."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from headrace_billing.database import Database
+from headrace_billing.invoicing.tax import TaxAdapter, TaxTable
 from headrace_contracts.networks import Network
 
 
@@ -23,6 +24,7 @@ class Parts:
     trusted_proxies: Sequence[Network] = ()
     token_signing_secret: bytes | None = None
     """Null where no keys are made that sign."""
+    tax: TaxAdapter = field(default_factory=TaxTable)
 
 
 def _parts(request: Request) -> Parts:

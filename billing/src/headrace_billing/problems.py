@@ -56,6 +56,14 @@ STATUSES: dict[str, int] = {
     "currency_ambiguous": 422,
     "nothing_to_invoice": 409,
     "number_prefix_taken": 409,
+    "vat_id_invalid": 422,
+    "tax_unavailable": 503,
+    "invoice_paid": 409,
+    "nothing_open": 409,
+    "needs_two": 422,
+    "credit_invalid": 422,
+    "credited_in_full": 409,
+    "paid_in_the_future": 422,
     "period_invalid": 422,
     "reconciliation_pending": 409,
     "reconciliation_red": 409,
@@ -76,6 +84,7 @@ RETRY_AFTER_SECONDS = {
     "holds_unknown": "2",
     "unavailable": "2",
     "reconciliation_pending": "5",
+    "tax_unavailable": "5",
 }
 
 # What the framework itself refuses.

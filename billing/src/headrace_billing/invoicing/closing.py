@@ -1,10 +1,11 @@
 """Closing a period: one invoice, its postings and its outcomes in one transaction, or nothing at all.
 
 The close holds the books' lock, and reads usage from a snapshot of its own: what ingest commits meanwhile is not on
-this invoice, and is found by the next.
+this invoice, and is found by the next. A draft is the same without the number, and nothing of it is kept.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time
 from typing import Any
 
@@ -16,14 +17,15 @@ from headrace_billing.accounts.key import Organization
 from headrace_billing.database import Database
 from headrace_billing.errors import BillingError
 from headrace_billing.ids import new_id
-from headrace_billing.invoicing import store, usage_store
+from headrace_billing.invoicing import party_store, store, usage_store
 from headrace_billing.invoicing.document import document_of
-from headrace_billing.invoicing.invoice import Invoice, must_bill, next_period, number
-from headrace_billing.invoicing.lines import outcome_lines, token_lines
+from headrace_billing.invoicing.invoice import Invoice, must_bill, next_period, number, taxable_minor
+from headrace_billing.invoicing.lines import AcceptedOutcome, outcome_lines, token_lines
 from headrace_billing.invoicing.month import close_months
 from headrace_billing.invoicing.postings import post
+from headrace_billing.invoicing.tax import Sale, TaxAdapter
 from headrace_billing.invoicing.usage import Portion, Span, portions
-from headrace_billing.invoicing.usage_store import Books, Bundled
+from headrace_billing.invoicing.usage_store import Bundled, Whose
 from headrace_billing.ledger import store as ledger
 from headrace_billing.rating.book import PriceBook
 from headrace_billing.rating.store import price_books
@@ -31,7 +33,7 @@ from headrace_billing.reconciliation.reconciling import reconcile
 from headrace_billing.reconciliation.report import Report, Scope
 from headrace_billing.reconciliation.request import Graces, Status
 
-DEFAULT_SELLER = "default"
+NO_NUMBER = "DRAFT"
 CULPRITS_SHOWN_MAX = 20
 
 
@@ -74,16 +76,54 @@ class Order:
     currency: str | None
     start: datetime | None
     end: datetime | None
-    seller: str = DEFAULT_SELLER
+    seller: str | None = None
+    """Null means the one of the customer's billing profile."""
 
 
-async def close_period(
-    session: AsyncSession, database: Database, order: Order, *, now: datetime, graces: Graces
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What every close needs, whichever customer's it is."""
+
+    database: Database
+    tax: TaxAdapter
+    graces: Graces = field(default_factory=Graces)
+
+
+async def close_period(session: AsyncSession, books: Books, order: Order, *, now: datetime) -> dict[str, Any]:
     """The invoice's document.
 
-    Raises `NotFound`, `CurrencyAmbiguous`, `PeriodInvalid`, `NothingToInvoice`, `NotReconciled`, `NotReconciledYet`.
+    Raises `NotFound`, `CurrencyAmbiguous`, `PeriodInvalid`, `NothingToInvoice`, `NotReconciled`, `NotReconciledYet`,
+    `TaxUnavailable`.
     """
+    draft = await _drawn_up(session, books, order, now=now)
+    # Last of all, because everybody who invoices waits for this row.
+    seller, sequence = await store.next_number(session, draft.invoice.seller.id)
+    invoice = replace(draft.invoice, seller=seller, number=number(seller, sequence))
+    document = draft.document(invoice)
+    await store.add(session, invoice, sequence=sequence, portions=draft.used.portions, document=document)
+    settled = invoice.due_minor == 0
+    await store.put_on_invoice(session, draft.outcomes, invoice.id, settled=settled, at=now)
+    await ledger.post_all(session, post(invoice))
+    return document
+
+
+async def draft_of(session: AsyncSession, books: Books, order: Order, *, now: datetime) -> dict[str, Any]:
+    """What the close would make of the books as they stand now. Raises as `close_period`."""
+    draft = await _drawn_up(session, books, order, now=now)
+    return {**draft.document(draft.invoice), "id": None, "number": None, "status": "draft"}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    invoice: Invoice
+    used: "Used"
+    outcomes: Sequence[AcceptedOutcome]
+
+    def document(self, invoice: Invoice) -> dict[str, Any]:
+        return document_of(invoice, project_names=self.used.project_names, bundled=self.used.bundled)
+
+
+async def _drawn_up(session: AsyncSession, books: Books, order: Order, *, now: datetime) -> Draft:
     organization = await accounts.organization(session, order.organization)
     currency = await _currency(session, order)
     await store.lock_books(session, organization=organization.id, currency=currency)
@@ -94,8 +134,10 @@ async def close_period(
         since=await _since(session, organization),
         now=now,
     )
-    await close_months(database, organization=organization.id, currency=currency, before=period.end, now=now)
-    used = await _used(database, Books(organization.id, currency), period, now=now, graces=graces)
+    await close_months(
+        books.database, organization=organization.id, currency=currency, before=period.end, now=now
+    )
+    used = await _used(books, Whose(organization.id, currency), period, now=now)
     outcomes = await store.lock_accepted(
         session, organization=organization.id, currency=currency, before=period.end
     )
@@ -104,25 +146,22 @@ async def close_period(
         *outcome_lines(outcomes, currency=currency),
     )
     must_bill(lines, organization=organization.id, currency=currency)
-
-    # Last of all, because everybody who invoices waits for this row.
-    seller, sequence = await store.next_number(session, order.seller)
+    buyer = await party_store.profile(session, organization.id, name=organization.name)
+    seller = await party_store.seller(session, order.seller or buyer.seller)
+    tax = await books.tax.assess(session, Sale(seller, buyer, currency, taxable_minor(lines)))
     invoice = Invoice(
         id=new_id("inv", now),
-        number=number(seller, sequence),
+        number=NO_NUMBER,
         seller=seller,
         organization=organization.id,
-        customer_name=organization.name,
+        buyer=buyer,
         currency=currency,
         period=period,
         issued_at=now,
         lines=lines,
+        tax=tax,
     )
-    document = document_of(invoice, project_names=used.project_names, bundled=used.bundled)
-    await store.add(session, invoice, sequence=sequence, portions=used.portions, document=document)
-    await store.put_on_invoice(session, outcomes, invoice.id, settled=invoice.due_minor == 0, at=now)
-    await ledger.post_all(session, post(invoice))
-    return document
+    return Draft(invoice, used, outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +172,14 @@ class Used:
     bundled: Bundled
 
 
-async def _used(database: Database, books: Books, period: Span, *, now: datetime, graces: Graces) -> Used:
+async def _used(books: Books, whose: Whose, period: Span, *, now: datetime) -> Used:
     """Usage of one moment, reconciled at that same moment."""
-    async with database.snapshot() as session:
-        months = await usage_store.open_months(session, books)
+    async with books.database.snapshot() as session:
+        months = await usage_store.open_months(session, whose)
         # Late usage goes onto this invoice, too, so it is reconciled with the rest.
         start = min([period.start, *(datetime.combine(month, time(), UTC) for month in months)])
-        scope = Scope(books.organization, start, period.end)
-        report = await reconcile(session, scope, now=now, graces=graces)
+        scope = Scope(whose.organization, start, period.end)
+        report = await reconcile(session, scope, now=now, graces=books.graces)
         match report.status:
             case Status.RED:
                 raise NotReconciled(report)
@@ -148,15 +187,15 @@ async def _used(database: Database, books: Books, period: Span, *, now: datetime
                 raise NotReconciledYet(report)
             case Status.GREEN:
                 pass
-        counted, priced = await usage_store.counted(session, books, months=months, period=period)
-        invoiced = await usage_store.invoiced(session, books, months=months)
+        counted, priced = await usage_store.counted(session, whose, months=months, period=period)
+        invoiced = await usage_store.invoiced(session, whose, months=months)
         priced |= await price_books(session, {p.group.price_book for p in invoiced} - priced.keys())
-        closed = await usage_store.closed(session, books, months=months)
+        closed = await usage_store.closed(session, whose, months=months)
         return Used(
             portions=portions(counted, invoiced, priced, closed=closed, period=period),
             price_books=priced,
-            project_names=await _project_names(session, books.organization),
-            bundled=await usage_store.bundled(session, books, period=period),
+            project_names=await _project_names(session, whose.organization),
+            bundled=await usage_store.bundled(session, whose, period=period),
         )
 
 

@@ -22,7 +22,11 @@ def post(invoice: Invoice) -> tuple[Transaction, ...]:
         invoice,
         f"invoice:{invoice.id}",
         TransactionKind.INVOICE,
-        {receivable: invoice.total_minor * unit, unbilled: -invoice.exact_nanos},
+        {
+            receivable: (invoice.total_minor + invoice.tax.tax_minor) * unit,
+            unbilled: -invoice.exact_nanos,
+            business(AccountKind.TAX_PAYABLE, invoice.currency): -invoice.tax.tax_minor * unit,
+        },
     )
     paid = _exchange(
         invoice,

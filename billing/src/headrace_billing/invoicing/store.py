@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.errors import NotFound
-from headrace_billing.invoicing.invoice import Invoice, NumberPrefixTaken, Seller
+from headrace_billing.invoicing.invoice import Invoice
 from headrace_billing.invoicing.lines import AcceptedOutcome
+from headrace_billing.invoicing.parties import Seller
 from headrace_billing.invoicing.usage import Portion
 from headrace_billing.outcomes.outcome import AcceptedAs
 
@@ -41,19 +40,6 @@ async def next_number(session: AsyncSession, seller: str) -> tuple[Seller, int]:
         raise NotFound("seller", seller)
     count: int = (await session.execute(SELECT_NEXT_COUNT, {"id": seller})).scalar_one()
     return Seller(**row), count
-
-
-async def save_seller(session: AsyncSession, seller: Seller) -> None:
-    """Raises `NumberPrefixTaken`."""
-    try:
-        async with session.begin_nested():
-            await session.execute(UPSERT_SELLER, asdict(seller))
-    except IntegrityError as error:
-        raise NumberPrefixTaken(seller.number_prefix) from error
-
-
-async def sellers(session: AsyncSession) -> list[Seller]:
-    return [Seller(**row) for row in (await session.execute(SELECT_SELLERS)).mappings()]
 
 
 async def lock_accepted(
@@ -110,6 +96,8 @@ async def add(
             "due_minor": invoice.due_minor,
             "exact_nanos": invoice.exact_nanos,
             "applied_nanos": invoice.applied_nanos,
+            "tax_minor": invoice.tax.tax_minor,
+            "due_at": invoice.due_at,
             "document": json.dumps(document, ensure_ascii=False),
         },
     )
@@ -172,13 +160,6 @@ async def document_of(session: AsyncSession, invoice: str) -> dict[str, Any]:
     return document
 
 
-async def page(
-    session: AsyncSession, *, organization: str | None, after: str, limit: int
-) -> list[dict[str, Any]]:
-    rows = await session.execute(SELECT_PAGE, {"org": organization, "after": after, "limit": limit})
-    return list(rows.scalars())
-
-
 LOCK_BOOKS = text("SELECT pg_advisory_xact_lock(hashtextextended(:books, 0))")
 
 SELECT_LAST_END = text("SELECT max(period_end) FROM invoices WHERE org = :org AND currency = :currency")
@@ -186,20 +167,10 @@ SELECT_LAST_END = text("SELECT max(period_end) FROM invoices WHERE org = :org AN
 SELECT_CURRENCIES = text("SELECT DISTINCT currency FROM projects WHERE org = :org ORDER BY currency")
 
 LOCK_SELLER = text("""
-    SELECT id, name, address, tax_id, email, number_prefix FROM sellers WHERE id = :id FOR UPDATE
+    SELECT id, name, address, tax_id, email, number_prefix, country FROM sellers WHERE id = :id FOR UPDATE
 """)
-
-SELECT_SELLERS = text("SELECT id, name, address, tax_id, email, number_prefix FROM sellers ORDER BY id")
 
 SELECT_NEXT_COUNT = text("SELECT coalesce(max(sequence), 0) + 1 FROM invoices WHERE seller = :id")
-
-UPSERT_SELLER = text("""
-    INSERT INTO sellers (id, name, address, tax_id, email, number_prefix)
-    VALUES (:id, :name, :address, :tax_id, :email, :number_prefix)
-    ON CONFLICT (id) DO UPDATE
-    SET name = excluded.name, address = excluded.address, tax_id = excluded.tax_id, email = excluded.email,
-        number_prefix = excluded.number_prefix
-""")
 
 LOCK_ACCEPTED = text("""
     SELECT o.id, o.outcome_type, o.outcome_name, y.version, y.price_nanos, o.accepted_as, t.reserved
@@ -219,9 +190,11 @@ INSERT_HISTORY = text("""
 
 INSERT_INVOICE = text("""
     INSERT INTO invoices (id, seller, sequence, number, org, currency, period_start, period_end, issued_at,
-                          total_minor, applied_minor, due_minor, exact_nanos, applied_nanos, document)
+                          total_minor, applied_minor, due_minor, exact_nanos, applied_nanos, tax_minor, due_at,
+                          document)
     VALUES (:id, :seller, :sequence, :number, :org, :currency, :period_start, :period_end, :issued_at,
-            :total_minor, :applied_minor, :due_minor, :exact_nanos, :applied_nanos, CAST(:document AS json))
+            :total_minor, :applied_minor, :due_minor, :exact_nanos, :applied_nanos, :tax_minor, :due_at,
+            CAST(:document AS json))
 """)
 
 INSERT_LINES = text("""
@@ -241,8 +214,3 @@ INSERT_PORTIONS = text("""
 """)
 
 SELECT_DOCUMENT = text("SELECT document FROM invoices WHERE id = :id")
-
-SELECT_PAGE = text("""
-    SELECT document FROM invoices
-    WHERE id > :after AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
-""")

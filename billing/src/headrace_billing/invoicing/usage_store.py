@@ -17,7 +17,7 @@ from headrace_contracts.usage import Disposition, ServiceTier
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class Whose:
     organization: str
     currency: str
 
@@ -33,17 +33,17 @@ class Books:
         return Group(payer, row.price_book, row.model, line)
 
 
-async def open_months(session: AsyncSession, books: Books) -> list[date]:
+async def open_months(session: AsyncSession, whose: Whose) -> list[date]:
     """Months of which something is rated that no invoice has taken, or the other way round."""
     rows = await session.execute(
         SELECT_OPEN_MONTHS,
-        {"org": books.organization, "currency": books.currency, "charged": sorted(CHARGED)},
+        {"org": whose.organization, "currency": whose.currency, "charged": sorted(CHARGED)},
     )
     return list(rows.scalars())
 
 
 async def counted(
-    session: AsyncSession, books: Books, *, months: Iterable[date], period: Span
+    session: AsyncSession, whose: Whose, *, months: Iterable[date], period: Span
 ) -> tuple[list[Counted], dict[str, PriceBook]]:
     """Every sold token of those months received before the period's end, by the period that it belongs to.
 
@@ -53,8 +53,8 @@ async def counted(
         await session.execute(
             SELECT_COUNTED,
             {
-                "org": books.organization,
-                "currency": books.currency,
+                "org": whose.organization,
+                "currency": whose.currency,
                 "charged": sorted(CHARGED),
                 "months": list(months),
                 "start": period.start,
@@ -70,31 +70,31 @@ async def counted(
             tokens = getattr(row, token_class.value)
             if tokens:
                 line = prices.line(token_class, row.price_window, tier)
-                group = books.group(row, line)
+                group = whose.group(row, line)
                 found.append(Counted(group, Span(row.span_start, row.span_end), int(tokens)))
     return found, priced
 
 
-async def closed(session: AsyncSession, books: Books, *, months: Iterable[date]) -> set[Group]:
+async def closed(session: AsyncSession, whose: Whose, *, months: Iterable[date]) -> set[Group]:
     """Groups whose month's account is closed."""
     rows = await session.execute(
-        SELECT_CLOSED, {"org": books.organization, "currency": books.currency, "months": list(months)}
+        SELECT_CLOSED, {"org": whose.organization, "currency": whose.currency, "months": list(months)}
     )
-    return {books.group(row, line_of(row)) for row in rows}
+    return {whose.group(row, line_of(row)) for row in rows}
 
 
 def line_of(row: Row[tuple[object, ...]]) -> PriceLine:
     return PriceLine(TokenClass(row.token_class), row.price_window, ServiceTier(row.service_tier))
 
 
-async def invoiced(session: AsyncSession, books: Books, *, months: Iterable[date]) -> list[Portion]:
+async def invoiced(session: AsyncSession, whose: Whose, *, months: Iterable[date]) -> list[Portion]:
     """What invoices have taken out of `unbilled` for those months, by group and span."""
     rows = await session.execute(
-        SELECT_INVOICED, {"org": books.organization, "currency": books.currency, "months": list(months)}
+        SELECT_INVOICED, {"org": whose.organization, "currency": whose.currency, "months": list(months)}
     )
     return [
         Portion(
-            books.group(row, line_of(row)),
+            whose.group(row, line_of(row)),
             Span(row.span_start, row.span_end),
             int(row.tokens),
             int(row.nanos),
@@ -111,13 +111,13 @@ class Bundled:
     tokens: int
 
 
-async def bundled(session: AsyncSession, books: Books, *, period: Span) -> Bundled:
+async def bundled(session: AsyncSession, whose: Whose, *, period: Span) -> Bundled:
     row = (
         await session.execute(
             SELECT_BUNDLED,
             {
-                "org": books.organization,
-                "currency": books.currency,
+                "org": whose.organization,
+                "currency": whose.currency,
                 "start": period.start,
                 "end": period.end,
             },

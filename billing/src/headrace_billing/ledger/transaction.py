@@ -67,6 +67,9 @@ class TransactionKind(StrEnum):
     INVOICE = "invoice"
     CREDIT_APPLIED = "credit_applied"
     REVERSAL = "reversal"
+    PAYMENT = "payment"
+    CREDIT_NOTE = "credit_note"
+    WRITE_OFF = "write_off"
 
 
 @dataclass(frozen=True, slots=True, order=True)

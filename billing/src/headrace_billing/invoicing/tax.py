@@ -1,0 +1,123 @@
+"""Tax on an invoice: by whichever adapter the seller has set; the built-in one goes by a table of rates.
+
+Tax is on what is due. A line that credit has paid carries none: its tax was settled when the credit was sold, and a
+gift has no price to tax. It is rounded once an invoice, half away from zero (EN 16931, BR-CO-17).
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from importlib import import_module
+from typing import Protocol
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.errors import BillingError
+from headrace_billing.invoicing.amounts import divided_half_away
+from headrace_billing.invoicing.parties import Profile, Seller
+
+RATE_PLACES = 4
+PERCENT = 100
+
+
+class Treatment(StrEnum):
+    STANDARD = "standard"
+    REVERSE_CHARGE = "reverse_charge"
+    EXEMPT = "exempt"
+    UNTAXED = "untaxed"  # the seller has no rate for that country
+
+
+class TaxUnavailable(BillingError):
+    """Whoever reckons the tax does not answer; nothing was issued."""
+
+    code = "tax_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    country: str
+    name: str
+    percent: Decimal
+    reverse_charge: bool
+    """A business abroad with a valid VAT id accounts for the tax itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sale:
+    seller: Seller
+    buyer: Profile
+    currency: str
+    taxable_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    treatment: Treatment
+    name: str
+    percent: Decimal
+    country: str
+    taxable_minor: int
+    tax_minor: int
+
+
+class TaxAdapter(Protocol):
+    """Reckons the tax of one invoice. Raises `TaxUnavailable` rather than guessing."""
+
+    async def assess(self, session: AsyncSession, sale: Sale) -> Assessment: ...
+
+
+class TaxTable:
+    """The built-in adapter: the seller's rate for the buyer's country."""
+
+    async def assess(self, session: AsyncSession, sale: Sale) -> Assessment:
+        country = sale.buyer.country or sale.seller.country
+        row = (await session.execute(SELECT_RATE, {"seller": sale.seller.id, "country": country})).first()
+        rate = None if row is None else Rate(row.country, row.name, row.rate, row.reverse_charge)
+        return assess(sale, rate)
+
+
+def assess(sale: Sale, rate: Rate | None) -> Assessment:
+    """The exempt first, then what the buyer accounts for itself, then the country's rate."""
+    buyer, country = sale.buyer, sale.buyer.country or sale.seller.country
+    if rate is None:
+        return Assessment(Treatment.UNTAXED, "", Decimal(0), country, sale.taxable_minor, 0)
+    if buyer.tax_exempt:
+        return Assessment(Treatment.EXEMPT, rate.name, Decimal(0), country, sale.taxable_minor, 0)
+    if rate.reverse_charge and country != sale.seller.country and buyer.vat_id:
+        return Assessment(Treatment.REVERSE_CHARGE, rate.name, Decimal(0), country, sale.taxable_minor, 0)
+    return Assessment(
+        Treatment.STANDARD,
+        rate.name,
+        rate.percent,
+        country,
+        sale.taxable_minor,
+        tax_minor(sale.taxable_minor, rate.percent),
+    )
+
+
+def tax_minor(taxable_minor: int, percent: Decimal) -> int:
+    """Rounded half away from zero, in integers."""
+    scaled = int(percent.scaleb(RATE_PLACES))
+    return divided_half_away(taxable_minor * scaled, PERCENT * 10**RATE_PLACES)
+
+
+def share_of_tax(tax: int, *, credited_minor: int, taxable_minor: int) -> int:
+    """The tax of the credited part of a taxable sum; of all of it the whole tax, whatever parts it came in."""
+    return divided_half_away(tax * credited_minor, taxable_minor) if taxable_minor > 0 else 0
+
+
+def adapter_of(path: str) -> TaxAdapter:
+    """The adapter that a setting names as `module:class`. Raises `ValueError`."""
+    module, _, name = path.partition(":")
+    try:
+        made: TaxAdapter = getattr(import_module(module), name)()
+    except (ImportError, AttributeError, TypeError) as error:
+        msg = f"{path!r} names no tax adapter: {error}"
+        raise ValueError(msg) from error
+    return made
+
+
+SELECT_RATE = text("""
+    SELECT country, name, rate, reverse_charge FROM tax_rates WHERE seller = :seller AND country = :country
+""")
