@@ -15,7 +15,10 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.database import Database
+from headrace_billing.invoicing.closing import Books
+from headrace_billing.invoicing.jobs import finalise_due
 from headrace_billing.invoicing.month import close_months
+from headrace_billing.invoicing.tax import TaxTable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
 from headrace_billing.rating.jobs import put_into_force
@@ -29,6 +32,7 @@ STEPS: dict[str, Step] = {
     "month": lambda database, _, org, at: close_months(
         database, organization=org, currency="USD", before=at, now=at
     ),
+    "invoices": lambda database, _, _org, at: finalise_due(Books(database, TaxTable()), now=at),
     "expiry": lambda database, _, _org, at: expire_lots(database, now=at),
     "alerts": lambda database, _, _org, at: tell_low_balances(database, now=at),
     "prices": lambda database, valkey, _, at: put_into_force(database, valkey, now=at),

@@ -18,6 +18,7 @@ from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.invoicing.party_http import router as parties
+from headrace_billing.invoicing.run_http import router as invoice_runs
 from headrace_billing.invoicing.settlement_http import router as settlements
 from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger.credit_http import router as credit
@@ -46,6 +47,7 @@ ROUTERS = (
     invoicing,
     parties,
     settlements,
+    invoice_runs,
     reconciliation,
     costs,
     usage,

@@ -56,6 +56,7 @@ STATUSES: dict[str, int] = {
     "currency_ambiguous": 422,
     "nothing_to_invoice": 409,
     "number_prefix_taken": 409,
+    "run_exists": 409,
     "vat_id_invalid": 422,
     "tax_unavailable": 503,
     "invoice_paid": 409,

@@ -17,6 +17,9 @@ from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
+from headrace_billing.invoicing.closing import Books
+from headrace_billing.invoicing.jobs import finalise_due
+from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger import spendable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
@@ -52,6 +55,7 @@ async def run(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     restarts = RestartWatch()
+    books = Books(database, adapter_of(settings.tax_adapter))
     loops = (
         Loop(
             "cold_load",
@@ -71,6 +75,7 @@ async def run(settings: WorkerSettings) -> None:
         Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=lambda: datetime.now(UTC))), 1),
         Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
+        Loop("invoices", lambda: finalise_due(books, now=datetime.now(UTC)), 5),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
     )
     try:
