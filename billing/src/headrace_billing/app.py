@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace_billing import schema
+from headrace_billing.accounting.http import router as accounting
 from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
@@ -48,6 +49,7 @@ ROUTERS = (
     parties,
     settlements,
     invoice_runs,
+    accounting,
     reconciliation,
     costs,
     usage,
