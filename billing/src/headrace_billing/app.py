@@ -17,6 +17,7 @@ from headrace_billing.body_limit import BodyLimit
 from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
+from headrace_billing.invoicing.focus_http import router as focus
 from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.invoicing.party_http import router as parties
 from headrace_billing.invoicing.run_http import router as invoice_runs
@@ -50,6 +51,7 @@ ROUTERS = (
     settlements,
     invoice_runs,
     accounting,
+    focus,
     reconciliation,
     costs,
     usage,

@@ -1,5 +1,6 @@
 """Revenue by month: credit that is sold is recognised, kept or returned, and never twice."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -128,7 +129,7 @@ async def _void(shop: Shop) -> None:
         await shop.seller.ask("POST", f"/v1/invoices/{invoice['id']}/void", BY_TWO)
 
 
-DO = {
+DO: dict[str, Callable[..., Awaitable[None]]] = {
     "sell_credit": _sell,
     "use": _use,
     "pass": _pass,

@@ -107,8 +107,8 @@ async def test_profile_and_rates_are_kept_as_told_or_refused(shop: Shop) -> None
     assert (await shop.seller.get(path))["legal_name"] == "Millrace Analytics"
     body = {"legal_name": "M", "country": "DE", "vat_id": "DE136695977"}
     assert await shop.seller.refused(path, body, method="PUT") == (422, "vat_id_invalid")
-    body = {"legal_name": "M", "cost_centers": {"prj_of_somebody_else": "1"}}
-    assert await shop.seller.refused(path, body, method="PUT") == (404, "not_found")
+    strange = {"legal_name": "M", "cost_centers": {"prj_of_somebody_else": "1"}}
+    assert await shop.seller.refused(path, strange, method="PUT") == (404, "not_found")
     rate = {"country": "DE", "name": "MwSt", "rate": "19"}
     twice = {"rates": [rate, rate]}
     assert await shop.seller.refused("/v1/sellers/default/tax-rates", twice, method="PUT") == (
