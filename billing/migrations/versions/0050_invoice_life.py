@@ -29,19 +29,21 @@ STATEMENTS = (
       country text NOT NULL CHECK (country ~ '^([A-Z]{2})?$'),
       vat_id text NOT NULL,
       tax_exempt boolean NOT NULL,
+      prices_include_tax boolean NOT NULL,
       purchase_order text NOT NULL,
       payment_days integer NOT NULL CHECK (payment_days >= 0),
       cost_centers jsonb NOT NULL
     )
     """,
-    # `due_minor` is with tax from here on; what is there was issued without any.
+    # `due_minor` is with tax from here on; what is there was issued without any. Tax that prices include adds nothing.
     """
     ALTER TABLE invoices
       ADD COLUMN tax_minor bigint NOT NULL DEFAULT 0,
+      ADD COLUMN tax_included boolean NOT NULL DEFAULT false,
       ADD COLUMN due_at timestamptz,
       DROP CONSTRAINT invoices_check1,
       ADD CONSTRAINT invoice_due_is_total_and_tax_less_credit
-        CHECK (due_minor = total_minor + tax_minor - applied_minor)
+        CHECK (due_minor = total_minor + CASE WHEN tax_included THEN 0 ELSE tax_minor END - applied_minor)
     """,
     "CREATE INDEX invoices_of_org ON invoices (org, id)",
     # --- Credit notes: a gapless series of their own, line by line, never more than the line.

@@ -40,6 +40,15 @@ async def test_the_file_adds_up_to_the_invoice_in_every_currency(shop: Shop, cur
     assert {(row["InvoiceId"], row["BillingCurrency"]) for row in rows} == {("HR-000001", currency)}
 
 
+async def test_tax_that_prices_include_is_in_the_lines_and_not_told_twice(shop: Shop) -> None:
+    invoice = await invoice_abroad(shop, "USD", prices_include_tax=True)
+    rows = await exported(shop)
+    assert total(rows, "BilledCost") == Decimal(invoice["amount_due"])
+    assert {row["ChargeCategory"] for row in rows} == {"Usage"}
+    await shop.seller.post(f"/v1/invoices/{invoice['id']}/void", BY_TWO)
+    assert total(await exported(shop), "BilledCost") == Decimal(0)
+
+
 async def test_a_row_says_who_used_what_at_which_price(shop: Shop) -> None:
     invoice = await invoice_abroad(shop, "USD")
     row = (await exported(shop))[3]

@@ -273,15 +273,15 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEPS, min_size=1, max_size=7))
+@given(steps=st.lists(STEPS, min_size=1, max_size=7), included=st.booleans())
 async def test_whatever_is_done_the_books_hold_what_the_invoice_says(
-    shop: Shop, steps: list[tuple[Any, ...]]
+    shop: Shop, steps: list[tuple[Any, ...]], included: bool
 ) -> None:
     """What is open is the receivable; nothing is settled twice; all credited leaves no revenue of it."""
     earlier = {
-        kind: await shop.nanos(kind) for kind in (RECEIVABLE, REVENUE, AccountKind.ROUNDING, OWED_BACK)
+        kind: await shop.nanos(kind) for kind in (RECEIVABLE, REVENUE, AccountKind.ROUNDING, OWED_BACK, TAX)
     }
-    await settle_in(shop)
+    await settle_in(shop, prices_include_tax=included)
     shop.gateway.price_book = await shop.seller.publish_prices()
     tokens = TokenCounts(input_uncached=1_234_567, cache_read=765_432, output_visible=300_001)
     for disposition in ("prepaid", "payg"):
@@ -310,7 +310,7 @@ async def test_whatever_is_done_the_books_hold_what_the_invoice_says(
         _cents(standing[name]) for name in ("paid", "credited", "written_off", "open")
     )
     if standing["status"] == "void":
-        assert (moved[REVENUE], moved[AccountKind.ROUNDING]) == (0, 0)
+        assert (moved[REVENUE], moved[AccountKind.ROUNDING], moved[TAX]) == (0, 0, 0)
     await books_are_whole(shop)
 
 

@@ -1,6 +1,7 @@
 """Tax by the built-in table: whose rate, who accounts for it, and its rounding."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,11 @@ from headrace_billing.invoicing.tax import (
     Treatment,
     adapter_of,
     assess,
+    contained_tax_minor,
     share_of_tax,
     tax_minor,
 )
+from headrace_billing.ledger.transaction import AccountKind
 from tests.billing.invoicing.abroad import invoice_abroad
 from tests.billing.invoicing.shop import Shop
 
@@ -25,9 +28,8 @@ GERMAN = Rate("DE", "MwSt", Decimal("19.0000"), reverse_charge=True)
 VALID = "DE136695976"
 
 
-def sale(*, country: str = "DE", vat_id: str = "", tax_exempt: bool = False) -> Sale:
-    profile = Profile(seller="default", legal_name="M", country=country, vat_id=vat_id, tax_exempt=tax_exempt)
-    return Sale(SELLER, profile, "EUR", 10_050)
+def sale(*, country: str = "DE", **profile: Any) -> Sale:
+    return Sale(SELLER, Profile(seller="default", legal_name="M", country=country, **profile), "EUR", 10_050)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,23 @@ def test_the_treatment_follows_from_who_buys_where(
 
 def test_half_a_unit_of_tax_is_rounded_away_from_zero() -> None:
     assert [tax_minor(minor, Decimal("5.0000")) for minor in (9, 10, 11, 29, 30)] == [0, 1, 1, 1, 2]
+
+
+def test_tax_that_prices_include_is_taken_out_of_what_is_due() -> None:
+    assessed = assess(sale(prices_include_tax=True), GERMAN)
+    assert (assessed.taxable_minor, assessed.tax_minor, assessed.added_minor) == (8445, 1605, 0)
+
+
+def test_a_price_that_includes_a_tax_that_is_not_owed_stays_as_it_was_promised() -> None:
+    assessed = assess(sale(prices_include_tax=True, vat_id=VALID), GERMAN)
+    assert (assessed.treatment, assessed.taxable_minor, assessed.tax_minor) == ("reverse_charge", 10_050, 0)
+
+
+@given(gross=st.integers(0, 10**12), percent=st.integers(0, 999_999).map(lambda n: Decimal(n).scaleb(-4)))
+def test_contained_tax_is_the_tax_of_what_remains_to_half_a_unit(gross: int, percent: Decimal) -> None:
+    tax = contained_tax_minor(gross, percent)
+    assert 0 <= tax <= gross
+    assert abs((gross - tax) * percent / 100 - tax) <= (1 + percent / 100) / 2
 
 
 @given(
@@ -100,6 +119,29 @@ async def test_a_business_abroad_is_told_that_it_accounts_for_the_tax(shop: Shop
     assert invoice["customer"]["vat_id"] == VALID
     assert "Reverse charge: the customer accounts for the tax." in invoice["notes"]
     assert invoice["amount_due"] == "68.63"
+
+
+async def test_a_consumer_pays_the_price_as_told_and_revenue_is_what_remains_of_it(shop: Shop) -> None:
+    invoice = await invoice_abroad(shop, "USD", prices_include_tax=True)
+    assert invoice["tax"] == {
+        "treatment": "standard",
+        "name": "MwSt",
+        "percent": "19",
+        "country": "DE",
+        "taxable": "57.67",
+        "amount": "10.96",
+        "included": True,
+    }
+    assert (invoice["total"], invoice["credit_applied"], invoice["amount_due"]) == (
+        "137.26",
+        "68.63",
+        "68.63",
+    )
+    assert await shop.nanos(AccountKind.TAX_PAYABLE) == -10_960_000_000
+    assert await shop.nanos(AccountKind.RECEIVABLE) == 68_630_000_000
+    (november,) = (await shop.seller.get("/v1/revenue/schedule?start=2026-11&end=2026-11"))["items"]
+    # $68.629692 that credit paid to the nano, and $68.63 less its tax.
+    assert november["recognised"]["total"] == "126.299692"
 
 
 async def test_profile_and_rates_are_kept_as_told_or_refused(shop: Shop) -> None:

@@ -19,7 +19,7 @@ from headrace_billing.errors import BillingError
 from headrace_billing.ids import new_id
 from headrace_billing.invoicing import party_store, store, usage_store
 from headrace_billing.invoicing.document import document_of
-from headrace_billing.invoicing.invoice import Invoice, must_bill, next_period, number, taxable_minor
+from headrace_billing.invoicing.invoice import Invoice, must_bill, next_period, number, unpaid_minor
 from headrace_billing.invoicing.lines import AcceptedOutcome, outcome_lines, token_lines
 from headrace_billing.invoicing.month import close_months
 from headrace_billing.invoicing.postings import post
@@ -148,7 +148,7 @@ async def _drawn_up(session: AsyncSession, books: Books, order: Order, *, now: d
     must_bill(lines, organization=organization.id, currency=currency)
     buyer = await party_store.profile(session, organization.id, name=organization.name)
     seller = await party_store.seller(session, order.seller or buyer.seller)
-    tax = await books.tax.assess(session, Sale(seller, buyer, currency, taxable_minor(lines)))
+    tax = await books.tax.assess(session, Sale(seller, buyer, currency, unpaid_minor(lines)))
     invoice = Invoice(
         id=new_id("inv", now),
         number=NO_NUMBER,

@@ -12,7 +12,7 @@ from headrace_billing.errors import BillingError
 from headrace_billing.invoicing.amounts import nanos_per_minor, plain
 from headrace_billing.invoicing.lines import LineKind
 from headrace_billing.invoicing.settlement import Split, Standing, taken_up
-from headrace_billing.invoicing.tax import share_of_tax
+from headrace_billing.invoicing.tax import contained_by_revenue, share_of_tax
 from headrace_billing.ledger.transaction import (
     Account,
     AccountKind,
@@ -103,6 +103,23 @@ def tax_of(
     return share_of_tax(tax_minor, credited_minor=before + due_of(lines), taxable_minor=taxable) - taken_minor
 
 
+def contained_of(
+    lines: Sequence[Credited], every: Sequence[Creditable], *, invoice_tax_minor: int, tax_minor: int
+) -> dict[AccountKind, int]:
+    """To which revenue a tax goes back that the lines hold; notes for all lines leave none of it anywhere."""
+    unpaid = [line for line in every if not line.prepaid]
+    outcomes = [line for line in unpaid if line.kind is LineKind.OUTCOME]
+    whole = sum(line.amount_minor for line in outcomes)
+    tax = contained_by_revenue(
+        invoice_tax_minor, outcomes_minor=whole, all_minor=sum(line.amount_minor for line in unpaid)
+    )[AccountKind.REVENUE_OUTCOMES]
+    before = whole - sum(line.left_minor for line in outcomes)
+    now = due_of(one for one in lines if one.line.kind is LineKind.OUTCOME)
+    upto = share_of_tax(tax, credited_minor=before + now, taxable_minor=whole)
+    back = upto - share_of_tax(tax, credited_minor=before, taxable_minor=whole)
+    return {AccountKind.REVENUE_OUTCOMES: back, AccountKind.REVENUE_TOKENS: tax_minor - back}
+
+
 @dataclass(frozen=True, slots=True)
 class Burnt:
     """A lot, and what was taken from it and not given back."""
@@ -155,11 +172,15 @@ def credit_transaction(
     *,
     note: str,
     tax_minor: int,
+    contained: Mapping[AccountKind, int],
     parts: Split,
     returned: Sequence[Posting],
     at: datetime,
 ) -> Transaction:
-    """`parts` is how the amount due is taken up, tax included; `returned` is what prepaid lines give back."""
+    """`parts` is how the amount due is taken up, with the tax; `returned` is what prepaid lines give back.
+
+    `contained` is of the tax what revenue had to give for it, where prices hold it.
+    """
     unit = nanos_per_minor(standing.currency)
     postings = list(returned)
     for one in lines:
@@ -170,6 +191,11 @@ def credit_transaction(
             postings.append(Posting(business(kind, standing.currency), one.exact_nanos))
     if tax_minor:
         postings.append(Posting(business(AccountKind.TAX_PAYABLE, standing.currency), tax_minor * unit))
+    postings += [
+        Posting(business(kind, standing.currency), -minor * unit)
+        for kind, minor in contained.items()
+        if minor
+    ]
     postings += [
         Posting(account, minor * unit) for account, minor in taken_up(standing, parts).items() if minor
     ]

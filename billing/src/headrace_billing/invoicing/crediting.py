@@ -13,13 +13,21 @@ from headrace_billing.invoicing.amounts import plain
 from headrace_billing.invoicing.credit_note import (
     Credited,
     CreditedInFull,
+    contained_of,
     credit_transaction,
     credited,
     due_of,
     given_back,
     tax_of,
 )
-from headrace_billing.invoicing.settlement import Approval, InvoicePaid, SettlementKind, Split, split
+from headrace_billing.invoicing.settlement import (
+    Approval,
+    InvoicePaid,
+    SettlementKind,
+    Split,
+    Standing,
+    split,
+)
 from headrace_billing.ledger import store as ledger
 
 Document = dict[str, Any]
@@ -48,7 +56,11 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
     lines = credited(every, wish.lines, currency=standing.currency)
     taxed = await credit_note_store.taxed(session, invoice)
     tax = tax_of(lines, every, tax_minor=taxed.tax_minor, taken_minor=taxed.taken_minor)
-    parts = split(standing, due_of(lines) + tax)
+    included = standing.tax_included
+    contained = (
+        contained_of(lines, every, invoice_tax_minor=taxed.tax_minor, tax_minor=tax) if included else {}
+    )
+    parts = split(standing, due_of(lines) + (0 if included else tax))
     payers = await credit_note_store.payers(session, invoice, lines)
     returned = given_back(lines, payers, owed_back=standing.owed_back)
 
@@ -75,7 +87,7 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
         "issued_at": now.isoformat(),
         "reason": wish.reason,
         "lines": [_line(one, original, standing.currency) for one in lines],
-        **_sums(lines, tax, parts, standing.currency),
+        **_sums(lines, tax, parts, standing),
     }
     issued = credit_note_store.Issued(
         id=note,
@@ -105,7 +117,16 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
     )
     await ledger.post(
         session,
-        credit_transaction(standing, lines, note=note, tax_minor=tax, parts=parts, returned=returned, at=now),
+        credit_transaction(
+            standing,
+            lines,
+            note=note,
+            tax_minor=tax,
+            contained=contained,
+            parts=parts,
+            returned=returned,
+            at=now,
+        ),
     )
     return document
 
@@ -120,13 +141,14 @@ def _line(one: Credited, original: Document, currency: str) -> Document:
     }
 
 
-def _sums(lines: list[Credited], tax: int, parts: Split, currency: str) -> Document:
+def _sums(lines: list[Credited], tax: int, parts: Split, standing: Standing) -> Document:
     """Where it goes: off what was open, back as credit, or owed as money."""
-    net = sum(one.amount_minor for one in lines)
+    net, currency = sum(one.amount_minor for one in lines), standing.currency
     return {
         "total": plain(net, currency),
         "tax": plain(tax, currency),
-        "total_with_tax": plain(net + tax, currency),
+        "tax_included": standing.tax_included,
+        "total_with_tax": plain(net if standing.tax_included else net + tax, currency),
         "off_amount_due": plain(parts.applied_minor, currency),
         "owed_to_customer": plain(parts.over_minor, currency),
         "back_to_credit": plain(sum(one.amount_minor for one in lines if one.line.prepaid), currency),

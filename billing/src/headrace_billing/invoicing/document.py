@@ -86,6 +86,7 @@ def tax_document(tax: Assessment, currency: str) -> Document:
         "country": tax.country or None,
         "taxable": plain(tax.taxable_minor, currency),
         "amount": plain(tax.tax_minor, currency),
+        "included": tax.included,
     }
 
 

@@ -2,7 +2,7 @@
 
 One row a line, and one for the tax. What credit has paid was billed when the credit was sold, so its `BilledCost` is
 zero and its `EffectiveCost` the amount: over an invoice, `BilledCost` adds up to the amount due and `EffectiveCost` to
-the total with tax, to the minor unit. Credit notes are corrections below zero, in the month of their issue.
+the total with tax, to the minor unit. Tax that prices include stays in the lines' costs. Credit notes are corrections below zero, in the month of their issue.
 """
 
 from collections.abc import Iterable, Mapping
@@ -75,7 +75,7 @@ def invoice_rows(document: Document) -> Iterable[Row]:
             "ChargePeriodEnd": _instant(charged["end"]),
         }
     tax = document.get("tax")
-    if tax is not None and Decimal(tax["amount"]):
+    if tax is not None and Decimal(tax["amount"]) and not tax.get("included"):
         yield _tax_row(base, f"{tax['name']} {tax['percent']}%", Decimal(tax["amount"]), period)
 
 
@@ -97,7 +97,7 @@ def credit_note_rows(document: Document) -> Iterable[Row]:
             "ChargePeriodStart": _instant(period["start"]),
             "ChargePeriodEnd": _instant(period["end"]),
         }
-    if Decimal(document["tax"]):
+    if Decimal(document["tax"]) and not document.get("tax_included"):
         yield _tax_row(
             base, f"Tax credited from {document['invoice']['number']}", -Decimal(document["tax"]), period
         )

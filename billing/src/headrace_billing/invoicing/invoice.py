@@ -58,7 +58,7 @@ class Invoice:
 
     @property
     def due_minor(self) -> int:
-        return self.total_minor + self.tax.tax_minor - self.applied_minor
+        return self.total_minor + self.tax.added_minor - self.applied_minor
 
     @property
     def due_at(self) -> datetime:
@@ -69,8 +69,8 @@ def number(seller: Seller, count: int) -> str:
     return f"{seller.number_prefix}-{count:06d}"
 
 
-def taxable_minor(lines: Sequence[Line]) -> int:
-    """What is due before tax."""
+def unpaid_minor(lines: Sequence[Line]) -> int:
+    """What credit has not paid: tax is on it, or in it."""
     return sum(line.amount_minor for line in lines if not line.prepaid)
 
 
@@ -101,5 +101,5 @@ def next_period(
 
 def must_bill(lines: Sequence[Line], *, organization: str, currency: str) -> None:
     """Raises `NothingToInvoice`. A sum below zero waits for usage to be set against: an invoice never pays out."""
-    if not lines or sum(line.amount_minor for line in lines) < 0:
+    if not lines or sum(line.amount_minor for line in lines) < 0 or unpaid_minor(lines) < 0:
         raise NothingToInvoice(organization, currency)

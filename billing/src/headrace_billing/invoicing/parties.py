@@ -49,6 +49,8 @@ class Profile:
     country: str = ""
     vat_id: str = ""
     tax_exempt: bool = False
+    prices_include_tax: bool = False
+    """As consumers are promised them: tax is taken out of what is due, not added."""
     purchase_order: str = ""
     payment_days: int = PAYMENT_DAYS_DEFAULT
     cost_centers: Mapping[str, str] = field(default_factory=dict)

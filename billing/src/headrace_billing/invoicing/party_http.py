@@ -58,6 +58,7 @@ class ProfileBody(Body):
     country: CountryOrNone = ""
     vat_id: Brief = ""
     tax_exempt: bool = False
+    prices_include_tax: bool = False
     purchase_order: Brief = ""
     payment_days: Annotated[int, Field(ge=0, le=PAYMENT_DAYS_MAX)] = PAYMENT_DAYS_DEFAULT
     cost_centers: Annotated[dict[Id, Brief], Field(max_length=COST_CENTERS_MAX, default_factory=dict)]
@@ -112,6 +113,7 @@ def _document(organization: str, profile: Profile) -> dict[str, Any]:
         "country": profile.country,
         "vat_id": profile.vat_id,
         "tax_exempt": profile.tax_exempt,
+        "prices_include_tax": profile.prices_include_tax,
         "purchase_order": profile.purchase_order,
         "payment_days": profile.payment_days,
         "cost_centers": dict(profile.cost_centers),

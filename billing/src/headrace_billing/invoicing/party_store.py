@@ -90,18 +90,20 @@ INSERT_RATES = text("""
 SELECT_PROJECTS = text("SELECT id FROM projects WHERE org = :org")
 
 UPSERT_PROFILE = text("""
-    INSERT INTO billing_profiles (org, seller, legal_name, address, country, vat_id, tax_exempt, purchase_order,
-                                  payment_days, cost_centers)
-    VALUES (:org, :seller, :legal_name, :address, :country, :vat_id, :tax_exempt, :purchase_order, :payment_days,
-            CAST(:cost_centers AS jsonb))
+    INSERT INTO billing_profiles (org, seller, legal_name, address, country, vat_id, tax_exempt,
+                                  prices_include_tax, purchase_order, payment_days, cost_centers)
+    VALUES (:org, :seller, :legal_name, :address, :country, :vat_id, :tax_exempt, :prices_include_tax,
+            :purchase_order, :payment_days, CAST(:cost_centers AS jsonb))
     ON CONFLICT (org) DO UPDATE
     SET seller = excluded.seller, legal_name = excluded.legal_name, address = excluded.address,
         country = excluded.country, vat_id = excluded.vat_id, tax_exempt = excluded.tax_exempt,
+        prices_include_tax = excluded.prices_include_tax,
         purchase_order = excluded.purchase_order, payment_days = excluded.payment_days,
         cost_centers = excluded.cost_centers
 """)
 
 SELECT_PROFILE = text("""
-    SELECT seller, legal_name, address, country, vat_id, tax_exempt, purchase_order, payment_days, cost_centers
+    SELECT seller, legal_name, address, country, vat_id, tax_exempt, prices_include_tax, purchase_order, payment_days,
+           cost_centers
     FROM billing_profiles WHERE org = :org
 """)

@@ -58,8 +58,12 @@ def print_credit_note(document: Mapping[str, Any]) -> bytes:
                 _fact("Reason", document["reason"]),
             ],
             "totals": [
-                _fact("Total before tax", _money_of(document, "total")),
-                *([_fact("Tax", _money_of(document, "tax"))] if Decimal(document["tax"]) else []),
+                _fact("Total", _money_of(document, "total")),
+                *(
+                    [_fact(_tax_label(document), _money_of(document, "tax"))]
+                    if Decimal(document["tax"])
+                    else []
+                ),
             ],
             "due": _fact(f"Credited ({document['currency']})", _money_of(document, "total_with_tax")),
             "settled": "",
@@ -70,6 +74,10 @@ def print_credit_note(document: Mapping[str, Any]) -> bytes:
             ],
         }
     )
+
+
+def _tax_label(document: Mapping[str, Any]) -> str:
+    return "Tax in it" if document.get("tax_included") else "Tax"
 
 
 def _printed(printable: Mapping[str, Any]) -> bytes:
@@ -121,7 +129,8 @@ def _invoice_totals(document: Mapping[str, Any]) -> list[dict[str, str]]:
     if Decimal(document["credit_applied"]):
         found.append(_fact("Credit applied at time of use", MINUS + _money_of(document, "credit_applied")))
     if tax is not None and tax["name"]:
-        said = f"{tax['name']} {tax['percent']}% on {_money(tax['taxable'], document['currency'])}"
+        within = "includes " if tax.get("included") else ""
+        said = f"{within}{tax['name']} {tax['percent']}% on {_money(tax['taxable'], document['currency'])}"
         found.append(_fact(said, _money(tax["amount"], document["currency"])))
     return found
 

@@ -93,6 +93,7 @@ class Standing:
     credited_lines_minor: int
     total_minor: int
     void: bool
+    tax_included: bool = False
     credit_notes: tuple[str, ...] = ()
 
     @property

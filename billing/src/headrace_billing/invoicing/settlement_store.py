@@ -121,6 +121,7 @@ def _standing(row: Row[Any]) -> Standing:
         credited_lines_minor=int(row.credited_lines_minor),
         total_minor=row.total_minor,
         void=row.void,
+        tax_included=row.tax_included,
         credit_notes=tuple(row.credit_notes),
     )
 
@@ -128,7 +129,7 @@ def _standing(row: Row[Any]) -> Standing:
 LOCK_INVOICE = text("SELECT id FROM invoices WHERE id = :id FOR UPDATE")
 
 STANDING = """
-    SELECT i.id, i.number, i.seller, i.org, i.currency, i.due_minor, i.total_minor, i.document,
+    SELECT i.id, i.number, i.seller, i.org, i.currency, i.due_minor, i.total_minor, i.tax_included, i.document,
            s.paid_minor, s.over_minor, s.credited_minor, s.written_off_minor,
            n.credited_lines_minor, n.void, n.credit_notes
     FROM invoices i

@@ -97,6 +97,7 @@ async def add(
             "exact_nanos": invoice.exact_nanos,
             "applied_nanos": invoice.applied_nanos,
             "tax_minor": invoice.tax.tax_minor,
+            "tax_included": invoice.tax.included,
             "due_at": invoice.due_at,
             "document": json.dumps(document, ensure_ascii=False),
         },
@@ -190,11 +191,11 @@ INSERT_HISTORY = text("""
 
 INSERT_INVOICE = text("""
     INSERT INTO invoices (id, seller, sequence, number, org, currency, period_start, period_end, issued_at,
-                          total_minor, applied_minor, due_minor, exact_nanos, applied_nanos, tax_minor, due_at,
-                          document)
+                          total_minor, applied_minor, due_minor, exact_nanos, applied_nanos, tax_minor,
+                          tax_included, due_at, document)
     VALUES (:id, :seller, :sequence, :number, :org, :currency, :period_start, :period_end, :issued_at,
-            :total_minor, :applied_minor, :due_minor, :exact_nanos, :applied_nanos, :tax_minor, :due_at,
-            CAST(:document AS json))
+            :total_minor, :applied_minor, :due_minor, :exact_nanos, :applied_nanos, :tax_minor,
+            :tax_included, :due_at, CAST(:document AS json))
 """)
 
 INSERT_LINES = text("""

@@ -1,7 +1,8 @@
 """Tax on an invoice: by whichever adapter the seller has set; the built-in one goes by a table of rates.
 
 Tax is on what is due. A line that credit has paid carries none: its tax was settled when the credit was sold, and a
-gift has no price to tax. It is rounded once an invoice, half away from zero (EN 16931, BR-CO-17).
+gift has no price to tax. It is rounded once an invoice, half away from zero (EN 16931, BR-CO-17). Where a customer's
+prices include it, it is taken out of what is due instead of added.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace_billing.errors import BillingError
 from headrace_billing.invoicing.amounts import divided_half_away
 from headrace_billing.invoicing.parties import Profile, Seller
+from headrace_billing.ledger.transaction import AccountKind
 
 RATE_PLACES = 4
 PERCENT = 100
@@ -49,6 +51,7 @@ class Sale:
     buyer: Profile
     currency: str
     taxable_minor: int
+    """What is due of the lines; with the tax where the buyer's prices include it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,15 @@ class Assessment:
     percent: Decimal
     country: str
     taxable_minor: int
+    """Without the tax."""
     tax_minor: int
+    included: bool = False
+    """The lines hold it already."""
+
+    @property
+    def added_minor(self) -> int:
+        """What comes on top of the lines."""
+        return 0 if self.included else self.tax_minor
 
 
 class TaxAdapter(Protocol):
@@ -86,25 +97,36 @@ def assess(sale: Sale, rate: Rate | None) -> Assessment:
         return Assessment(Treatment.EXEMPT, rate.name, Decimal(0), country, sale.taxable_minor, 0)
     if rate.reverse_charge and country != sale.seller.country and buyer.vat_id:
         return Assessment(Treatment.REVERSE_CHARGE, rate.name, Decimal(0), country, sale.taxable_minor, 0)
-    return Assessment(
-        Treatment.STANDARD,
-        rate.name,
-        rate.percent,
-        country,
-        sale.taxable_minor,
-        tax_minor(sale.taxable_minor, rate.percent),
-    )
+    included = buyer.prices_include_tax
+    tax = (contained_tax_minor if included else tax_minor)(sale.taxable_minor, rate.percent)
+    base = sale.taxable_minor - tax if included else sale.taxable_minor
+    return Assessment(Treatment.STANDARD, rate.name, rate.percent, country, base, tax, included)
 
 
 def tax_minor(taxable_minor: int, percent: Decimal) -> int:
-    """Rounded half away from zero, in integers."""
-    scaled = int(percent.scaleb(RATE_PLACES))
-    return divided_half_away(taxable_minor * scaled, PERCENT * 10**RATE_PLACES)
+    """On a sum without it; rounded half away from zero, in integers."""
+    return divided_half_away(taxable_minor * _scaled(percent), PERCENT * 10**RATE_PLACES)
+
+
+def contained_tax_minor(gross_minor: int, percent: Decimal) -> int:
+    """Within a sum that holds it; rounded likewise."""
+    scaled = _scaled(percent)
+    return divided_half_away(gross_minor * scaled, PERCENT * 10**RATE_PLACES + scaled)
+
+
+def _scaled(percent: Decimal) -> int:
+    return int(percent.scaleb(RATE_PLACES))
 
 
 def share_of_tax(tax: int, *, credited_minor: int, taxable_minor: int) -> int:
     """The tax of the credited part of a taxable sum; of all of it the whole tax, whatever parts it came in."""
     return divided_half_away(tax * credited_minor, taxable_minor) if taxable_minor > 0 else 0
+
+
+def contained_by_revenue(tax: int, *, outcomes_minor: int, all_minor: int) -> dict[AccountKind, int]:
+    """From which revenue a tax comes that the lines hold."""
+    outcomes = share_of_tax(tax, credited_minor=outcomes_minor, taxable_minor=all_minor)
+    return {AccountKind.REVENUE_OUTCOMES: outcomes, AccountKind.REVENUE_TOKENS: tax - outcomes}
 
 
 def adapter_of(path: str) -> TaxAdapter:

@@ -65,6 +65,7 @@ class TransactionKind(StrEnum):
     OUTCOME_RELEASED = "outcome_released"
     OUTCOME_ACCEPTED = "outcome_accepted"
     INVOICE = "invoice"
+    TAX_CONTAINED = "tax_contained"
     CREDIT_APPLIED = "credit_applied"
     REVERSAL = "reversal"
     PAYMENT = "payment"
