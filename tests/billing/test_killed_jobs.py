@@ -69,6 +69,11 @@ DONE = {
     "month": ("SELECT sum(charge_nanos) FROM usage_rollups", 3_000_000_000),
     "expiry": ("SELECT count(*) FROM ledger_transactions WHERE kind = 'credit_expired'", 1),
     "invoices": ("SELECT count(*) FROM invoices", 1),
+    "credit_notes": (
+        "SELECT count(*) FROM invoices i JOIN credit_notes n ON n.invoice = i.id AND n.sequence = 1",
+        1,
+    ),
+    "accounting": ("SELECT count(*) FROM accounting_months", 1),
     "alerts": ("SELECT count(*) FROM notices", 1),
     "prices": ("SELECT count(*) FROM price_cards WHERE price_book = 'pb_usd_2'", 1),
 }

@@ -210,6 +210,35 @@ async def test_notes_are_numbered_without_gap_whoever_asks_at_once(shop: Shop) -
     assert numbers == [f"HR-CN-{n:06d}" for n in range(1, 7)]
 
 
+async def test_what_two_take_back_at_once_goes_back_once(shop: Shop) -> None:
+    invoice = await issued(shop)
+    path, body = f"/v1/invoices/{invoice['id']}/credit-notes", {**BY_TWO, "lines": [{"position": 4}]}
+    answers = await asyncio.gather(*(shop.seller.ask("POST", path, body) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 422, 422, 422]
+    assert await shop.nanos(RECEIVABLE) == 8167 * CENT - 4408 * CENT
+    await books_are_whole(shop)
+
+
+async def test_a_void_a_payment_and_a_write_off_at_once_settle_an_invoice_once(shop: Shop) -> None:
+    invoice = await issued(shop)
+    path = f"/v1/invoices/{invoice['id']}"
+    payment = {
+        "amount": "81.67",
+        "currency": "USD",
+        "reference": "r",
+        "paid_at": shop.clock.now.isoformat(),
+    }
+    asked = [("void", BY_TWO), ("void", BY_TWO), ("write-offs", BY_TWO), ("payments", payment)]
+    await asyncio.gather(*(shop.seller.ask("POST", f"{path}/{what}", body) for what, body in asked))
+    standing = (await shop.seller.get(path))["standing"]
+    assert (standing["open"], await shop.nanos(RECEIVABLE)) == ("0.00", 0)
+    settled = sum(_cents(standing[name]) for name in ("paid", "credited", "written_off"))
+    # Money always arrives; what it finds nothing open for is owed back.
+    assert (settled, _cents(standing["paid"]) + _cents(standing["overpaid"])) == (8167, 8167)
+    assert await shop.nanos(OWED_BACK) == -_cents(standing["overpaid"]) * CENT
+    await books_are_whole(shop)
+
+
 async def test_what_became_of_an_invoice_can_not_be_changed(shop: Shop) -> None:
     invoice = await issued(shop)
     await pay(shop, invoice, "1.00")
