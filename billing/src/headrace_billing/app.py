@@ -1,9 +1,11 @@
 """The composition root of billing's HTTP API."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import structlog
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +16,9 @@ from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
 from headrace_billing.body_limit import BodyLimit
+from headrace_billing.clock.http import router as test_clock
+from headrace_billing.clock.movable import MovableClock
+from headrace_billing.clock.store import FOLLOW_SECONDS, follow
 from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
@@ -37,6 +42,8 @@ from headrace_billing.valkey import ValkeyError, connect
 from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
 
+log = structlog.get_logger()
+
 ROUTERS = (
     accounts,
     changes,
@@ -55,6 +62,7 @@ ROUTERS = (
     reconciliation,
     costs,
     usage,
+    test_clock,
 )
 
 
@@ -69,7 +77,7 @@ def create() -> FastAPI:
             admin_token=settings.admin_token.get_secret_value(),
             ingest_token=settings.ingest_token.get_secret_value(),
             signing_key=settings.signing_key_bytes,
-            now=lambda: datetime.now(UTC),
+            now=MovableClock() if settings.test_clock else lambda: datetime.now(UTC),
             trusted_proxies=settings.trusted_proxies,
             token_signing_secret=settings.token_signing_secret_bytes,
             tax=adapter_of(settings.tax_adapter),
@@ -82,7 +90,8 @@ def compose(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with _following(parts):
+            yield
         await parts.valkey.aclose()
         await parts.database.close()
 
@@ -101,6 +110,30 @@ def compose(parts: Parts) -> FastAPI:
     app.get("/readyz", tags=["health"])(readyz)
     describe(app)
     return app
+
+
+@asynccontextmanager
+async def _following(parts: Parts) -> AsyncIterator[None]:
+    """A test clock goes as others move it; the real one needs nobody."""
+    clock = parts.now
+    if not isinstance(clock, MovableClock):
+        yield
+        return
+
+    async def keep_up(clock: MovableClock) -> None:
+        while True:
+            try:
+                await follow(parts.database, clock)
+            except SQLAlchemyError as error:
+                log.warning("test_clock_not_followed", error=type(error).__name__)
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    task = asyncio.create_task(keep_up(clock))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def healthz() -> dict[str, str]:

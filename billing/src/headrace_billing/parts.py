@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
+from headrace_billing.clock.movable import MovableClock
 from headrace_billing.database import Database
 from headrace_billing.invoicing.tax import TaxAdapter, TaxTable
 from headrace_contracts.networks import Network
@@ -25,6 +26,11 @@ class Parts:
     token_signing_secret: bytes | None = None
     """Null where no keys are made that sign."""
     tax: TaxAdapter = field(default_factory=TaxTable)
+
+    @property
+    def is_test(self) -> bool:
+        """An installation whose time can be moved; nothing that it issues is meant."""
+        return isinstance(self.now, MovableClock)
 
 
 def _parts(request: Request) -> Parts:

@@ -14,6 +14,8 @@ import structlog
 
 from headrace_billing.accounts import outbox
 from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
+from headrace_billing.clock.movable import MovableClock
+from headrace_billing.clock.store import FOLLOW_SECONDS, follow
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
@@ -55,7 +57,9 @@ async def run(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     restarts = RestartWatch()
-    books = Books(database, adapter_of(settings.tax_adapter))
+    clock = MovableClock() if settings.test_clock else None
+    now: Callable[[], datetime] = clock or (lambda: datetime.now(UTC))
+    books = Books(database, adapter_of(settings.tax_adapter), test=settings.test_clock)
     loops = (
         Loop(
             "cold_load",
@@ -72,11 +76,12 @@ async def run(settings: WorkerSettings) -> None:
         # After each batch anyway; this one is for whoever died between its commit and that.
         Loop("stream_trim", lambda: _at_rest(trim(database, valkey)), 5),
         Loop("pending_sweep", lambda: _at_rest(sweep_pending(database, valkey)), 5),
-        Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=lambda: datetime.now(UTC))), 1),
-        Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
-        Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
-        Loop("invoices", lambda: finalise_due(books, now=datetime.now(UTC)), 5),
-        Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
+        Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=now)), 1),
+        Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=now())), 1),
+        Loop("alerts", lambda: tell_low_balances(database, now=now()), 5),
+        Loop("invoices", lambda: finalise_due(books, now=now()), 5),
+        *(() if clock is None else (Loop("test_clock", lambda: follow(database, clock), FOLLOW_SECONDS),)),
+        Loop("expiry", lambda: expire_lots(database, now=now()), 60),
     )
     try:
         log.info("worker_started")

@@ -87,6 +87,8 @@ class Books:
     database: Database
     tax: TaxAdapter
     graces: Graces = field(default_factory=Graces)
+    test: bool = False
+    """Of an installation that tests: its invoices say so."""
 
 
 async def close_period(session: AsyncSession, books: Books, order: Order, *, now: datetime) -> dict[str, Any]:
@@ -99,7 +101,7 @@ async def close_period(session: AsyncSession, books: Books, order: Order, *, now
     # Last of all, because everybody who invoices waits for this row.
     seller, sequence = await store.next_number(session, draft.invoice.seller.id)
     invoice = replace(draft.invoice, seller=seller, number=number(seller, sequence))
-    document = draft.document(invoice)
+    document = draft.document(invoice, test=books.test)
     await store.add(session, invoice, sequence=sequence, portions=draft.used.portions, document=document)
     settled = invoice.due_minor == 0
     await store.put_on_invoice(session, draft.outcomes, invoice.id, settled=settled, at=now)
@@ -110,7 +112,7 @@ async def close_period(session: AsyncSession, books: Books, order: Order, *, now
 async def draft_of(session: AsyncSession, books: Books, order: Order, *, now: datetime) -> dict[str, Any]:
     """What the close would make of the books as they stand now. Raises as `close_period`."""
     draft = await _drawn_up(session, books, order, now=now)
-    return {**draft.document(draft.invoice), "id": None, "number": None, "status": "draft"}
+    return {**draft.document(draft.invoice, test=books.test), "id": None, "number": None, "status": "draft"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,9 @@ class Draft:
     used: "Used"
     outcomes: Sequence[AcceptedOutcome]
 
-    def document(self, invoice: Invoice) -> dict[str, Any]:
-        return document_of(invoice, project_names=self.used.project_names, bundled=self.used.bundled)
+    def document(self, invoice: Invoice, *, test: bool) -> dict[str, Any]:
+        document = document_of(invoice, project_names=self.used.project_names, bundled=self.used.bundled)
+        return {**document, "test": True} if test else document
 
 
 async def _drawn_up(session: AsyncSession, books: Books, order: Order, *, now: datetime) -> Draft:

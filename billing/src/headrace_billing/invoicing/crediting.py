@@ -87,6 +87,7 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
         "issued_at": now.isoformat(),
         "reason": wish.reason,
         "lines": [_line(one, original, standing.currency) for one in lines],
+        **({"test": True} if original.get("test") else {}),
         **_sums(lines, tax, parts, standing),
     }
     issued = credit_note_store.Issued(

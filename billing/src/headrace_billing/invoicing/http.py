@@ -42,7 +42,9 @@ async def close(body: PeriodToClose, parts: PartsOf, idempotency_key: Idempotenc
         if known is not None:
             return await _shown(session, known["invoice"])
         order = Order(body.organization, body.currency, _utc(body.start), _utc(body.end), body.seller)
-        document = await close_period(session, Books(parts.database, parts.tax), order, now=parts.now())
+        document = await close_period(
+            session, Books(parts.database, parts.tax, test=parts.is_test), order, now=parts.now()
+        )
         await remember(session, **once, answer={"invoice": document["id"]})
         return await _shown(session, document["id"])
 

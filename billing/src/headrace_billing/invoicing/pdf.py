@@ -94,7 +94,7 @@ def _template() -> bytes:
 def _head(document: Mapping[str, Any], title: str) -> dict[str, Any]:
     seller, customer = document["seller"], document["customer"]
     return {
-        "title": title,
+        "title": f"{title}, for testing only" if document.get("test") else title,
         "number": document["number"],
         "seller": {
             "name": seller["name"],

@@ -107,7 +107,9 @@ async def show_draft(run_id: Id, organization_id: Id, currency: Currency, parts:
         if row.state == DraftState.FINAL:
             return {"state": row.state, "invoice": row.invoice, "draft": None}
         order = Order(organization_id, currency, None, row.period_end, row.seller)
-        draft = await draft_of(session, Books(parts.database, parts.tax), order, now=parts.now())
+        draft = await draft_of(
+            session, Books(parts.database, parts.tax, test=parts.is_test), order, now=parts.now()
+        )
     return {"state": row.state, "invoice": None, "draft": draft}
 
 
