@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounting.closing import close_month
 from headrace_billing.database import Database
-from headrace_billing.invoicing.closing import Books
 from headrace_billing.invoicing.crediting import Wish, issue
+from headrace_billing.invoicing.drafting import Books
 from headrace_billing.invoicing.jobs import finalise_due
 from headrace_billing.invoicing.month import close_months
 from headrace_billing.invoicing.settlement import Approval

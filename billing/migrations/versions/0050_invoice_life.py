@@ -46,6 +46,43 @@ STATEMENTS = (
         CHECK (due_minor = total_minor + CASE WHEN tax_included THEN 0 ELSE tax_minor END - applied_minor)
     """,
     "CREATE INDEX invoices_of_org ON invoices (org, id)",
+    # An invoice adds up when it is issued, and takes nothing more afterwards: what that costs grows with its lines,
+    # and no longer with their square. `issued_in` is the database transaction that issued it.
+    "ALTER TABLE invoices ADD COLUMN issued_in xid8 NOT NULL DEFAULT pg_current_xact_id()",
+    "DROP TRIGGER invoice_must_add_up ON invoice_lines",
+    """
+    CREATE OR REPLACE FUNCTION invoice_must_add_up() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF (SELECT (coalesce(sum(amount_minor), 0), coalesce(sum(exact_nanos), 0)) FROM invoice_lines
+          WHERE invoice = NEW.id)
+         <> (NEW.total_minor::numeric, NEW.exact_nanos) THEN
+        RAISE EXCEPTION 'the lines of invoice % do not add up to it', NEW.number USING ERRCODE = 'check_violation';
+      END IF;
+      RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE CONSTRAINT TRIGGER invoice_must_add_up AFTER INSERT ON invoices
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION invoice_must_add_up()
+    """,
+    """
+    CREATE FUNCTION invoice_takes_no_more() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF EXISTS (SELECT 1 FROM (SELECT DISTINCT invoice FROM fresh) AS f JOIN invoices i ON i.id = f.invoice
+                 WHERE i.issued_in <> pg_current_xact_id()) THEN
+        RAISE EXCEPTION 'an invoice that stands takes no more of %', TG_TABLE_NAME
+          USING ERRCODE = 'restrict_violation';
+      END IF;
+      RETURN NULL;
+    END $$
+    """,
+    *(
+        f"""
+        CREATE TRIGGER invoice_takes_no_more AFTER INSERT ON {table} REFERENCING NEW TABLE AS fresh
+        FOR EACH STATEMENT EXECUTE FUNCTION invoice_takes_no_more()
+        """
+        for table in ("invoice_lines", "invoice_portions")
+    ),
     # --- Credit notes: a gapless series of their own, line by line, never more than the line.
     """
     CREATE TABLE credit_notes (

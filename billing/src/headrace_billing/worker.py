@@ -19,7 +19,7 @@ from headrace_billing.clock.store import FOLLOW_SECONDS, follow
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
-from headrace_billing.invoicing.closing import Books
+from headrace_billing.invoicing.drafting import Books
 from headrace_billing.invoicing.jobs import finalise_due
 from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger import spendable

@@ -12,7 +12,7 @@ from headrace_billing.app import compose
 from headrace_billing.clock.movable import MovableClock
 from headrace_billing.clock.store import follow
 from headrace_billing.database import Database
-from headrace_billing.invoicing.closing import Books
+from headrace_billing.invoicing.drafting import Books
 from headrace_billing.invoicing.jobs import finalise_due
 from headrace_billing.invoicing.tax import TaxTable
 from headrace_billing.ledger.jobs import expire_lots

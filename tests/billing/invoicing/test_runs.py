@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from headrace_billing.invoicing import jobs
-from headrace_billing.invoicing.closing import Books
+from headrace_billing.invoicing.drafting import Books
 from headrace_billing.invoicing.tax import TaxTable
 from headrace_contracts.usage import TokenCounts
 from tests.billing.ingest.usage import Gateway, take

@@ -12,8 +12,10 @@ from headrace_billing.bodies import Body, Currency, Id, PageOf
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.invoicing import settlement_store, store
-from headrace_billing.invoicing.closing import Books, Order, close_period
+from headrace_billing.invoicing.closing import close_period
 from headrace_billing.invoicing.cursor import after_of, cursor_of
+from headrace_billing.invoicing.drafting import Books
+from headrace_billing.invoicing.orders import Order
 from headrace_billing.invoicing.pdf import print_pdf
 from headrace_billing.invoicing.settlement_http import standing_document
 from headrace_billing.parts import PartsOf

@@ -1,7 +1,7 @@
 """Sellers with their tax rates, and customers' billing profiles, in Postgres."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -64,8 +64,15 @@ async def save_profile(session: AsyncSession, organization: str, profile: Profil
 
 async def profile(session: AsyncSession, organization: str, *, name: str) -> Profile:
     """What is on file; of an organisation that has said nothing, its name."""
-    row = (await session.execute(SELECT_PROFILE, {"org": organization})).mappings().first()
-    return Profile(seller=DEFAULT_SELLER, legal_name=name) if row is None else Profile(**row)
+    return (await profiles(session, {organization: name}))[organization]
+
+
+async def profiles(session: AsyncSession, names: Mapping[str, str]) -> dict[str, Profile]:
+    """By organisation; `names` are their own."""
+    found = {org: Profile(seller=DEFAULT_SELLER, legal_name=name) for org, name in names.items()}
+    for row in (await session.execute(SELECT_PROFILES, {"orgs": list(names)})).mappings():
+        found[row["org"]] = Profile(**{name: row[name] for name in row if name != "org"})
+    return found
 
 
 UPSERT_SELLER = text("""
@@ -102,8 +109,8 @@ UPSERT_PROFILE = text("""
         cost_centers = excluded.cost_centers
 """)
 
-SELECT_PROFILE = text("""
-    SELECT seller, legal_name, address, country, vat_id, tax_exempt, prices_include_tax, purchase_order, payment_days,
+SELECT_PROFILES = text("""
+    SELECT org, seller, legal_name, address, country, vat_id, tax_exempt, prices_include_tax, purchase_order, payment_days,
            cost_centers
-    FROM billing_profiles WHERE org = :org
+    FROM billing_profiles WHERE org = ANY(:orgs)
 """)

@@ -11,9 +11,11 @@ from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
 from headrace_billing.invoicing import party_store, run_store
-from headrace_billing.invoicing.closing import Books, Order, draft_of
+from headrace_billing.invoicing.closing import draft_of
 from headrace_billing.invoicing.cursor import after_of, cursor_of
+from headrace_billing.invoicing.drafting import Books
 from headrace_billing.invoicing.invoice import PeriodInvalid
+from headrace_billing.invoicing.orders import Order
 from headrace_billing.invoicing.party_store import DEFAULT_SELLER
 from headrace_billing.invoicing.run_store import DraftPlace, DraftState, Run
 from headrace_billing.parts import PartsOf

@@ -104,35 +104,41 @@ async def draft(session: AsyncSession, place: DraftPlace) -> Row[Any]:
     return row
 
 
-async def take_due(session: AsyncSession, *, now: datetime) -> DueDraft | None:
-    """One that may be finalised, locked until the transaction ends."""
-    row = (await session.execute(TAKE_DUE, {"now": now})).first()
-    if row is None:
-        return None
-    place = DraftPlace(run=row.run, organization=row.org, currency=row.currency)
-    return DueDraft(place, row.seller, row.period_end)
+async def take_due(session: AsyncSession, *, now: datetime, limit: int) -> list[DueDraft]:
+    """Those of one run that may be finalised and nobody else has taken, locked until the transaction ends."""
+    rows = await session.execute(TAKE_DUE, {"now": now, "limit": limit})
+    return [
+        DueDraft(
+            DraftPlace(run=row.run, organization=row.org, currency=row.currency), row.seller, row.period_end
+        )
+        for row in rows
+    ]
 
 
-async def note(
-    session: AsyncSession,
-    place: DraftPlace,
-    state: DraftState,
-    *,
-    try_after: datetime,
-    invoice: str | None = None,
-    reason: Mapping[str, Any] | None = None,
-) -> None:
-    """What became of a draft; nothing if another worker was quicker."""
-    await session.execute(
-        UPDATE_DRAFT,
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What became of a draft."""
+
+    place: DraftPlace
+    state: DraftState
+    try_after: datetime
+    invoice: str | None = None
+    reason: Mapping[str, Any] | None = None
+
+
+async def note(session: AsyncSession, every: Sequence[Noted]) -> None:
+    """Nothing for one with which another worker was quicker."""
+    rows = [
         {
-            **_place(place),
-            "state": state,
-            "invoice": invoice,
-            "reason": None if reason is None else msgspec.json.encode(reason).decode(),
-            "try_after": try_after,
-        },
-    )
+            **_place(one.place),
+            "state": one.state,
+            "invoice": one.invoice,
+            "reason": one.reason,
+            "try_after": one.try_after,
+        }
+        for one in every
+    ]
+    await session.execute(UPDATE_DRAFTS, {"rows": msgspec.json.encode(rows).decode()})
 
 
 async def retry(session: AsyncSession, run_id: str, *, now: datetime) -> int:
@@ -180,13 +186,17 @@ TAKE_DUE = text("""
     SELECT d.run, d.org, d.currency, r.seller, r.period_end
     FROM invoice_drafts d JOIN invoice_runs r ON r.id = d.run
     WHERE d.state = 'draft' AND d.try_after <= :now
-    ORDER BY d.try_after, d.org LIMIT 1 FOR UPDATE OF d SKIP LOCKED
+      AND d.run = (SELECT run FROM invoice_drafts WHERE state = 'draft' AND try_after <= :now
+                   ORDER BY try_after, run LIMIT 1)
+    ORDER BY d.try_after, d.org, d.currency LIMIT :limit FOR UPDATE OF d SKIP LOCKED
 """)
 
-UPDATE_DRAFT = text("""
-    UPDATE invoice_drafts
-    SET state = :state, invoice = :invoice, reason = CAST(:reason AS jsonb), try_after = :try_after
-    WHERE run = :run AND org = :org AND currency = :currency AND state = 'draft'
+UPDATE_DRAFTS = text("""
+    UPDATE invoice_drafts d
+    SET state = r.state, invoice = r.invoice, reason = r.reason, try_after = r.try_after
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (run text, org text, currency text, state text, invoice text,
+                                                        reason jsonb, try_after timestamptz)
+    WHERE d.run = r.run AND d.org = r.org AND d.currency = r.currency AND d.state = 'draft'
 """)
 
 RETRY = text("""

@@ -5,6 +5,7 @@ gift has no price to tax. It is rounded once an invoice, half away from zero (EN
 prices include it, it is taken out of what is due instead of added.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -73,24 +74,28 @@ class Assessment:
 
 
 class TaxAdapter(Protocol):
-    """Reckons the tax of one invoice. Raises `TaxUnavailable` rather than guessing."""
+    """Reckons the tax of invoices: one assessment a sale, or `TaxUnavailable` rather than a guess."""
 
-    async def assess(self, session: AsyncSession, sale: Sale) -> Assessment: ...
+    async def assess_all(
+        self, session: AsyncSession, sales: Sequence[Sale]
+    ) -> Sequence[Assessment | TaxUnavailable]: ...
 
 
 class TaxTable:
     """The built-in adapter: the seller's rate for the buyer's country."""
 
-    async def assess(self, session: AsyncSession, sale: Sale) -> Assessment:
-        country = sale.buyer.country or sale.seller.country
-        row = (await session.execute(SELECT_RATE, {"seller": sale.seller.id, "country": country})).first()
-        rate = None if row is None else Rate(row.country, row.name, row.rate, row.reverse_charge)
-        return assess(sale, rate)
+    async def assess_all(self, session: AsyncSession, sales: Sequence[Sale]) -> list[Assessment]:
+        rows = await session.execute(SELECT_RATES, {"sellers": sorted({sale.seller.id for sale in sales})})
+        rates = {
+            (row.seller, row.country): Rate(row.country, row.name, row.rate, row.reverse_charge)
+            for row in rows
+        }
+        return [assess(sale, rates.get((sale.seller.id, _country(sale)))) for sale in sales]
 
 
 def assess(sale: Sale, rate: Rate | None) -> Assessment:
     """The exempt first, then what the buyer accounts for itself, then the country's rate."""
-    buyer, country = sale.buyer, sale.buyer.country or sale.seller.country
+    buyer, country = sale.buyer, _country(sale)
     if rate is None:
         return Assessment(Treatment.UNTAXED, "", Decimal(0), country, sale.taxable_minor, 0)
     if buyer.tax_exempt:
@@ -101,6 +106,10 @@ def assess(sale: Sale, rate: Rate | None) -> Assessment:
     tax = (contained_tax_minor if included else tax_minor)(sale.taxable_minor, rate.percent)
     base = sale.taxable_minor - tax if included else sale.taxable_minor
     return Assessment(Treatment.STANDARD, rate.name, rate.percent, country, base, tax, included)
+
+
+def _country(sale: Sale) -> str:
+    return sale.buyer.country or sale.seller.country
 
 
 def tax_minor(taxable_minor: int, percent: Decimal) -> int:
@@ -140,6 +149,6 @@ def adapter_of(path: str) -> TaxAdapter:
     return made
 
 
-SELECT_RATE = text("""
-    SELECT country, name, rate, reverse_charge FROM tax_rates WHERE seller = :seller AND country = :country
+SELECT_RATES = text("""
+    SELECT seller, country, name, rate, reverse_charge FROM tax_rates WHERE seller = ANY(:sellers)
 """)
