@@ -27,6 +27,7 @@ from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
 from headrace_billing.outcomes.jobs import pass_time
 from headrace_billing.rating.jobs import put_into_force
+from headrace_billing.reconciliation.many import Lookout
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
 
@@ -60,6 +61,7 @@ async def run(settings: WorkerSettings) -> None:
     clock = MovableClock() if settings.test_clock else None
     now: Callable[[], datetime] = clock or (lambda: datetime.now(UTC))
     books = Books(database, adapter_of(settings.tax_adapter), test=settings.test_clock)
+    lookout = Lookout()
     loops = (
         Loop(
             "cold_load",
@@ -79,7 +81,7 @@ async def run(settings: WorkerSettings) -> None:
         Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=now)), 1),
         Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=now())), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=now()), 5),
-        Loop("invoices", lambda: finalise_due(books, now=now()), 5),
+        Loop("invoices", lambda: finalise_due(books, now=now(), lookout=lookout), 5),
         *(() if clock is None else (Loop("test_clock", lambda: follow(database, clock), FOLLOW_SECONDS),)),
         Loop("expiry", lambda: expire_lots(database, now=now()), 60),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -17,6 +18,8 @@ from headrace_billing.rating.price import TokenClass
 from headrace_billing.rating.schedule import charge_nanos
 from headrace_billing.rating.store import price_books
 from headrace_contracts.usage import Disposition, ServiceTier
+
+LINES_KEPT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ async def _of_events(
 
 
 def _group(row: Row[Any]) -> Group:
-    return Group(_payer(row), row.price_book, row.model, line_of(row))
+    line = _line(row.token_class, row.price_window, row.service_tier)
+    return Group(_payer(row), row.price_book, row.model, line)
 
 
 def _payer(row: Row[Any]) -> Payer:
@@ -133,7 +137,13 @@ def _payer(row: Row[Any]) -> Payer:
 
 
 def line_of(row: Row[Any]) -> PriceLine:
-    return PriceLine(TokenClass(row.token_class), row.price_window, ServiceTier(row.service_tier))
+    return _line(row.token_class, row.price_window, row.service_tier)
+
+
+@lru_cache(LINES_KEPT)
+def _line(token_class: str, price_window: str, service_tier: str) -> PriceLine:
+    """There are some dozen, and each is asked for millions of times."""
+    return PriceLine(TokenClass(token_class), price_window, ServiceTier(service_tier))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from headrace_billing.reconciliation.books import Money, broken, money_checks
 from headrace_billing.reconciliation.report import Scope
 
 # What comes meanwhile could as well have come a moment after the invoice; the close of the month finds it.
-REMEMBERED_SECONDS = 10.0
+REMEMBERED_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,18 @@ async def _charges(session: AsyncSession, scopes: Sequence[Scope]) -> dict[tuple
     rows = (await session.execute(SELECT_GROUPS, _parameters(scopes))).all()
     books = await price_books(session, {row.price_book for row in rows})
     sums: dict[Place, int] = {}
+    # Lines of a kind of price: a few, each asked for by every customer.
+    known: dict[tuple[str, str, str, str], tuple[PriceLine, ...]] = {}
     for row in rows:
-        prices, tier = books[row.price_book].models[row.model], ServiceTier(row.service_tier)
+        priced = (row.price_book, row.model, row.price_window, row.service_tier)
+        if priced not in known:
+            prices, tier = books[row.price_book].models[row.model], ServiceTier(row.service_tier)
+            known[priced] = tuple(prices.line(kind, row.price_window, tier) for kind in CLASSES)
+        whose = _whose(row)
         counts = (row.input_uncached, row.cache_read, row.cache_write, row.output)
-        for kind, quantity in zip(CLASSES, counts, strict=True):
+        for line, quantity in zip(known[priced], counts, strict=True):
             if quantity:
-                place = (*_whose(row), prices.line(kind, row.price_window, tier))
+                place = (*whose, line)
                 sums[place] = sums.get(place, 0) + int(quantity)
     closed = {
         (*_whose(row), line_of(row)) for row in await session.execute(SELECT_CLOSED, _parameters(scopes))
