@@ -1,14 +1,17 @@
 """Invoice runs: drafts wait for late events, become final once, and say who was refused and why."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.invoicing import jobs
 from headrace_billing.invoicing.drafting import Books
-from headrace_billing.invoicing.tax import TaxTable
-from headrace_contracts.usage import TokenCounts
+from headrace_billing.invoicing.tax import Assessment, Sale, TaxTable
+from headrace_contracts.usage import Disposition, TokenCounts
 from tests.billing.ingest.usage import Gateway, take
 from tests.billing.invoicing.shop import Shop
 from tests.billing.reconciliation.engine import tell, yielded
@@ -127,3 +130,95 @@ async def test_a_seller_has_one_run_up_to_a_time_and_none_up_to_the_future(shop:
 async def test_a_run_that_is_not_there_is_not_found(shop: Shop, path: str) -> None:
     found = await shop.seller.refused(f"/v1/invoice-runs/run_none{path}", None, method="GET")
     assert found == (404, "not_found")
+
+
+PER_INVOICE = ("id", "number", "status", "issued_at", "due_at", "standing")
+
+
+def content(document: Document) -> Document:
+    """What does not depend on when, and as the how-many-th, it was issued."""
+    return {name: value for name, value in document.items() if name not in PER_INVOICE}
+
+
+@pytest.mark.parametrize("batches", [[1, 1, 1, 1, 1, 1], [2, 3, 250], [250]])
+async def test_a_run_in_any_parts_makes_the_invoices_that_its_drafts_showed(
+    shop: Shop, batches: list[int]
+) -> None:
+    shops = [shop, *[await another_shop(shop, f"boot-{n}") for n in range(3)]]
+    for number, one in enumerate(shops, 1):
+        await one.sell(TokenCounts(input_uncached=number * 1_111, output_visible=number * 7))
+        await one.sell(TokenCounts(output_visible=number), disposition=Disposition.PAYG)
+    shop.clock.passes(hours=1)
+    run = await begin(shop, grace_hours=0)
+    drafts = {
+        one.customer.org: await shop.seller.get(f"/v1/invoice-runs/{run['id']}/drafts/{one.customer.org}/USD")
+        for one in shops
+    }
+    for batch in batches:
+        await jobs.finalise_due(Books(shop.database, TaxTable()), now=shop.clock.now, batch_drafts=batch)
+    await work(shop)
+    invoices = (await shop.seller.get("/v1/invoices"))["items"]
+    assert sorted(one["number"] for one in invoices) == [f"HR-{n:06d}" for n in range(1, 5)]
+    assert {invoice["organization"]: content(invoice) for invoice in invoices} == {
+        org: content(shown["draft"]) for org, shown in drafts.items()
+    }
+
+
+class Broken(TaxTable):
+    """With a fault of its own for one customer."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def assess_all(self, session: AsyncSession, sales: Sequence[Sale]) -> list[Assessment]:
+        assert all(sale.buyer.legal_name != self._name for sale in sales), "a fault"
+        return await super().assess_all(session, sales)
+
+
+async def test_a_fault_with_one_customer_keeps_nobody_else_from_an_invoice(shop: Shop) -> None:
+    shops = [shop, *[await another_shop(shop, f"boot-{n}") for n in range(3)]]
+    for one in shops:
+        await one.sell()
+    path = f"/v1/organizations/{shops[1].customer.org}/billing-profile"
+    await shop.seller.ask("PUT", path, {"legal_name": "Odd Ltd"})
+    shop.clock.passes(hours=1)
+    run = await begin(shop, grace_hours=0)
+    books = Books(shop.database, Broken("Odd Ltd"))
+    while await jobs.finalise_due(books, now=shop.clock.now):
+        pass
+    assert await progress(shop, run) == (0, 3, 0, 1)
+    (refused,) = (await shop.seller.get(f"/v1/invoice-runs/{run['id']}/drafts?state=refused"))["items"]
+    assert (refused["organization"], refused["reason"]["code"]) == (shops[1].customer.org, "invoice_failed")
+    await shop.seller.post(f"/v1/invoice-runs/{run['id']}/retry")
+    await work(shop)
+    numbers = sorted(one["number"] for one in (await shop.seller.get("/v1/invoices"))["items"])
+    assert numbers == [f"HR-{n:06d}" for n in range(1, 5)]
+
+
+async def test_whole_months_are_read_from_what_was_rated_and_events_are_counted_where_that_can_not_be(
+    shop: Shop,
+) -> None:
+    """A rating that does not cost what it says is not believed, and every way makes the same invoice."""
+    december, january = datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    damage = "UPDATE rated_usage SET quantity = quantity + 5 WHERE period = '2026-12-01'"
+    shop.clock.now = december
+    await shop.sell(TokenCounts(output_visible=1000), at=december - MINUTE)
+    first = await shop.close(end=december.isoformat())
+    for at in (december, january - MINUTE):
+        await shop.sell(TokenCounts(input_uncached=12_345, output_visible=2000), at=at)
+    # Late, and of a month that the period which is closed now does not hold.
+    await shop.sell(TokenCounts(output_visible=70), at=december - MINUTE)
+    shop.clock.now = january
+    run = await begin(shop, grace_hours=0)
+    path = f"/v1/invoice-runs/{run['id']}/drafts/{shop.customer.org}/USD"
+    rated = (await shop.seller.get(path))["draft"]
+    async with shop.database.begin() as session:
+        await session.execute(text(damage))
+    counted = (await shop.seller.get(path))["draft"]
+    assert [(line["kind"], line["quantity"], line["amount"]) for line in counted["lines"]] == [
+        ("tokens", 24_690, "0.74"),
+        ("tokens", 4000, "0.36"),
+        ("adjustment", 70, "0.01"),
+    ]
+    assert counted == rated
+    assert counted["lines"][2]["period"] == first["period"]
