@@ -95,6 +95,10 @@ images: ## Build and push every image (BASE=Python's image by digest, REGISTRY=â
 bench-gateway: $(VENV)/.complete ## CPU time of a request through the gateway, beside a bare relay's in the same run
 	PYTHONPATH=. $(BIN)/python benchmarks/gateway.py
 
+.PHONY: bench-billing
+bench-billing: $(VENV)/.complete ## What billing takes: an invoice run, into benchmarks/results/billing.json (CUSTOMERS=100000 LINES=50)
+	$(BIN)/python -m benchmarks.billing --customers $(or $(CUSTOMERS),100000) --lines $(or $(LINES),50)
+
 .PHONY: train-tiny
 train-tiny: setup ## Train glm-tiny anew from its seed into build/glm-tiny (about 30 CPU-minutes)
 	OMP_NUM_THREADS=1 $(ENGINE_VENV)/bin/python -m headrace_platform.catalog.tiny.train \

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pypdf import PdfReader
 
 from headrace_billing.database import Database
 from headrace_contracts.usage import Disposition, TokenCounts
@@ -93,7 +94,9 @@ async def test_the_guide_closes_a_month(address: str, database: Database, tmp_pa
     assert (standing["status"], standing["written_off"], standing["open"]) == ("written_off", "5.11", "0.00")
     closed = [one for one in seen if isinstance(one, dict) and "closed_at" in one]
     assert [(one["month"], one["approved_by"]) for one in closed] == [(month, "Grace")]
-    assert (tmp_path / "invoice.pdf").read_bytes().startswith(b"%PDF")
+    printed_invoice = PdfReader(tmp_path / "invoice.pdf").pages[0].extract_text()
+    assert "for testing only" in printed_invoice
+    assert "PO-4711" in printed_invoice
     assert (tmp_path / "focus.csv").read_text().count("Usage-Based") == 2
 
 

@@ -1,13 +1,16 @@
 """Tax by the built-in table: whose rate, who accounts for it, and its rounding."""
 
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pypdf import PdfReader
 
 from headrace_billing.invoicing.parties import Profile, Seller, VatIdInvalid, compact_vat_id
+from headrace_billing.invoicing.pdf import print_pdf
 from headrace_billing.invoicing.tax import (
     Rate,
     Sale,
@@ -138,6 +141,8 @@ async def test_a_consumer_pays_the_price_as_told_and_revenue_is_what_remains_of_
         "68.63",
     )
     assert await shop.nanos(AccountKind.TAX_PAYABLE) == -10_960_000_000
+    printed = PdfReader(BytesIO(print_pdf(invoice))).pages[0].extract_text()
+    assert "includes MwSt 19% on $57.67 $10.96" in " ".join(printed.split())
     assert await shop.nanos(AccountKind.RECEIVABLE) == 68_630_000_000
     (november,) = (await shop.seller.get("/v1/revenue/schedule?start=2026-11&end=2026-11"))["items"]
     # $68.629692 that credit paid to the nano, and $68.63 less its tax.

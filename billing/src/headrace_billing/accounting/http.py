@@ -15,6 +15,7 @@ from headrace_billing.bodies import Body, Currency, Name
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import InvalidRequest
 from headrace_billing.idempotency import recall, remember
+from headrace_billing.intervals import utc
 from headrace_billing.invoicing.settlement import Approval
 from headrace_billing.ledger.store import projections_off
 from headrace_billing.ledger.transaction import AccountKind
@@ -47,9 +48,9 @@ async def show_trial_balance(parts: PartsOf, at: AwareDatetime | None = None) ->
             rows = await store.balances_before(session, datetime.max.replace(tzinfo=UTC))
             off = await projections_off(session)
         else:
-            rows, off = await store.balances_before(session, at), None
+            rows, off = await store.balances_before(session, utc(at)), None
     return {
-        "as_of": (at or parts.now()).astimezone(UTC).isoformat(),
+        "as_of": utc(at or parts.now()).isoformat(),
         **balance_document(rows),
         "projections_off": off,
     }

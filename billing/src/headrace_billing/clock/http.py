@@ -1,6 +1,5 @@
 """The test clock over the API: what it says, and moving it ahead."""
 
-from datetime import UTC
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,6 +9,7 @@ from headrace_billing.bodies import Body
 from headrace_billing.callers import AdminOnly
 from headrace_billing.clock import store
 from headrace_billing.clock.movable import ClockNotMovable, MovableClock
+from headrace_billing.intervals import utc
 from headrace_billing.parts import Parts, PartsOf
 
 router = APIRouter(tags=["test clock"], dependencies=[AdminOnly])
@@ -30,7 +30,7 @@ async def show_clock(parts: PartsOf) -> dict[str, Any]:
 async def advance_clock(body: Advance, parts: PartsOf) -> dict[str, Any]:
     """Moves the time of the whole installation. The worker and other processes follow within a second."""
     clock = _clock(parts)
-    await store.move(parts.database, clock, body.to.astimezone(UTC))
+    await store.move(parts.database, clock, utc(body.to))
     return _document(clock)
 
 

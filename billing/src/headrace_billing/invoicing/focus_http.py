@@ -16,6 +16,7 @@ from headrace_billing.bodies import Id
 from headrace_billing.callers import AdminOnly
 from headrace_billing.database import Database
 from headrace_billing.errors import InvalidRequest
+from headrace_billing.intervals import utc
 from headrace_billing.invoicing.focus import COLUMNS, Row, credit_note_rows, invoice_rows
 from headrace_billing.parts import PartsOf
 
@@ -29,13 +30,14 @@ async def export_focus(
     organization_id: Id, parts: PartsOf, start: AwareDatetime, end: AwareDatetime
 ) -> StreamingResponse:
     """FOCUS 1.2: invoices of periods that end in (start, end], and credit notes that were issued then."""
-    if start >= end:
+    since, until = utc(start), utc(end)
+    if since >= until:
         raise InvalidRequest("start: must be before end.")
     async with parts.database.begin() as session:
         await accounts.organization(session, organization_id)
-    name = f"focus-{organization_id}-{start:%Y-%m-%d}.csv"
+    name = f"focus-{organization_id}-{since:%Y-%m-%d}.csv"
     return StreamingResponse(
-        _lines(parts.database, organization_id, start, end),
+        _lines(parts.database, organization_id, since, until),
         media_type="text/csv",
         headers={"content-disposition": f'attachment; filename="{name}"'},
     )

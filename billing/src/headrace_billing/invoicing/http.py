@@ -1,7 +1,7 @@
 """The seller's routes for closing periods, and for invoices as documents and on paper."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace_billing.bodies import Body, Currency, Id, PageOf
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
+from headrace_billing.intervals import utc
 from headrace_billing.invoicing import settlement_store, store
 from headrace_billing.invoicing.closing import close_period
 from headrace_billing.invoicing.cursor import after_of, cursor_of
@@ -98,4 +99,4 @@ async def _shown(session: AsyncSession, invoice: str) -> dict[str, Any]:
 
 
 def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else at.astimezone(UTC)
+    return None if at is None else utc(at)

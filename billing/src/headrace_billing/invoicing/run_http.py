@@ -1,6 +1,6 @@
 """The seller's routes for invoice runs: drafts with a grace for late events, then final, with progress."""
 
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -10,6 +10,7 @@ from headrace_billing.bodies import Body, Currency, Id, PageOf
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
+from headrace_billing.intervals import utc
 from headrace_billing.invoicing import party_store, run_store
 from headrace_billing.invoicing.closing import draft_of
 from headrace_billing.invoicing.cursor import after_of, cursor_of
@@ -39,7 +40,7 @@ class NewRun(Body):
 async def begin_run(body: NewRun, parts: PartsOf, idempotency_key: IdempotencyKey) -> dict[str, Any]:
     """A draft for each customer of the seller with anything to invoice; a worker makes them final after the grace."""
     now, once = parts.now(), {"scope": "invoice-runs", "key": idempotency_key}
-    end = body.end.astimezone(UTC)
+    end = utc(body.end)
     if end > now:
         raise PeriodInvalid(f"The run would end at {end.isoformat()}, which has not come yet.")
     async with parts.database.begin() as session:

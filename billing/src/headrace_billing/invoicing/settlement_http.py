@@ -1,7 +1,6 @@
 """The seller's routes for what becomes of an invoice: payments, credit notes, voiding, write-offs."""
 
 import asyncio
-from datetime import UTC
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -12,6 +11,7 @@ from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import BillingError
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
+from headrace_billing.intervals import utc
 from headrace_billing.invoicing import credit_note_store, crediting, settlement_store
 from headrace_billing.invoicing.amounts import nanos_per_minor, plain
 from headrace_billing.invoicing.crediting import Wish
@@ -89,11 +89,11 @@ async def record_payment(
         standing = await settlement_store.lock(session, invoice_id)
         if body.currency != standing.currency:
             raise CurrencyMismatch(standing.number, standing.currency)
-        if body.paid_at > at:
+        paid_at = utc(body.paid_at)
+        if paid_at > at:
             raise PaidInTheFuture
         taken = split(standing, _minor(body.amount, standing.currency))
         payment = new_id("pay", at)
-        paid_at = body.paid_at.astimezone(UTC)
         await settlement_store.take_up(
             session,
             invoice_id,
