@@ -66,8 +66,7 @@ async def draft_of(session: AsyncSession, books: Books, order: Order, *, now: da
     (draft,) = await drawn_up(session, books, [order], now=now)
     if isinstance(draft, BillingError):
         raise draft
-    document = _document(books, draft, replace(draft.invoice, number="", id=""))
-    return {**document, "id": None, "number": None, "status": "draft"}
+    return {**_document(books, draft, draft.invoice), "id": None, "number": None, "status": "draft"}
 
 
 async def _numbered(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import structlog
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -40,7 +41,9 @@ PASSING = (NotReconciledYet, TaxUnavailable)
 EMPTY = (NothingToInvoice, PeriodInvalid)
 """Also where somebody has closed the period by hand meanwhile."""
 
-AWAY = (OperationalError, PoolTimeoutError)
+TRACEBACK_FRAMES_MAX = 12
+
+AWAY = (OperationalError, PoolTimeoutError, psycopg.OperationalError)
 """Postgres is not to be had; that is no draft's fault."""
 DEFECT = "invoice_failed"
 """Why a draft is refused that no rule refuses: a fault of ours, which the log tells more of."""
@@ -102,9 +105,6 @@ async def _batch(books: Books, lookout: Lookout, *, now: datetime, drafts: int) 
         )
         await _refuse(books.database, due[0], now=now)
     return len(due)
-
-
-TRACEBACK_FRAMES_MAX = 12
 
 
 async def _refuse(database: Database, draft: DueDraft, *, now: datetime) -> None:
