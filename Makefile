@@ -115,6 +115,10 @@ bench-gateway: $(PEERS_VENV)/.complete ## CPU time and latency of the gateway be
 soak: $(VENV)/.complete ## Mixed traffic through one worker, its memory watched, and nothing left behind (MINUTES=10)
 	$(BIN)/python -m benchmarks.gateway.soak --minutes $(or $(MINUTES),10)
 
+.PHONY: bench-billing
+bench-billing: $(VENV)/.complete ## What billing takes: an invoice run, into benchmarks/results/billing.json (CUSTOMERS=100000 LINES=50)
+	$(BIN)/python -m benchmarks.billing --customers $(or $(CUSTOMERS),100000) --lines $(or $(LINES),50)
+
 .PHONY: train-tiny
 train-tiny: setup ## Train glm-tiny anew from its seed into build/glm-tiny (about 30 CPU-minutes)
 	OMP_NUM_THREADS=1 $(ENGINE_VENV)/bin/python -m headrace_platform.catalog.tiny.train \

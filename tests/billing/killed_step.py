@@ -8,20 +8,41 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.accounting.closing import close_month
 from headrace_billing.database import Database
+from headrace_billing.invoicing.crediting import Wish, issue
+from headrace_billing.invoicing.drafting import Books
+from headrace_billing.invoicing.jobs import finalise_due
 from headrace_billing.invoicing.month import close_months
+from headrace_billing.invoicing.settlement import Approval
+from headrace_billing.invoicing.tax import TaxTable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.valkey import connect
 
-DEATHS_MAX = 60
+DEATHS_MAX = 120
+
+BY_TWO = Approval(requested_by="Ada", approved_by="Grace")
+
+
+async def _take_back(database: Database, at: datetime) -> None:
+    async with database.begin() as session:
+        invoice = (await session.execute(text("SELECT id FROM invoices"))).scalar_one()
+        await issue(session, invoice, Wish(None, "wrong", BY_TWO, void=True), now=at)
+
+
+async def _close_books(database: Database, at: datetime) -> None:
+    async with database.begin() as session:
+        await close_month(session, database, at.date() - timedelta(days=30), BY_TWO, now=at)
+
 
 Step = Callable[[Database, Redis, str, datetime], Awaitable[object]]
 
@@ -29,10 +50,17 @@ STEPS: dict[str, Step] = {
     "month": lambda database, _, org, at: close_months(
         database, organization=org, currency="USD", before=at, now=at
     ),
+    "invoices": lambda database, _, _org, at: finalise_due(Books(database, TaxTable()), now=at),
+    "credit_notes": lambda database, _, _org, at: _take_back(database, at),
+    "accounting": lambda database, _, _org, at: _close_books(database, at),
     "expiry": lambda database, _, _org, at: expire_lots(database, now=at),
     "alerts": lambda database, _, _org, at: tell_low_balances(database, now=at),
     "prices": lambda database, valkey, _, at: put_into_force(database, valkey, now=at),
 }
+
+
+INVOICED_BEFORE = frozenset({"credit_notes", "accounting"})
+"""Steps that need an invoice; it is made without a death."""
 
 
 def die_after(statements: int) -> None:
@@ -58,17 +86,25 @@ async def run(step: Step, database_url: str, valkey_url: str, org: str, at: date
 
 def main(name: str, database_url: str, valkey_url: str, org: str, at: str) -> int:
     """How often it died. Nothing is connected yet when a child is made, so children share nothing."""
-    for deaths in range(DEATHS_MAX):
+
+    def got_through(step: str, deaths: int | None) -> bool:
         child = os.fork()
         if child == 0:
-            die_after(deaths + 1)
-            asyncio.run(run(STEPS[name], database_url, valkey_url, org, datetime.fromisoformat(at)))
+            if deaths is not None:
+                die_after(deaths + 1)
+            asyncio.run(run(STEPS[step], database_url, valkey_url, org, datetime.fromisoformat(at)))
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
-            assert os.waitstatus_to_exitcode(status) == 0, f"{name} failed after {deaths} deaths"
-            return deaths
-    raise AssertionError(f"{name} never got through")
+        if os.WIFSIGNALED(status):
+            return False
+        assert os.waitstatus_to_exitcode(status) == 0, f"{step} failed after {deaths} deaths"
+        return True
+
+    if name in INVOICED_BEFORE:
+        assert got_through("invoices", None), "the invoice before it could not be made"
+    deaths = next((deaths for deaths in range(DEATHS_MAX) if got_through(name, deaths)), None)
+    assert deaths is not None, f"{name} never got through"
+    return deaths
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from headrace_contracts import channels
 from headrace_contracts.access import decode_prices
 from headrace_contracts.usage import TokenCounts
 from tests.billing.ingest.usage import Gateway, take
+from tests.billing.reconciliation.engine import tell, yielded
 from tests.billing.seller import MODEL, NOW, PRICES, Customer, Seller
 
 SCRIPT = Path(__file__).with_name("killed_step.py")
@@ -43,7 +44,10 @@ async def customer(seller: Seller, database: Database) -> Customer:
     }
     await seller.post("/v1/credit-grants", body)
     gateway = Gateway(customer, published["id"])
-    await take(database, gateway.event(tokens=TokenCounts(output_visible=10_000)))
+    event = gateway.event(tokens=TokenCounts(output_visible=10_000), received_at=NOW - timedelta(hours=1))
+    await take(database, event)
+    await tell(database, yielded(event))
+    await seller.post("/v1/invoice-runs", {"end": NOW.isoformat(), "grace_hours": 0})
     await seller.ask("PUT", f"/v1/wallets/{customer.wallet}/alert", {"below": "50.00"})
     return customer
 
@@ -64,6 +68,12 @@ async def killed_until_done(step: str, database_url: str, valkey_url: str, custo
 DONE = {
     "month": ("SELECT sum(charge_nanos) FROM usage_rollups", 3_000_000_000),
     "expiry": ("SELECT count(*) FROM ledger_transactions WHERE kind = 'credit_expired'", 1),
+    "invoices": ("SELECT count(*) FROM invoices", 1),
+    "credit_notes": (
+        "SELECT count(*) FROM invoices i JOIN credit_notes n ON n.invoice = i.id AND n.sequence = 1",
+        1,
+    ),
+    "accounting": ("SELECT count(*) FROM accounting_months", 1),
     "alerts": ("SELECT count(*) FROM notices", 1),
     "prices": ("SELECT count(*) FROM price_cards WHERE price_book = 'pb_usd_2'", 1),
 }

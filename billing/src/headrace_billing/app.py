@@ -1,23 +1,34 @@
 """The composition root of billing's HTTP API."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
+import structlog
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from headrace_billing import schema
+from headrace_billing.accounting.http import router as accounting
 from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
 from headrace_billing.body_limit import BodyLimit
+from headrace_billing.clock.http import router as test_clock
+from headrace_billing.clock.movable import MovableClock
+from headrace_billing.clock.store import FOLLOW_SECONDS, follow
 from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.gpu_time.http import router as gpu_time
 from headrace_billing.ingest.http import router as ingest
+from headrace_billing.invoicing.focus_http import router as focus
 from headrace_billing.invoicing.http import router as invoicing
+from headrace_billing.invoicing.party_http import router as parties
+from headrace_billing.invoicing.run_http import router as invoice_runs
+from headrace_billing.invoicing.settlement_http import router as settlements
+from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
 from headrace_billing.metrics.catalogue import CATALOGUE
@@ -37,6 +48,8 @@ from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
 from headrace_telemetry.scrape import serve_metrics
 
+log = structlog.get_logger()
+
 ROUTERS = (
     accounts,
     changes,
@@ -48,11 +61,17 @@ ROUTERS = (
     gpu_time,
     outcomes,
     invoicing,
+    parties,
+    settlements,
+    invoice_runs,
+    accounting,
+    focus,
     reconciliation,
     costs,
     usage,
     sessions,
     requests,
+    test_clock,
 )
 
 
@@ -67,9 +86,10 @@ def create() -> FastAPI:
             admin_token=settings.admin_token.get_secret_value(),
             ingest_token=settings.ingest_token.get_secret_value(),
             signing_key=settings.signing_key_bytes,
-            now=lambda: datetime.now(UTC),
+            now=MovableClock() if settings.test_clock else lambda: datetime.now(UTC),
             trusted_proxies=settings.trusted_proxies,
             token_signing_secret=settings.token_signing_secret_bytes,
+            tax=adapter_of(settings.tax_adapter),
         ),
         scraped_at=None
         if settings.metrics_port is None
@@ -87,7 +107,8 @@ def compose(parts: Parts, *, scraped_at: tuple[str, int] | None = None) -> FastA
             if scraped_at is not None:
                 host, port = scraped_at
                 stack.callback(serve_metrics(CATALOGUE, counts.samples, host=host, port=port).close)
-            yield
+            async with _following(parts):
+                yield
         await parts.valkey.aclose()
         await parts.database.close()
 
@@ -107,6 +128,30 @@ def compose(parts: Parts, *, scraped_at: tuple[str, int] | None = None) -> FastA
     app.get("/readyz", tags=["health"])(readyz)
     describe(app)
     return app
+
+
+@asynccontextmanager
+async def _following(parts: Parts) -> AsyncIterator[None]:
+    """A test clock goes as others move it; the real one needs nobody."""
+    clock = parts.now
+    if not isinstance(clock, MovableClock):
+        yield
+        return
+
+    async def keep_up(clock: MovableClock) -> None:
+        while True:
+            try:
+                await follow(parts.database, clock)
+            except SQLAlchemyError as error:
+                log.warning("test_clock_not_followed", error=type(error).__name__)
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    task = asyncio.create_task(keep_up(clock))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def healthz() -> dict[str, str]:

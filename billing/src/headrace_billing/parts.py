@@ -1,14 +1,16 @@
 """What the routes of a process share, built once by `headrace_billing.app` and handed to each by FastAPI."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
+from headrace_billing.clock.movable import MovableClock
 from headrace_billing.database import Database
+from headrace_billing.invoicing.tax import TaxAdapter, TaxTable
 from headrace_contracts.networks import Network
 
 
@@ -23,6 +25,12 @@ class Parts:
     trusted_proxies: Sequence[Network] = ()
     token_signing_secret: bytes | None = None
     """Null where no keys are made that sign."""
+    tax: TaxAdapter = field(default_factory=TaxTable)
+
+    @property
+    def is_test(self) -> bool:
+        """An installation whose time can be moved; nothing that it issues is meant."""
+        return isinstance(self.now, MovableClock)
 
 
 def _parts(request: Request) -> Parts:

@@ -37,6 +37,12 @@ class WorkerSettings(DatabaseSettings):
     signing_key: SecretStr
     """32 bytes as hex; signs evidence, and later receipts."""
 
+    # `module:class` of whatever reckons tax on invoices; the built-in one goes by each seller's table of rates.
+    tax_adapter: str = "headrace_billing.invoicing.tax:TaxTable"
+
+    # For an installation that only tests: its time can be moved ahead over the API, and its invoices say so.
+    test_clock: bool = False
+
     # A gateway sends again after 10 s what was not acknowledged; a cold Valkey waits that long and a little more
     # for usage that was under way when it was lost.
     drain_wait_seconds: float = Field(12, ge=0, le=120)

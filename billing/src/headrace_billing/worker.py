@@ -15,9 +15,14 @@ import structlog
 
 from headrace_billing.accounts import outbox
 from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
+from headrace_billing.clock.movable import MovableClock
+from headrace_billing.clock.store import FOLLOW_SECONDS, follow
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
+from headrace_billing.invoicing.drafting import Books
+from headrace_billing.invoicing.jobs import finalise_due
+from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger import spendable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
@@ -27,6 +32,7 @@ from headrace_billing.metrics.http import connections
 from headrace_billing.metrics.loops import LoopCounts
 from headrace_billing.outcomes.jobs import pass_time
 from headrace_billing.rating.jobs import put_into_force
+from headrace_billing.reconciliation.many import Lookout
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
 from headrace_telemetry.metrics import Sample
@@ -59,6 +65,10 @@ async def run(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     restarts, figures, counts = RestartWatch(), Figures(), LoopCounts()
+    clock = MovableClock() if settings.test_clock else None
+    now: Callable[[], datetime] = clock or (lambda: datetime.now(UTC))
+    books = Books(database, adapter_of(settings.tax_adapter), test=settings.test_clock)
+    lookout = Lookout()
     loops = (
         Loop(
             "cold_load",
@@ -75,16 +85,18 @@ async def run(settings: WorkerSettings) -> None:
         # After each batch anyway; this one is for whoever died between its commit and that.
         Loop("stream_trim", lambda: _at_rest(trim(database, valkey)), 5),
         Loop("pending_sweep", lambda: _at_rest(sweep_pending(database, valkey)), 5),
-        Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=lambda: datetime.now(UTC))), 1),
-        Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
-        Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
-        Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
+        Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=now)), 1),
+        Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=now())), 1),
+        Loop("alerts", lambda: tell_low_balances(database, now=now()), 5),
+        Loop("invoices", lambda: finalise_due(books, now=now(), lookout=lookout), 5),
+        *(() if clock is None else (Loop("test_clock", lambda: follow(database, clock), FOLLOW_SECONDS),)),
+        Loop("expiry", lambda: expire_lots(database, now=now()), 60),
         *(
             ()
             if settings.metrics_port is None
             else (
                 Loop("figures", lambda: figures.look(database, valkey), 15),
-                Loop("reconciliation", lambda: figures.reconcile(database, now=datetime.now(UTC)), 120),
+                Loop("reconciliation", lambda: figures.reconcile(database, now=now()), 120),
             )
         ),
     )

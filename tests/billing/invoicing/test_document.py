@@ -10,6 +10,7 @@ from pypdf import PdfReader
 
 from headrace_billing.invoicing.pdf import print_pdf
 from headrace_contracts.usage import Disposition, TokenCounts
+from tests.billing.invoicing.abroad import invoice_abroad
 from tests.billing.invoicing.shop import Shop
 from tests.billing.seller import Document, Seller
 
@@ -55,6 +56,19 @@ async def test_the_document_is_the_golden_one(shop: Shop) -> None:
     invoice = await sold(shop)
     seen = RANDOM.sub(r"\1_x", json.dumps(invoice, indent=2, ensure_ascii=False)) + "\n"
     assert seen == GOLDEN.read_text()
+
+
+@pytest.mark.parametrize("currency", ["JPY", "USD", "KWD"])
+async def test_document_and_paper_are_the_golden_ones_in_currencies_of_0_2_and_3_places(
+    shop: Shop, currency: str
+) -> None:
+    invoice = await invoice_abroad(shop, currency)
+    document = RANDOM.sub(r"\1_x", json.dumps(invoice, indent=2, ensure_ascii=False)) + "\n"
+    paper = await shop.seller.ask("GET", f"/v1/invoices/{invoice['id']}.pdf")
+    printed = RANDOM.sub(r"\1_x", text_of(paper.content)).replace("\u00a0", " ") + "\n"
+    golden = GOLDEN.parent / f"invoice_{currency.lower()}.json"
+    assert document == golden.read_text()
+    assert printed == golden.with_suffix(".txt").read_text()
 
 
 async def test_the_paper_says_what_the_document_says(shop: Shop) -> None:

@@ -15,7 +15,7 @@ from headrace_billing.invoicing.amounts import (
     nanos_per_minor,
     plain,
 )
-from headrace_billing.invoicing.invoice import Invoice, PeriodInvalid, Seller, next_period
+from headrace_billing.invoicing.invoice import Invoice, PeriodInvalid, next_period
 from headrace_billing.invoicing.lines import (
     AcceptedOutcome,
     Line,
@@ -23,7 +23,9 @@ from headrace_billing.invoicing.lines import (
     outcome_lines,
     token_lines,
 )
+from headrace_billing.invoicing.parties import Profile, Seller
 from headrace_billing.invoicing.postings import post
+from headrace_billing.invoicing.tax import Assessment, Treatment
 from headrace_billing.invoicing.usage import Counted, Portion, Span, portions
 from headrace_billing.ledger.transaction import AccountKind
 from headrace_billing.outcomes.outcome import AcceptedAs
@@ -69,11 +71,12 @@ def invoice(*lines: Line, currency: str = "USD") -> Invoice:
         number="HR-000001",
         seller=Seller("default", "Headrace", "", "", "", "HR"),
         organization="org",
-        customer_name="Millrace",
+        buyer=Profile(seller="default", legal_name="Millrace"),
         currency=currency,
         period=day(0),
         issued_at=T0,
         lines=lines,
+        tax=Assessment(Treatment.UNTAXED, "", Decimal(0), "", 0, 0),
     )
 
 

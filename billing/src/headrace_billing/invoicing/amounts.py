@@ -1,5 +1,7 @@
 """Rounding to what can be paid: once, at the invoice line, half away from zero, and in integers only."""
 
+from functools import cache
+
 from babel.numbers import get_currency_precision
 
 from headrace_billing.money import NANOS_PER_MAJOR
@@ -8,6 +10,7 @@ from headrace_billing.rating.price import ATTOS_PER_NANO
 ATTOS_PER_MAJOR = NANOS_PER_MAJOR * ATTOS_PER_NANO
 
 
+@cache
 def minor_digits(currency: str) -> int:
     """Decimal places of the currency's minor unit: 2 for USD, 0 for JPY, 3 for KWD."""
     return int(get_currency_precision(currency))

@@ -1,187 +1,92 @@
-"""Closing a period: one invoice, its postings and its outcomes in one transaction, or nothing at all.
+"""Closing periods: each invoice with its postings and its outcomes, in one transaction, or nothing at all of any.
 
-The close holds the books' lock, and reads usage from a snapshot of its own: what ingest commits meanwhile is not on
-this invoice, and is found by the next.
+The close holds the lock of each customer's books. Where several are closed together, one that has to be refused
+leaves the others as they are: it is its place in the answer that says why.
 """
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.accounts import store as accounts
-from headrace_billing.accounts.key import Organization
-from headrace_billing.database import Database
 from headrace_billing.errors import BillingError
 from headrace_billing.ids import new_id
-from headrace_billing.invoicing import store, usage_store
+from headrace_billing.invoicing import store
 from headrace_billing.invoicing.document import document_of
-from headrace_billing.invoicing.invoice import Invoice, must_bill, next_period, number
-from headrace_billing.invoicing.lines import outcome_lines, token_lines
-from headrace_billing.invoicing.month import close_months
+from headrace_billing.invoicing.drafting import Books, Draft, drawn_up
+from headrace_billing.invoicing.invoice import Invoice, number
+from headrace_billing.invoicing.orders import Order
 from headrace_billing.invoicing.postings import post
-from headrace_billing.invoicing.usage import Portion, Span, portions
-from headrace_billing.invoicing.usage_store import Books, Bundled
+from headrace_billing.invoicing.store import Issued
 from headrace_billing.ledger import store as ledger
-from headrace_billing.rating.book import PriceBook
-from headrace_billing.rating.store import price_books
-from headrace_billing.reconciliation.reconciling import reconcile
-from headrace_billing.reconciliation.report import Report, Scope
-from headrace_billing.reconciliation.request import Graces, Status
+from headrace_billing.reconciliation.many import Lookout
 
-DEFAULT_SELLER = "default"
-CULPRITS_SHOWN_MAX = 20
+Document = dict[str, Any]
 
 
-class CurrencyAmbiguous(BillingError):
-    """The organisation has books in several currencies, or in none."""
-
-    code = "currency_ambiguous"
-
-    def __init__(self, currencies: list[str]) -> None:
-        super().__init__(
-            f"Name the currency: the organization has projects in {', '.join(currencies) or 'none'}."
-        )
-
-
-class NotReconciled(BillingError):
-    """Requests or books of the organisation do not add up; the members name the culprits."""
-
-    code = "reconciliation_red"
-
-    def __init__(self, report: Report) -> None:
-        super().__init__(
-            "The period is not invoiced until it is reconciled: see `unreconciled` and GET /v1/reconciliation."
-        )
-        document = report.document()
-        self.members: dict[str, Any] = {
-            "reasons": document["reasons"],
-            "unreconciled": document["unreconciled"][:CULPRITS_SHOWN_MAX],
-        }
-
-
-class NotReconciledYet(NotReconciled):
-    """Nothing is wrong, but records of some requests are still on their way."""
-
-    code = "reconciliation_pending"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    organization: str
-    currency: str | None
-    start: datetime | None
-    end: datetime | None
-    seller: str = DEFAULT_SELLER
-
-
-async def close_period(
-    session: AsyncSession, database: Database, order: Order, *, now: datetime, graces: Graces
-) -> dict[str, Any]:
+async def close_period(session: AsyncSession, books: Books, order: Order, *, now: datetime) -> Document:
     """The invoice's document.
 
-    Raises `NotFound`, `CurrencyAmbiguous`, `PeriodInvalid`, `NothingToInvoice`, `NotReconciled`, `NotReconciledYet`.
+    Raises `NotFound`, `CurrencyAmbiguous`, `PeriodInvalid`, `NothingToInvoice`, `NotReconciled`, `NotReconciledYet`,
+    `TaxUnavailable`.
     """
-    organization = await accounts.organization(session, order.organization)
-    currency = await _currency(session, order)
-    await store.lock_books(session, organization=organization.id, currency=currency)
-    period = next_period(
-        start=order.start,
-        end=order.end or now,
-        last_end=await store.last_period_end(session, organization=organization.id, currency=currency),
-        since=await _since(session, organization),
-        now=now,
-    )
-    await close_months(database, organization=organization.id, currency=currency, before=period.end, now=now)
-    used = await _used(database, Books(organization.id, currency), period, now=now, graces=graces)
-    outcomes = await store.lock_accepted(
-        session, organization=organization.id, currency=currency, before=period.end
-    )
-    lines = (
-        *token_lines(used.portions, period=period, currency=currency, books=used.price_books),
-        *outcome_lines(outcomes, currency=currency),
-    )
-    must_bill(lines, organization=organization.id, currency=currency)
-
-    # Last of all, because everybody who invoices waits for this row.
-    seller, sequence = await store.next_number(session, order.seller)
-    invoice = Invoice(
-        id=new_id("inv", now),
-        number=number(seller, sequence),
-        seller=seller,
-        organization=organization.id,
-        customer_name=organization.name,
-        currency=currency,
-        period=period,
-        issued_at=now,
-        lines=lines,
-    )
-    document = document_of(invoice, project_names=used.project_names, bundled=used.bundled)
-    await store.add(session, invoice, sequence=sequence, portions=used.portions, document=document)
-    await store.put_on_invoice(session, outcomes, invoice.id, settled=invoice.due_minor == 0, at=now)
-    await ledger.post_all(session, post(invoice))
+    (document,) = await close_periods(session, books, [order], now=now)
+    if isinstance(document, BillingError):
+        raise document
     return document
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    portions: list[Portion]
-    price_books: dict[str, PriceBook]
-    project_names: dict[str, str]
-    bundled: Bundled
+async def close_periods(
+    session: AsyncSession,
+    books: Books,
+    orders: Sequence[Order],
+    *,
+    now: datetime,
+    lookout: Lookout | None = None,
+) -> list[Document | BillingError]:
+    """For each order its invoice's document, or why there is none: what `close_period` raises."""
+    drafts = await drawn_up(session, books, orders, now=now, lookout=lookout)
+    # Last of all, because everybody who invoices waits for the seller's row.
+    issued = await _numbered(session, books, [one for one in drafts if isinstance(one, Draft)], now=now)
+    if issued:
+        await store.add_all(session, issued)
+        await store.put_on_invoices(session, issued, at=now)
+        await ledger.post_all(session, [posted for one in issued for posted in post(one.invoice)])
+    documents = {(one.invoice.organization, one.invoice.currency): one.document for one in issued}
+    return [
+        documents[one.invoice.organization, one.invoice.currency] if isinstance(one, Draft) else one
+        for one in drafts
+    ]
 
 
-async def _used(database: Database, books: Books, period: Span, *, now: datetime, graces: Graces) -> Used:
-    """Usage of one moment, reconciled at that same moment."""
-    async with database.snapshot() as session:
-        months = await usage_store.open_months(session, books)
-        # Late usage goes onto this invoice, too, so it is reconciled with the rest.
-        start = min([period.start, *(datetime.combine(month, time(), UTC) for month in months)])
-        scope = Scope(books.organization, start, period.end)
-        report = await reconcile(session, scope, now=now, graces=graces)
-        match report.status:
-            case Status.RED:
-                raise NotReconciled(report)
-            case Status.PENDING:
-                raise NotReconciledYet(report)
-            case Status.GREEN:
-                pass
-        counted, priced = await usage_store.counted(session, books, months=months, period=period)
-        invoiced = await usage_store.invoiced(session, books, months=months)
-        priced |= await price_books(session, {p.group.price_book for p in invoiced} - priced.keys())
-        closed = await usage_store.closed(session, books, months=months)
-        return Used(
-            portions=portions(counted, invoiced, priced, closed=closed, period=period),
-            price_books=priced,
-            project_names=await _project_names(session, books.organization),
-            bundled=await usage_store.bundled(session, books, period=period),
-        )
+async def draft_of(session: AsyncSession, books: Books, order: Order, *, now: datetime) -> Document:
+    """What the close would make of the books as they stand now. Raises as `close_period`."""
+    (draft,) = await drawn_up(session, books, [order], now=now)
+    if isinstance(draft, BillingError):
+        raise draft
+    return {**_document(books, draft, draft.invoice), "id": None, "number": None, "status": "draft"}
 
 
-async def _currency(session: AsyncSession, order: Order) -> str:
-    if order.currency is not None:
-        return order.currency
-    currencies = await store.currencies_of(session, order.organization)
-    if len(currencies) != 1:
-        raise CurrencyAmbiguous(currencies)
-    return currencies[0]
+async def _numbered(
+    session: AsyncSession, books: Books, drafts: Iterable[Draft], *, now: datetime
+) -> list[Issued]:
+    by_seller: dict[str, list[Draft]] = {}
+    for draft in drafts:
+        by_seller.setdefault(draft.invoice.seller.id, []).append(draft)
+    issued = []
+    for seller_id in sorted(by_seller):
+        seller, sequence = await store.next_number(session, seller_id)
+        # So that a list by id is one by number.
+        ids = sorted(new_id("inv", now) for _ in by_seller[seller_id])
+        for count, (invoice_id, draft) in enumerate(zip(ids, by_seller[seller_id], strict=True), sequence):
+            invoice = replace(draft.invoice, id=invoice_id, seller=seller, number=number(seller, count))
+            document = _document(books, draft, invoice)
+            issued.append(Issued(invoice, count, draft.portions, draft.outcomes, document))
+    return issued
 
 
-async def _since(session: AsyncSession, organization: Organization) -> datetime:
-    """Where the first period begins: nothing of an organisation can be older than itself, but clocks differ."""
-    first: datetime | None = (
-        await session.execute(SELECT_FIRST_USAGE, {"org": organization.id})
-    ).scalar_one()
-    return min(organization.created_at, first or organization.created_at)
-
-
-async def _project_names(session: AsyncSession, organization: str) -> dict[str, str]:
-    rows = await session.execute(SELECT_PROJECT_NAMES, {"org": organization})
-    return {row.id: row.name for row in rows}
-
-
-SELECT_FIRST_USAGE = text("SELECT min(received_at) FROM usage_events WHERE org = :org")
-
-SELECT_PROJECT_NAMES = text("SELECT id, name FROM projects WHERE org = :org")
+def _document(books: Books, draft: Draft, invoice: Invoice) -> Document:
+    document = document_of(invoice, project_names=draft.project_names, bundled=draft.bundled)
+    return {**document, "test": True} if books.test else document

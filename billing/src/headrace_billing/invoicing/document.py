@@ -6,6 +6,8 @@ from typing import Any
 from headrace_billing.invoicing.amounts import plain
 from headrace_billing.invoicing.invoice import Invoice
 from headrace_billing.invoicing.lines import Line, LineKind
+from headrace_billing.invoicing.parties import Profile, Seller
+from headrace_billing.invoicing.tax import Assessment, Treatment
 from headrace_billing.invoicing.usage_store import Bundled
 from headrace_billing.money import major
 from headrace_billing.outcomes.outcome import AcceptedAs
@@ -21,6 +23,11 @@ CLASS_NAMES = {
     TokenClass.OUTPUT: "output tokens",
 }
 
+TAX_NOTES = {
+    Treatment.REVERSE_CHARGE: "Reverse charge: the customer accounts for the tax.",
+    Treatment.EXEMPT: "The customer is exempt from tax.",
+}
+
 
 def document_of(invoice: Invoice, *, project_names: Mapping[str, str], bundled: Bundled) -> Document:
     seller = invoice.seller
@@ -29,27 +36,74 @@ def document_of(invoice: Invoice, *, project_names: Mapping[str, str], bundled: 
         "number": invoice.number,
         "status": "final",
         "organization": invoice.organization,
-        "customer": {"id": invoice.organization, "name": invoice.customer_name},
-        "seller": {
-            "id": seller.id,
-            "name": seller.name,
-            "address": seller.address,
-            "tax_id": seller.tax_id,
-            "email": seller.email,
-        },
+        "customer": customer_document(invoice.organization, invoice.buyer),
+        "seller": seller_document(seller),
         "currency": invoice.currency,
         "period": {"start": invoice.period.start.isoformat(), "end": invoice.period.end.isoformat()},
         "issued_at": invoice.issued_at.isoformat(),
+        "due_at": invoice.due_at.isoformat(),
+        "purchase_order": invoice.buyer.purchase_order or None,
         "lines": [
             {"position": position, **_line(line, invoice.currency, project_names)}
             for position, line in enumerate(invoice.lines, 1)
         ],
+        "projects": _by_project(invoice, project_names),
         "total": plain(invoice.total_minor, invoice.currency),
+        "tax": tax_document(invoice.tax, invoice.currency),
         "credit_applied": plain(invoice.applied_minor, invoice.currency),
         "amount_due": plain(invoice.due_minor, invoice.currency),
         "exact": {"total": major(invoice.exact_nanos), "credit_applied": major(invoice.applied_nanos)},
         "notes": list(_notes(invoice, bundled)),
     }
+
+
+def seller_document(seller: Seller) -> Document:
+    return {
+        "id": seller.id,
+        "name": seller.name,
+        "address": seller.address,
+        "country": seller.country,
+        "tax_id": seller.tax_id,
+        "email": seller.email,
+    }
+
+
+def customer_document(organization: str, buyer: Profile) -> Document:
+    return {
+        "id": organization,
+        "name": buyer.legal_name,
+        "address": buyer.address,
+        "country": buyer.country,
+        "vat_id": buyer.vat_id or None,
+    }
+
+
+def tax_document(tax: Assessment, currency: str) -> Document:
+    return {
+        "treatment": tax.treatment,
+        "name": tax.name or None,
+        "percent": f"{tax.percent.normalize():f}",
+        "country": tax.country or None,
+        "taxable": plain(tax.taxable_minor, currency),
+        "amount": plain(tax.tax_minor, currency),
+        "included": tax.included,
+    }
+
+
+def _by_project(invoice: Invoice, project_names: Mapping[str, str]) -> list[Document]:
+    """What each project, and so each cost centre, has to bear; outcomes are the customer's as a whole."""
+    sums: dict[str | None, int] = {}
+    for line in invoice.lines:
+        sums[line.project] = sums.get(line.project, 0) + line.amount_minor
+    return [
+        {
+            "id": project,
+            "name": None if project is None else project_names[project],
+            "cost_center": None if project is None else invoice.buyer.cost_centers.get(project),
+            "total": plain(sums[project], invoice.currency),
+        }
+        for project in sorted(sums, key=lambda one: (one is None, one or ""))
+    ]
 
 
 def _line(line: Line, currency: str, project_names: Mapping[str, str]) -> Document:
@@ -143,4 +197,6 @@ def _notes(invoice: Invoice, bundled: Bundled) -> Iterable[str]:
             "Where a line names no single price, its amount is what its month's quantity costs by the price book, "
             "less what earlier invoices took of it."
         )
+    if invoice.tax.treatment in TAX_NOTES:
+        yield TAX_NOTES[invoice.tax.treatment]
     yield "Each line is its summed quantity times its price, rounded once; the total is the sum of the lines."

@@ -1,28 +1,27 @@
 """The seller's routes for closing periods, and for invoices as documents and on paper."""
 
 import asyncio
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AwareDatetime
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.bodies import Body, Currency, Id, Name, PageOf, page_of
+from headrace_billing.bodies import Body, Currency, Id, PageOf
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
-from headrace_billing.invoicing import store
-from headrace_billing.invoicing.closing import DEFAULT_SELLER, Order, close_period
-from headrace_billing.invoicing.invoice import Seller
+from headrace_billing.intervals import utc
+from headrace_billing.invoicing import settlement_store, store
+from headrace_billing.invoicing.closing import close_period
+from headrace_billing.invoicing.cursor import after_of, cursor_of
+from headrace_billing.invoicing.drafting import Books
+from headrace_billing.invoicing.orders import Order
 from headrace_billing.invoicing.pdf import print_pdf
+from headrace_billing.invoicing.settlement_http import standing_document
 from headrace_billing.parts import PartsOf
-from headrace_billing.reconciliation.request import Graces
 
 router = APIRouter(tags=["invoices"], dependencies=[AdminOnly])
-
-GRACES = Graces()
-
-Multiline = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")]
-Brief = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class PeriodToClose(Body):
@@ -33,15 +32,8 @@ class PeriodToClose(Body):
     """Null means where the last period ended, and for the first one the organisation's beginning."""
     end: AwareDatetime | None = None
     """Exclusive; null means now."""
-    seller: Id = DEFAULT_SELLER
-
-
-class SellerBody(Body):
-    name: Name
-    address: Multiline = ""
-    tax_id: Brief = ""
-    email: Brief = ""
-    number_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{0,9}$")]
+    seller: Id | None = None
+    """Null means the one of the customer's billing profile."""
 
 
 @router.post("/v1/periods/close", status_code=201)
@@ -51,24 +43,39 @@ async def close(body: PeriodToClose, parts: PartsOf, idempotency_key: Idempotenc
     async with parts.database.begin() as session:
         known = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
-            return await store.document_of(session, known["invoice"])
+            return await _shown(session, known["invoice"])
         order = Order(body.organization, body.currency, _utc(body.start), _utc(body.end), body.seller)
-        document = await close_period(session, parts.database, order, now=parts.now(), graces=GRACES)
+        document = await close_period(
+            session, Books(parts.database, parts.tax, test=parts.is_test), order, now=parts.now()
+        )
         await remember(session, **once, answer={"invoice": document["id"]})
-    return document
+        return await _shown(session, document["id"])
 
 
 @router.get("/v1/invoices")
-async def list_invoices(parts: PartsOf, page: PageOf, organization: Id | None = None) -> dict[str, Any]:
-    async with parts.database.begin() as session:
-        found = await store.page(
-            session, organization=organization, after=page.begins_after, limit=page.limit
+async def list_invoices(
+    parts: PartsOf, page: PageOf, organization: Id | None = None, *, open_only: bool = False
+) -> dict[str, Any]:
+    """In the order of issue; `next` goes into `after`, with the rest of the query as it was."""
+    query = (organization or "", str(open_only))
+    async with parts.database.snapshot() as session:
+        found = await settlement_store.page(
+            session,
+            organization=organization,
+            open_only=open_only,
+            after=after_of(page.after, query),
+            limit=page.limit,
         )
-    return page_of(found, page)
+    items = [{**document, "standing": standing_document(standing)} for document, standing in found]
+    return {
+        "items": items,
+        "next": cursor_of(items[-1]["id"], query) if len(items) == page.limit else None,
+    }
 
 
 @router.get("/v1/invoices/{invoice_id}.pdf", response_class=Response)
 async def show_pdf(invoice_id: Id, parts: PartsOf) -> Response:
+    """As it was issued, whatever became of it."""
     async with parts.database.begin() as session:
         document = await store.document_of(session, invoice_id)
     # Typesetting takes a tenth of a second and lets go of the interpreter.
@@ -81,17 +88,15 @@ async def show_pdf(invoice_id: Id, parts: PartsOf) -> Response:
 
 @router.get("/v1/invoices/{invoice_id}")
 async def show_invoice(invoice_id: Id, parts: PartsOf) -> dict[str, Any]:
+    """As it was issued, and under `standing` what became of it."""
     async with parts.database.begin() as session:
-        return await store.document_of(session, invoice_id)
+        return await _shown(session, invoice_id)
 
 
-@router.put("/v1/sellers/{seller_id}")
-async def save_seller(seller_id: Id, body: SellerBody, parts: PartsOf) -> dict[str, Any]:
-    """Who invoices. Invoices that were issued keep what they say."""
-    async with parts.database.begin() as session:
-        await store.save_seller(session, Seller(id=seller_id, **body.model_dump()))
-    return {"id": seller_id, **body.model_dump()}
+async def _shown(session: AsyncSession, invoice: str) -> dict[str, Any]:
+    document = await store.document_of(session, invoice)
+    return {**document, "standing": standing_document(await settlement_store.standing(session, invoice))}
 
 
 def _utc(at: datetime | None) -> datetime | None:
-    return None if at is None else at.astimezone(UTC)
+    return None if at is None else utc(at)

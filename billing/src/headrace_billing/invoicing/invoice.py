@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from headrace_billing.errors import BillingError
 from headrace_billing.invoicing.lines import Line
+from headrace_billing.invoicing.parties import Profile, Seller
+from headrace_billing.invoicing.tax import Assessment
 from headrace_billing.invoicing.usage import Span
 
 
@@ -24,38 +26,18 @@ class PeriodInvalid(BillingError):
     code = "period_invalid"
 
 
-class NumberPrefixTaken(BillingError):
-    """Another seller's invoice numbers begin like that."""
-
-    code = "number_prefix_taken"
-
-    def __init__(self, prefix: str) -> None:
-        super().__init__(f"The prefix {prefix!r} is another seller's.")
-
-
-@dataclass(frozen=True, slots=True)
-class Seller:
-    """The legal entity that invoices; numbers are gapless for each."""
-
-    id: str
-    name: str
-    address: str
-    tax_id: str
-    email: str
-    number_prefix: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoice:
     id: str
     number: str
     seller: Seller
     organization: str
-    customer_name: str
+    buyer: Profile
     currency: str
     period: Span
     issued_at: datetime
     lines: tuple[Line, ...]
+    tax: Assessment
 
     @property
     def total_minor(self) -> int:
@@ -76,11 +58,20 @@ class Invoice:
 
     @property
     def due_minor(self) -> int:
-        return self.total_minor - self.applied_minor
+        return self.total_minor + self.tax.added_minor - self.applied_minor
+
+    @property
+    def due_at(self) -> datetime:
+        return self.issued_at + timedelta(days=self.buyer.payment_days)
 
 
 def number(seller: Seller, count: int) -> str:
     return f"{seller.number_prefix}-{count:06d}"
+
+
+def unpaid_minor(lines: Sequence[Line]) -> int:
+    """What credit has not paid: tax is on it, or in it."""
+    return sum(line.amount_minor for line in lines if not line.prepaid)
 
 
 def next_period(
@@ -110,5 +101,5 @@ def next_period(
 
 def must_bill(lines: Sequence[Line], *, organization: str, currency: str) -> None:
     """Raises `NothingToInvoice`. A sum below zero waits for usage to be set against: an invoice never pays out."""
-    if not lines or sum(line.amount_minor for line in lines) < 0:
+    if not lines or sum(line.amount_minor for line in lines) < 0 or unpaid_minor(lines) < 0:
         raise NothingToInvoice(organization, currency)

@@ -5,6 +5,7 @@ month's end, in a transaction of its own: it is due whether or not that close th
 finds it done. Usage that comes later is rated with both in mind.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 
 from sqlalchemy import text
@@ -16,6 +17,7 @@ from headrace_billing.ingest import sums_store
 from headrace_billing.ingest.arrival import CHARGED
 from headrace_billing.ingest.batch import ONE_AT_A_TIME, post_usage
 from headrace_billing.ingest.effects import RollupKey, RollupSums
+from headrace_billing.invoicing.usage_store import Whose
 from headrace_billing.rating import cumulative
 from headrace_billing.rating.cumulative import Group, Payer
 from headrace_billing.rating.store import price_books
@@ -23,6 +25,20 @@ from headrace_contracts.usage import Disposition
 
 NO_KEY = ""
 """No key caused what closing adds."""
+
+
+async def waiting(session: AsyncSession, befores: Mapping[Whose, datetime]) -> set[Whose]:
+    """Whose months that ended by then are not all closed; most have nothing that waits for a close."""
+    rows = await session.execute(
+        SELECT_WAITING,
+        {
+            "orgs": [whose.organization for whose in befores],
+            "currencies": [whose.currency for whose in befores],
+            "months": [cumulative.period_of(before) for before in befores.values()],
+            "charged": sorted(CHARGED),
+        },
+    )
+    return {Whose(row.org, row.currency) for row in rows}
 
 
 async def close_months(
@@ -98,6 +114,15 @@ async def _open_payers(session: AsyncSession, *, organization: str, currency: st
         for row in rows
     }
 
+
+SELECT_WAITING = text("""
+    SELECT DISTINCT s.org, s.currency
+    FROM unnest(CAST(:orgs AS text[]), CAST(:currencies AS text[]), CAST(:months AS date[]))
+      AS s (org, currency, month)
+    JOIN rated_usage r ON r.org = s.org AND r.currency = s.currency AND r.period < s.month
+    JOIN price_book_prices p ON p.price_book = r.price_book AND p.model = r.model
+    WHERE r.disposition = ANY(:charged) AND NOT r.closed AND p.definition IS NOT NULL
+""")
 
 # Of flat prices nothing waits for the close, and they have no definition.
 SELECT_OPEN_PAYERS = text("""

@@ -1,4 +1,4 @@
-"""An invoice on paper: the template is Typst, the amounts are written as people of the currency's world read them."""
+"""Invoices and credit notes on paper: the template is Typst, the amounts are written as people of the currency's world read them."""
 
 import json
 from collections.abc import Mapping
@@ -14,11 +14,74 @@ from babel.numbers import format_currency, format_decimal
 
 TEMPLATE = Path(__file__).with_name("template.typ")
 LOCALE = "en_US"
+MINUS = "\u2212"
 
 
 def print_pdf(document: Mapping[str, Any]) -> bytes:
     """The document as PDF; the same document gives the same text."""
-    inputs = {"invoice": json.dumps(_printable(document), ensure_ascii=False)}
+    return _printed(
+        {
+            **_head(document, "Invoice"),
+            "facts": [
+                _fact("Date of issue", _day(document["issued_at"])),
+                *(
+                    [_fact("Due", _day(document["due_at"]))]
+                    if _is_due(document) and "due_at" in document
+                    else []
+                ),
+                _fact("Your order", document.get("purchase_order")),
+                _fact("Period from", _moment(document["period"]["start"])),
+                _fact("until", _moment(document["period"]["end"])),
+            ],
+            "totals": _invoice_totals(document),
+            "due": _fact(f"Amount due ({document['currency']})", _money_of(document, "amount_due")),
+            "settled": "" if _is_due(document) else "Nothing is left to pay. Thank you.",
+            "notes": document["notes"],
+        }
+    )
+
+
+def print_credit_note(document: Mapping[str, Any]) -> bytes:
+    destinations = (
+        ("off_amount_due", "Taken off what is due"),
+        ("owed_to_customer", "Owed to you as money"),
+        ("back_to_credit", "Returned to your credit"),
+    )
+    invoice = document["invoice"]
+    return _printed(
+        {
+            **_head(document, "Credit note"),
+            "facts": [
+                _fact("Date of issue", _day(document["issued_at"])),
+                _fact("For invoice", f"{invoice['number']} of {_day(invoice['issued_at'])}"),
+                _fact("Your order", document.get("purchase_order")),
+                _fact("Reason", document["reason"]),
+            ],
+            "totals": [
+                _fact("Total", _money_of(document, "total")),
+                *(
+                    [_fact(_tax_label(document), _money_of(document, "tax"))]
+                    if Decimal(document["tax"])
+                    else []
+                ),
+            ],
+            "due": _fact(f"Credited ({document['currency']})", _money_of(document, "total_with_tax")),
+            "settled": "",
+            "notes": [
+                f"{said}: {_money_of(document, name)}."
+                for name, said in destinations
+                if Decimal(document[name])
+            ],
+        }
+    )
+
+
+def _tax_label(document: Mapping[str, Any]) -> str:
+    return "Tax in it" if document.get("tax_included") else "Tax"
+
+
+def _printed(printable: Mapping[str, Any]) -> bytes:
+    inputs = {"invoice": json.dumps(printable, ensure_ascii=False)}
     printed: bytes = typst.compile(_template(), sys_inputs=inputs, format="pdf")
     return printed
 
@@ -28,10 +91,10 @@ def _template() -> bytes:
     return TEMPLATE.read_bytes()
 
 
-def _printable(document: Mapping[str, Any]) -> dict[str, Any]:
-    currency = document["currency"]
-    seller = document["seller"]
+def _head(document: Mapping[str, Any], title: str) -> dict[str, Any]:
+    seller, customer = document["seller"], document["customer"]
     return {
+        "title": f"{title}, for testing only" if document.get("test") else title,
         "number": document["number"],
         "seller": {
             "name": seller["name"],
@@ -39,41 +102,73 @@ def _printable(document: Mapping[str, Any]) -> dict[str, Any]:
                 line for line in (*seller["address"].splitlines(), seller["tax_id"], seller["email"]) if line
             ],
         },
-        "customer": document["customer"],
-        "currency": currency,
-        "issued": format_date(datetime.fromisoformat(document["issued_at"]), "d MMMM yyyy", locale=LOCALE),
-        "period_start": _moment(document["period"]["start"]),
-        "period_end": _moment(document["period"]["end"]),
-        "sections": _sections(document["lines"], currency),
-        "total": _money(document["total"], currency),
-        "credit": _money(document["credit_applied"], currency),
-        "credit_applied": Decimal(document["credit_applied"]) != 0,
-        "due": _money(document["amount_due"], currency),
-        "settled": Decimal(document["amount_due"]) == 0,
-        "notes": document["notes"],
+        "customer": {
+            "id": customer["id"],
+            "name": customer["name"],
+            "lines": [
+                *customer.get("address", "").splitlines(),
+                *([f"VAT id {customer['vat_id']}"] if customer.get("vat_id") else []),
+            ],
+        },
+        "sections": _sections(document),
     }
 
 
-def _sections(lines: list[dict[str, Any]], currency: str) -> list[dict[str, Any]]:
+def _fact(label: str, value: str | None) -> dict[str, str]:
+    return {"label": label, "value": value or ""}
+
+
+def _is_due(document: Mapping[str, Any]) -> bool:
+    return Decimal(document["amount_due"]) != 0
+
+
+def _invoice_totals(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Credit pays before tax: what it has paid carries none."""
+    tax = document.get("tax")
+    found = [_fact("Total", _money_of(document, "total"))]
+    if Decimal(document["credit_applied"]):
+        found.append(_fact("Credit applied at time of use", MINUS + _money_of(document, "credit_applied")))
+    if tax is not None and tax["name"]:
+        within = "includes " if tax.get("included") else ""
+        said = f"{within}{tax['name']} {tax['percent']}% on {_money(tax['taxable'], document['currency'])}"
+        found.append(_fact(said, _money(tax["amount"], document["currency"])))
+    return found
+
+
+def _money_of(document: Mapping[str, Any], name: str) -> str:
+    return _money(document[name], document["currency"])
+
+
+def _day(at: str) -> str:
+    return format_date(datetime.fromisoformat(at), "d MMMM yyyy", locale=LOCALE)
+
+
+def _sections(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Lines under the name of their project; outcomes belong to the customer as a whole."""
+    centers = {one["id"]: one["cost_center"] for one in document.get("projects", ())}
     sections: dict[str, list[dict[str, Any]]] = {}
-    for line in lines:
-        title = line["project"]["name"] if "project" in line else "Outcomes"
-        sections.setdefault(title, []).append(_line(line, currency))
+    for line in document["lines"]:
+        title = "Outcomes"
+        if "project" in line:
+            center = centers.get(line["project"]["id"])
+            title = line["project"]["name"] + (f" · cost centre {center}" if center else "")
+        sections.setdefault(title, []).append(_line(line, document["currency"]))
     return [{"title": title, "lines": shown} for title, shown in sections.items()]
 
 
 def _line(line: Mapping[str, Any], currency: str) -> dict[str, str]:
+    shown = {"description": line["description"], "amount": _money(line["amount"], currency)}
+    if "quantity" not in line:
+        return {**shown, "detail": f"Line {line['position']} of the invoice", "quantity": "", "price": ""}
     per = " / 1M" if line["per"] == 1_000_000 else ""
     return {
-        "description": line["description"],
+        **shown,
         "detail": f"Price book {line['price_book']}" if "price_book" in line else "",
         "quantity": format_decimal(line["quantity"], locale=LOCALE),
         # A price of several tiers has no place in a column; the document has all of it.
         "price": line["price"]["kind"]
         if line["unit_price"] is None
         else _price(line["unit_price"], currency) + per,
-        "amount": _money(line["amount"], currency),
     }
 
 

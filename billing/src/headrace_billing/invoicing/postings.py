@@ -1,7 +1,11 @@
 """What an invoice moves in the ledger: exact amounts leave, rounded ones arrive, the difference is named."""
 
+from datetime import timedelta
+
 from headrace_billing.invoicing.amounts import nanos_per_minor
-from headrace_billing.invoicing.invoice import Invoice
+from headrace_billing.invoicing.invoice import Invoice, unpaid_minor
+from headrace_billing.invoicing.lines import LineKind
+from headrace_billing.invoicing.tax import contained_by_revenue
 from headrace_billing.ledger.transaction import (
     Account,
     AccountKind,
@@ -22,7 +26,11 @@ def post(invoice: Invoice) -> tuple[Transaction, ...]:
         invoice,
         f"invoice:{invoice.id}",
         TransactionKind.INVOICE,
-        {receivable: invoice.total_minor * unit, unbilled: -invoice.exact_nanos},
+        {
+            receivable: (invoice.total_minor + invoice.tax.added_minor) * unit,
+            unbilled: -invoice.exact_nanos,
+            business(AccountKind.TAX_PAYABLE, invoice.currency): -invoice.tax.added_minor * unit,
+        },
     )
     paid = _exchange(
         invoice,
@@ -30,7 +38,36 @@ def post(invoice: Invoice) -> tuple[Transaction, ...]:
         TransactionKind.CREDIT_APPLIED,
         {applied: invoice.applied_nanos, receivable: -invoice.applied_minor * unit},
     )
-    return tuple(transaction for transaction in (billed, paid) if transaction is not None)
+    every = (_contained_tax(invoice), billed, paid)
+    return tuple(transaction for transaction in every if transaction is not None)
+
+
+def _contained_tax(invoice: Invoice) -> Transaction | None:
+    """Usage was recognised at the prices that hold the tax: it is taken out in the month that the usage was in."""
+    if not invoice.tax.included or not invoice.tax.tax_minor:
+        return None
+    unit, outcomes = (
+        nanos_per_minor(invoice.currency),
+        [one for one in invoice.lines if one.kind is LineKind.OUTCOME],
+    )
+    shares = contained_by_revenue(
+        invoice.tax.tax_minor, outcomes_minor=unpaid_minor(outcomes), all_minor=unpaid_minor(invoice.lines)
+    )
+    return Transaction(
+        key=f"tax-contained:{invoice.id}",
+        kind=TransactionKind.TAX_CONTAINED,
+        currency=invoice.currency,
+        occurred_at=min(invoice.issued_at, invoice.period.end - timedelta(microseconds=1)),
+        postings=(
+            *(
+                Posting(business(kind, invoice.currency), minor * unit)
+                for kind, minor in shares.items()
+                if minor
+            ),
+            Posting(business(AccountKind.TAX_PAYABLE, invoice.currency), -invoice.tax.tax_minor * unit),
+        ),
+        memo={"invoice": invoice.id, "number": invoice.number},
+    )
 
 
 def _exchange(

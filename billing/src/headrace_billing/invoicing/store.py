@@ -1,31 +1,55 @@
-"""Sellers and invoices in Postgres, and the outcomes that go onto one."""
+"""Invoices in Postgres, many at once, and the outcomes that go onto them."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
+import msgspec
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.database import copy_rows
 from headrace_billing.errors import NotFound
-from headrace_billing.invoicing.invoice import Invoice, NumberPrefixTaken, Seller
+from headrace_billing.invoicing.invoice import Invoice
 from headrace_billing.invoicing.lines import AcceptedOutcome
+from headrace_billing.invoicing.parties import Seller
 from headrace_billing.invoicing.usage import Portion
+from headrace_billing.invoicing.usage_store import Whose
 from headrace_billing.outcomes.outcome import AcceptedAs
 
 
-async def lock_books(session: AsyncSession, *, organization: str, currency: str) -> None:
+async def lock_books(session: AsyncSession, every: Sequence[Whose]) -> None:
     """One close of an organisation's books in a currency at a time, until the transaction ends."""
-    await session.execute(LOCK_BOOKS, {"books": f"close {organization} {currency}"})
+    names = sorted(f"close {whose.organization} {whose.currency}" for whose in every)
+    await session.execute(LOCK_BOOKS, {"books": names})
 
 
-async def last_period_end(session: AsyncSession, *, organization: str, currency: str) -> datetime | None:
-    found = await session.execute(SELECT_LAST_END, {"org": organization, "currency": currency})
-    end: datetime | None = found.scalar_one()
-    return end
+async def last_period_ends(session: AsyncSession, every: Sequence[Whose]) -> dict[Whose, datetime]:
+    """Of those who have an invoice."""
+    rows = await session.execute(SELECT_LAST_ENDS, _parameters(every))
+    return {Whose(row.org, row.currency): row.period_end for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    name: str
+    since: datetime
+    """Nothing of an organisation can be older than itself, but clocks differ."""
+
+
+async def customers(session: AsyncSession, organizations: Sequence[str]) -> dict[str, Customer]:
+    """Those that exist."""
+    rows = await session.execute(SELECT_CUSTOMERS, {"orgs": list(organizations)})
+    return {row.id: Customer(row.name, row.since) for row in rows}
+
+
+async def project_names(session: AsyncSession, organizations: Sequence[str]) -> dict[str, dict[str, str]]:
+    """By organisation and id."""
+    found: dict[str, dict[str, str]] = {organization: {} for organization in organizations}
+    for row in await session.execute(SELECT_PROJECT_NAMES, {"orgs": list(organizations)}):
+        found[row.org][row.id] = row.name
+    return found
 
 
 async def currencies_of(session: AsyncSession, organization: str) -> list[str]:
@@ -43,125 +67,136 @@ async def next_number(session: AsyncSession, seller: str) -> tuple[Seller, int]:
     return Seller(**row), count
 
 
-async def save_seller(session: AsyncSession, seller: Seller) -> None:
-    """Raises `NumberPrefixTaken`."""
-    try:
-        async with session.begin_nested():
-            await session.execute(UPSERT_SELLER, asdict(seller))
-    except IntegrityError as error:
-        raise NumberPrefixTaken(seller.number_prefix) from error
-
-
-async def sellers(session: AsyncSession) -> list[Seller]:
-    return [Seller(**row) for row in (await session.execute(SELECT_SELLERS)).mappings()]
-
-
 async def lock_accepted(
-    session: AsyncSession, *, organization: str, currency: str, before: datetime
-) -> list[AcceptedOutcome]:
-    """Accepted outcomes that no invoice shows yet, locked until the transaction ends. `before` is exclusive."""
-    rows = await session.execute(LOCK_ACCEPTED, {"org": organization, "currency": currency, "before": before})
-    return [
-        AcceptedOutcome(
-            id=row.id,
-            outcome_type=row.outcome_type,
-            label=f"{row.outcome_name}@{row.version}",
-            price_nanos=int(row.price_nanos),
-            accepted_as=AcceptedAs(row.accepted_as),
-            prepaid=row.reserved,
+    session: AsyncSession, every: Mapping[Whose, datetime]
+) -> dict[Whose, list[AcceptedOutcome]]:
+    """Accepted outcomes that no invoice shows yet, locked until the transaction ends; each time is exclusive."""
+    found: dict[Whose, list[AcceptedOutcome]] = {whose: [] for whose in every}
+    rows = await session.execute(LOCK_ACCEPTED, {**_parameters(list(every)), "befores": list(every.values())})
+    for row in rows:
+        found[Whose(row.org, row.currency)].append(
+            AcceptedOutcome(
+                id=row.id,
+                outcome_type=row.outcome_type,
+                label=f"{row.outcome_name}@{row.version}",
+                price_nanos=int(row.price_nanos),
+                accepted_as=AcceptedAs(row.accepted_as),
+                prepaid=row.reserved,
+            )
         )
-        for row in rows
-    ]
+    return found
 
 
-async def put_on_invoice(
-    session: AsyncSession, outcomes: Sequence[AcceptedOutcome], invoice: str, *, settled: bool, at: datetime
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An invoice with its number, and all that goes into the books with it."""
+
+    invoice: Invoice
+    sequence: int
+    portions: Sequence[Portion]
+    outcomes: Sequence[AcceptedOutcome]
+    document: dict[str, Any]
+
+
+async def put_on_invoices(session: AsyncSession, every: Sequence[Issued], *, at: datetime) -> None:
     """`invoiced`, and `settled` where nothing is left to pay; each step is in the outcome's history."""
-    ids = [outcome.id for outcome in outcomes]
-    steps = ("invoiced", "settled") if settled else ("invoiced",)
-    for status in steps:
-        await session.execute(UPDATE_OUTCOMES, {"ids": ids, "invoice": invoice, "status": status})
-        await session.execute(INSERT_HISTORY, {"ids": ids, "invoice": invoice, "status": status, "at": at})
+    pairs = [(outcome.id, issued.invoice) for issued in every for outcome in issued.outcomes]
+    for status in ("invoiced", "settled"):
+        reached = [
+            (outcome, invoice.id)
+            for outcome, invoice in pairs
+            if status == "invoiced" or invoice.due_minor == 0
+        ]
+        if reached:
+            ids, invoices = zip(*reached, strict=True)
+            parameters = {"ids": list(ids), "invoices": list(invoices), "status": status, "at": at}
+            await session.execute(UPDATE_OUTCOMES, parameters)
+            await session.execute(INSERT_HISTORY, parameters)
 
 
-async def add(
-    session: AsyncSession,
-    invoice: Invoice,
-    *,
-    sequence: int,
-    portions: Sequence[Portion],
-    document: dict[str, Any],
-) -> None:
-    await session.execute(
-        INSERT_INVOICE,
-        {
-            "id": invoice.id,
-            "seller": invoice.seller.id,
-            "sequence": sequence,
-            "number": invoice.number,
-            "org": invoice.organization,
-            "currency": invoice.currency,
-            "period_start": invoice.period.start,
-            "period_end": invoice.period.end,
-            "issued_at": invoice.issued_at,
-            "total_minor": invoice.total_minor,
-            "applied_minor": invoice.applied_minor,
-            "due_minor": invoice.due_minor,
-            "exact_nanos": invoice.exact_nanos,
-            "applied_nanos": invoice.applied_nanos,
-            "document": json.dumps(document, ensure_ascii=False),
-        },
-    )
-    await session.execute(
-        INSERT_LINES,
+async def add_all(session: AsyncSession, every: Sequence[Issued]) -> None:
+    """In the order of their numbers."""
+    await copy_rows(
+        session,
+        COPY_INVOICES,
         [
-            {
-                "invoice": invoice.id,
-                "position": position,
-                "kind": line.kind,
-                "quantity": line.quantity,
-                "amount_minor": line.amount_minor,
-                "exact_nanos": line.exact_nanos,
-                "prepaid": line.prepaid,
-                "project": line.project,
-                "model": line.model,
-                "price_book": line.price_book,
-                "token_class": line.token_class,
-                "price_window": line.price_window,
-                "service_tier": line.service_tier,
-                "price_per_million": line.price_per_million,
-                "outcome_type": line.outcome_type,
-                "accepted_as": line.accepted_as,
-            }
-            for position, line in enumerate(invoice.lines, 1)
+            (
+                invoice.id,
+                invoice.seller.id,
+                issued.sequence,
+                invoice.number,
+                invoice.organization,
+                invoice.currency,
+                invoice.period.start,
+                invoice.period.end,
+                invoice.issued_at,
+                invoice.total_minor,
+                invoice.applied_minor,
+                invoice.due_minor,
+                invoice.exact_nanos,
+                invoice.applied_nanos,
+                invoice.tax.tax_minor,
+                invoice.tax.included,
+                invoice.due_at,
+                msgspec.json.encode(issued.document).decode(),
+            )
+            for issued in every
+            for invoice in (issued.invoice,)
         ],
     )
-    if portions:
-        await session.execute(
-            INSERT_PORTIONS,
-            [
-                {
-                    "invoice": invoice.id,
-                    "org": invoice.organization,
-                    "currency": invoice.currency,
-                    "span_start": portion.span.start,
-                    "span_end": portion.span.end,
-                    "tokens": portion.tokens,
-                    "nanos": portion.nanos,
-                    "month": portion.group.payer.period,
-                    "project": portion.group.payer.project,
-                    "wallet": portion.group.payer.wallet,
-                    "disposition": portion.group.payer.disposition,
-                    "price_book": portion.group.price_book,
-                    "model": portion.group.model,
-                    "token_class": portion.group.line.token_class,
-                    "price_window": portion.group.line.window,
-                    "service_tier": portion.group.line.service_tier,
-                }
-                for portion in portions
-            ],
-        )
+    await copy_rows(
+        session,
+        COPY_LINES,
+        [
+            (
+                issued.invoice.id,
+                position,
+                line.kind.value,
+                line.quantity,
+                line.amount_minor,
+                line.exact_nanos,
+                line.prepaid,
+                line.project,
+                line.model,
+                line.price_book,
+                None if line.token_class is None else line.token_class.value,
+                line.price_window,
+                line.service_tier.value,
+                line.price_per_million,
+                line.outcome_type,
+                None if line.accepted_as is None else line.accepted_as.value,
+            )
+            for issued in every
+            for position, line in enumerate(issued.invoice.lines, 1)
+        ],
+    )
+    await copy_rows(
+        session,
+        COPY_PORTIONS,
+        [
+            (
+                issued.invoice.id,
+                issued.invoice.organization,
+                issued.invoice.currency,
+                payer.period,
+                payer.project,
+                payer.wallet,
+                group.price_book,
+                group.model,
+                payer.disposition.value,
+                group.line.token_class.value,
+                group.line.window,
+                group.line.service_tier.value,
+                portion.span.start,
+                portion.span.end,
+                portion.tokens,
+                portion.nanos,
+            )
+            for issued in every
+            for portion in issued.portions
+            for group, payer in ((portion.group, portion.group.payer),)
+        ],
+    )
 
 
 async def document_of(session: AsyncSession, invoice: str) -> dict[str, Any]:
@@ -172,77 +207,80 @@ async def document_of(session: AsyncSession, invoice: str) -> dict[str, Any]:
     return document
 
 
-async def page(
-    session: AsyncSession, *, organization: str | None, after: str, limit: int
-) -> list[dict[str, Any]]:
-    rows = await session.execute(SELECT_PAGE, {"org": organization, "after": after, "limit": limit})
-    return list(rows.scalars())
+def _parameters(every: Sequence[Whose]) -> dict[str, Any]:
+    return {
+        "orgs": [whose.organization for whose in every],
+        "currencies": [whose.currency for whose in every],
+    }
 
 
-LOCK_BOOKS = text("SELECT pg_advisory_xact_lock(hashtextextended(:books, 0))")
+COPY_INVOICES: LiteralString = """
+    COPY invoices (
+      id, seller, sequence, number, org, currency, period_start, period_end, issued_at, total_minor,
+      applied_minor, due_minor, exact_nanos, applied_nanos, tax_minor, tax_included, due_at,
+      document
+    ) FROM STDIN
+"""
+COPY_LINES: LiteralString = """
+    COPY invoice_lines (
+      invoice, position, kind, quantity, amount_minor, exact_nanos, prepaid, project, model,
+      price_book, token_class, price_window, service_tier, price_per_million, outcome_type,
+      accepted_as
+    ) FROM STDIN
+"""
+COPY_PORTIONS: LiteralString = """
+    COPY invoice_portions (
+      invoice, org, currency, month, project, wallet, price_book, model, disposition, token_class,
+      price_window, service_tier, span_start, span_end, tokens, nanos
+    ) FROM STDIN
+"""
 
-SELECT_LAST_END = text("SELECT max(period_end) FROM invoices WHERE org = :org AND currency = :currency")
+# In one order for all, so that two sessions can't wait for each other.
+LOCK_BOOKS = text("""
+    SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:books AS text[])) AS b (name)
+""")
+
+SELECT_LAST_ENDS = text("""
+    SELECT i.org, i.currency, max(i.period_end) AS period_end
+    FROM unnest(CAST(:orgs AS text[]), CAST(:currencies AS text[])) AS s (org, currency)
+    JOIN invoices i ON i.org = s.org AND i.currency = s.currency
+    GROUP BY i.org, i.currency
+""")
+
+SELECT_CUSTOMERS = text("""
+    SELECT o.id, o.name, least(o.created_at, (SELECT min(e.received_at) FROM usage_events e WHERE e.org = o.id)) AS since
+    FROM organizations o WHERE o.id = ANY(:orgs)
+""")
+
+SELECT_PROJECT_NAMES = text("SELECT org, id, name FROM projects WHERE org = ANY(:orgs)")
 
 SELECT_CURRENCIES = text("SELECT DISTINCT currency FROM projects WHERE org = :org ORDER BY currency")
 
 LOCK_SELLER = text("""
-    SELECT id, name, address, tax_id, email, number_prefix FROM sellers WHERE id = :id FOR UPDATE
+    SELECT id, name, address, tax_id, email, number_prefix, country FROM sellers WHERE id = :id FOR UPDATE
 """)
-
-SELECT_SELLERS = text("SELECT id, name, address, tax_id, email, number_prefix FROM sellers ORDER BY id")
 
 SELECT_NEXT_COUNT = text("SELECT coalesce(max(sequence), 0) + 1 FROM invoices WHERE seller = :id")
 
-UPSERT_SELLER = text("""
-    INSERT INTO sellers (id, name, address, tax_id, email, number_prefix)
-    VALUES (:id, :name, :address, :tax_id, :email, :number_prefix)
-    ON CONFLICT (id) DO UPDATE
-    SET name = excluded.name, address = excluded.address, tax_id = excluded.tax_id, email = excluded.email,
-        number_prefix = excluded.number_prefix
-""")
-
 LOCK_ACCEPTED = text("""
-    SELECT o.id, o.outcome_type, o.outcome_name, y.version, y.price_nanos, o.accepted_as, t.reserved
-    FROM outcomes o
-    JOIN outcome_types y ON y.id = o.outcome_type
+    SELECT o.org, y.currency, o.id, o.outcome_type, o.outcome_name, y.version, y.price_nanos, o.accepted_as, t.reserved
+    FROM unnest(CAST(:orgs AS text[]), CAST(:currencies AS text[]), CAST(:befores AS timestamptz[]))
+      AS s (org, currency, before)
+    JOIN outcomes o ON o.org = s.org
+    JOIN outcome_types y ON y.id = o.outcome_type AND y.currency = s.currency
     JOIN tasks t ON t.id = o.task
-    WHERE o.org = :org AND y.currency = :currency AND o.status = 'accepted' AND o.accepted_at < :before
+    WHERE o.status = 'accepted' AND o.accepted_at < s.before
     ORDER BY o.id FOR UPDATE OF o
 """)
 
-UPDATE_OUTCOMES = text("UPDATE outcomes SET status = :status, invoice = :invoice WHERE id = ANY(:ids)")
+UPDATE_OUTCOMES = text("""
+    UPDATE outcomes o SET status = :status, invoice = s.invoice
+    FROM unnest(CAST(:ids AS text[]), CAST(:invoices AS text[])) AS s (id, invoice) WHERE o.id = s.id
+""")
 
 INSERT_HISTORY = text("""
     INSERT INTO outcome_history (outcome, status, at, actor, reason)
-    SELECT id, :status, :at, 'billing', CAST(:invoice AS text) FROM unnest(CAST(:ids AS text[])) AS o (id)
-""")
-
-INSERT_INVOICE = text("""
-    INSERT INTO invoices (id, seller, sequence, number, org, currency, period_start, period_end, issued_at,
-                          total_minor, applied_minor, due_minor, exact_nanos, applied_nanos, document)
-    VALUES (:id, :seller, :sequence, :number, :org, :currency, :period_start, :period_end, :issued_at,
-            :total_minor, :applied_minor, :due_minor, :exact_nanos, :applied_nanos, CAST(:document AS json))
-""")
-
-INSERT_LINES = text("""
-    INSERT INTO invoice_lines (invoice, position, kind, quantity, amount_minor, exact_nanos, prepaid, project, model,
-                               price_book, token_class, price_window, service_tier, price_per_million, outcome_type,
-                               accepted_as)
-    VALUES (:invoice, :position, :kind, :quantity, :amount_minor, :exact_nanos, :prepaid, :project, :model,
-            :price_book, :token_class, :price_window, :service_tier, CAST(:price_per_million AS numeric), :outcome_type,
-            :accepted_as)
-""")
-
-INSERT_PORTIONS = text("""
-    INSERT INTO invoice_portions (invoice, org, currency, month, project, wallet, price_book, model, disposition,
-                                  token_class, price_window, service_tier, span_start, span_end, tokens, nanos)
-    VALUES (:invoice, :org, :currency, :month, :project, :wallet, :price_book, :model, :disposition,
-            :token_class, :price_window, :service_tier, :span_start, :span_end, :tokens, :nanos)
+    SELECT id, :status, :at, 'billing', invoice FROM unnest(CAST(:ids AS text[]), CAST(:invoices AS text[])) AS s (id, invoice)
 """)
 
 SELECT_DOCUMENT = text("SELECT document FROM invoices WHERE id = :id")
-
-SELECT_PAGE = text("""
-    SELECT document FROM invoices
-    WHERE id > :after AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
-""")

@@ -5,7 +5,7 @@ replaced an estimate) are simply not what was invoiced for it, and the differenc
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from headrace_billing.rating.book import PriceBook
@@ -58,27 +58,50 @@ def portions(
     order of closes and late events, they add up to the charge of the whole, which is what the ledger has posted.
     What closing a month adds without a token belongs to `period`, the one that is being closed.
     """
-    counts: dict[Group, dict[Span, int]] = {}
+    standing: dict[Group, Standing] = {}
     for count in used:
-        spans = counts.setdefault(count.group, {})
+        spans = standing.setdefault(count.group, Standing()).spans
         spans[count.span] = spans.get(count.span, 0) + count.tokens
-    tokens_before: dict[Group, int] = {}
-    nanos_before: dict[Group, int] = {}
     for portion in invoiced:
-        spans = counts.setdefault(portion.group, {})
-        spans[portion.span] = spans.get(portion.span, 0) - portion.tokens
-        tokens_before[portion.group] = tokens_before.get(portion.group, 0) + portion.tokens
-        nanos_before[portion.group] = nanos_before.get(portion.group, 0) + portion.nanos
+        before = standing.setdefault(portion.group, Standing())
+        before.spans[portion.span] = before.spans.get(portion.span, 0) - portion.tokens
+        before.tokens += portion.tokens
+        before.nanos += portion.nanos
 
     fresh = []
-    for group in sorted(counts):
-        cumulative, taken = tokens_before.get(group, 0), nanos_before.get(group, 0)
-        schedule = books[group.price_book].schedule(group.model, group.line)
-        changed = [(span, tokens) for span, tokens in sorted(counts[group].items()) if tokens]
+    for group, before in sorted(standing.items(), key=lambda one: _order(one[0])):
+        cumulative, taken = before.tokens, before.nanos
+        schedule, is_closed = books[group.price_book].schedule(group.model, group.line), group in closed
+        changed = [(span, tokens) for span, tokens in sorted(before.spans.items()) if tokens]
         for span, tokens in changed or [(period, 0)]:
             cumulative += tokens
-            charge = charge_nanos(cumulative, schedule, closed=group in closed)
+            charge = charge_nanos(cumulative, schedule, closed=is_closed)
             if tokens or charge != taken:
                 fresh.append(Portion(group, span, tokens, charge - taken))
             taken = charge
     return fresh
+
+
+@dataclass(slots=True)
+class Standing:
+    """Of a group: counts that no invoice has taken, by span, and what invoices have taken in all."""
+
+    spans: dict[Span, int] = field(default_factory=dict)
+    tokens: int = 0
+    nanos: int = 0
+
+
+def _order(group: Group) -> tuple[object, ...]:
+    """As the group sorts by itself, and much faster than comparing it part by part."""
+    payer, line = group.payer, group.line
+    return (
+        payer.period,
+        payer.project,
+        payer.wallet,
+        payer.disposition,
+        group.price_book,
+        group.model,
+        line.token_class,
+        line.window,
+        line.service_tier,
+    )

@@ -1,106 +1,149 @@
-"""Reading usage for an invoice: only of the months whose rated quantities no invoice has shown in full."""
+"""Reading usage for invoices, for many customers at once: only of the months that no invoice has shown in full."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.accounting.month import begins, ends
 from headrace_billing.ingest.arrival import CHARGED
 from headrace_billing.invoicing.usage import Counted, Portion, Span
 from headrace_billing.rating.book import PriceBook, PriceLine
 from headrace_billing.rating.cumulative import Group, Payer
 from headrace_billing.rating.price import TokenClass
+from headrace_billing.rating.schedule import charge_nanos
 from headrace_billing.rating.store import price_books
 from headrace_contracts.usage import Disposition, ServiceTier
 
+LINES_KEPT = 1024
+
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class Whose:
     organization: str
     currency: str
 
-    def group(self, row: Row[tuple[object, ...]], line: PriceLine) -> Group:
-        payer = Payer(
-            period=row.month,
-            org=self.organization,
-            project=row.project,
-            wallet=row.wallet,
-            currency=self.currency,
-            disposition=Disposition(row.disposition),
-        )
-        return Group(payer, row.price_book, row.model, line)
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A period that is being closed, and the months that may belong to it in part or in full."""
+
+    whose: Whose
+    period: Span
+    is_first: bool
+    """No period was closed before, so nothing can belong to an earlier one."""
+    months: Sequence[date]
+
+    def holds(self, month: date) -> bool:
+        """Whether nothing of the month can belong to another period than this one."""
+        return (self.is_first or self.period.start <= begins(month)) and self.period.end >= ends(month)
 
 
-async def open_months(session: AsyncSession, books: Books) -> list[date]:
+async def open_months(session: AsyncSession, every: Sequence[Whose]) -> dict[Whose, list[date]]:
     """Months of which something is rated that no invoice has taken, or the other way round."""
-    rows = await session.execute(
-        SELECT_OPEN_MONTHS,
-        {"org": books.organization, "currency": books.currency, "charged": sorted(CHARGED)},
-    )
-    return list(rows.scalars())
+    found: dict[Whose, list[date]] = {whose: [] for whose in every}
+    for row in await session.execute(SELECT_OPEN_MONTHS, _parameters(every)):
+        found[Whose(row.org, row.currency)].append(row.month)
+    return found
 
 
-async def counted(
-    session: AsyncSession, books: Books, *, months: Iterable[date], period: Span
-) -> tuple[list[Counted], dict[str, PriceBook]]:
+@dataclass(slots=True)
+class Usage:
+    counted: list[Counted]
+    closed: set[Group]
+    """Groups whose month's account is closed."""
+    invoiced: list[Portion]
+
+
+async def usage(
+    session: AsyncSession, every: Sequence[Closing]
+) -> tuple[dict[Whose, Usage], dict[str, PriceBook]]:
     """Every sold token of those months received before the period's end, by the period that it belongs to.
 
-    And the price books that they are rated by.
+    And what invoices have taken, and the price books that all of it is rated by. What ingest has rated of a month that
+    is all in the period is the sum of its events, which the reconciliation has just shown; of other months, and where
+    a charge is not what its quantity costs, events are counted one by one.
     """
+    found = {closing.whose: Usage([], set(), []) for closing in every}
+    rated = (await session.execute(SELECT_RATED, _of_months(every))).all()
+    taken = (await session.execute(SELECT_INVOICED, _of_months(every))).all()
+    books = await price_books(session, {row.price_book for row in rated} | {row.price_book for row in taken})
+    for row in taken:
+        portion = Portion(_group(row), Span(row.span_start, row.span_end), int(row.tokens), int(row.nanos))
+        found[Whose(row.org, row.currency)].invoiced.append(portion)
+    by_month: dict[tuple[str, str, date], list[Row[Any]]] = {}
+    for row in rated:
+        by_month.setdefault((row.org, row.currency, row.month), []).append(row)
+    for closing in every:
+        whose, use = closing.whose, found[closing.whose]
+        for month in closing.months:
+            rows = by_month.get((whose.organization, whose.currency, month), [])
+            groups = [(_group(row), row) for row in rows]
+            use.closed |= {group for group, row in groups if row.closed}
+            if closing.holds(month) and all(_follows(group, row, books) for group, row in groups):
+                use.counted += [Counted(group, closing.period, int(row.quantity)) for group, row in groups]
+            else:
+                use.counted += await _of_events(session, closing, month, books)
+    return found, books
+
+
+def _follows(group: Group, row: Row[Any], books: Mapping[str, PriceBook]) -> bool:
+    schedule = books[group.price_book].schedule(group.model, group.line)
+    charge = charge_nanos(int(row.quantity), schedule, closed=row.closed)
+    return bool(charge == row.charge_nanos)
+
+
+async def _of_events(
+    session: AsyncSession, closing: Closing, month: date, books: dict[str, PriceBook]
+) -> list[Counted]:
     rows = (
         await session.execute(
             SELECT_COUNTED,
             {
-                "org": books.organization,
-                "currency": books.currency,
+                "org": closing.whose.organization,
+                "currency": closing.whose.currency,
                 "charged": sorted(CHARGED),
-                "months": list(months),
-                "start": period.start,
-                "end": period.end,
+                "month": month,
+                "start": closing.period.start,
+                "end": closing.period.end,
             },
         )
     ).all()
-    priced = await price_books(session, {row.price_book for row in rows})
+    books |= await price_books(session, {row.price_book for row in rows} - books.keys())
     found = []
     for row in rows:
-        prices, tier = priced[row.price_book].models[row.model], ServiceTier(row.service_tier)
+        prices, tier = books[row.price_book].models[row.model], ServiceTier(row.service_tier)
         for token_class in TokenClass:
             tokens = getattr(row, token_class.value)
             if tokens:
-                line = prices.line(token_class, row.price_window, tier)
-                group = books.group(row, line)
+                group = Group(
+                    _payer(row), row.price_book, row.model, prices.line(token_class, row.price_window, tier)
+                )
                 found.append(Counted(group, Span(row.span_start, row.span_end), int(tokens)))
-    return found, priced
+    return found
 
 
-async def closed(session: AsyncSession, books: Books, *, months: Iterable[date]) -> set[Group]:
-    """Groups whose month's account is closed."""
-    rows = await session.execute(
-        SELECT_CLOSED, {"org": books.organization, "currency": books.currency, "months": list(months)}
-    )
-    return {books.group(row, line_of(row)) for row in rows}
+def _group(row: Row[Any]) -> Group:
+    line = _line(row.token_class, row.price_window, row.service_tier)
+    return Group(_payer(row), row.price_book, row.model, line)
 
 
-def line_of(row: Row[tuple[object, ...]]) -> PriceLine:
-    return PriceLine(TokenClass(row.token_class), row.price_window, ServiceTier(row.service_tier))
+def _payer(row: Row[Any]) -> Payer:
+    return Payer(row.month, row.org, row.project, row.wallet, row.currency, Disposition(row.disposition))
 
 
-async def invoiced(session: AsyncSession, books: Books, *, months: Iterable[date]) -> list[Portion]:
-    """What invoices have taken out of `unbilled` for those months, by group and span."""
-    rows = await session.execute(
-        SELECT_INVOICED, {"org": books.organization, "currency": books.currency, "months": list(months)}
-    )
-    return [
-        Portion(
-            books.group(row, line_of(row)),
-            Span(row.span_start, row.span_end),
-            int(row.tokens),
-            int(row.nanos),
-        )
-        for row in rows
-    ]
+def line_of(row: Row[Any]) -> PriceLine:
+    return _line(row.token_class, row.price_window, row.service_tier)
+
+
+@lru_cache(LINES_KEPT)
+def _line(token_class: str, price_window: str, service_tier: str) -> PriceLine:
+    """There are some dozen, and each is asked for millions of times."""
+    return PriceLine(TokenClass(token_class), price_window, ServiceTier(service_tier))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,75 +154,102 @@ class Bundled:
     tokens: int
 
 
-async def bundled(session: AsyncSession, books: Books, *, period: Span) -> Bundled:
-    row = (
-        await session.execute(
-            SELECT_BUNDLED,
-            {
-                "org": books.organization,
-                "currency": books.currency,
-                "start": period.start,
-                "end": period.end,
-            },
-        )
-    ).one()
-    return Bundled(int(row.requests), int(row.tokens))
+async def bundled(session: AsyncSession, every: Sequence[Closing]) -> dict[Whose, Bundled]:
+    """Of those who have any."""
+    rows = await session.execute(
+        SELECT_BUNDLED,
+        {
+            **_parameters(closing.whose for closing in every),
+            "starts": [closing.period.start for closing in every],
+            "ends": [closing.period.end for closing in every],
+        },
+    )
+    return {Whose(row.org, row.currency): Bundled(int(row.requests), int(row.tokens)) for row in rows}
 
 
-SELECT_OPEN_MONTHS = text("""
-    SELECT DISTINCT month FROM (
-      SELECT month FROM (
-        SELECT period AS month, project, wallet, price_book, model, disposition, token_class, price_window,
-               service_tier, quantity AS tokens, charge_nanos AS nanos
-        FROM rated_usage WHERE org = :org AND currency = :currency AND disposition = ANY(:charged)
+def _parameters(every: Iterable[Whose]) -> dict[str, Any]:
+    given = list(every)
+    return {
+        "orgs": [whose.organization for whose in given],
+        "currencies": [whose.currency for whose in given],
+        "charged": sorted(CHARGED),
+    }
+
+
+def _of_months(every: Sequence[Closing]) -> dict[str, Any]:
+    pairs = [(closing.whose, month) for closing in every for month in closing.months]
+    return {**_parameters(whose for whose, _ in pairs), "months": [month for _, month in pairs]}
+
+
+WHOSE = """
+    unnest(CAST(:orgs AS text[]), CAST(:currencies AS text[])) AS s (org, currency)
+"""
+OF_MONTHS = """
+    unnest(CAST(:orgs AS text[]), CAST(:currencies AS text[]), CAST(:months AS date[])) AS s (org, currency, month)
+"""
+
+SELECT_OPEN_MONTHS = text(f"""
+    SELECT DISTINCT org, currency, month FROM (
+      SELECT org, currency, month FROM (
+        SELECT r.org, r.currency, r.period AS month, r.project, r.wallet, r.price_book, r.model, r.disposition,
+               r.token_class, r.price_window, r.service_tier, r.quantity AS tokens, r.charge_nanos AS nanos
+        FROM {WHOSE} JOIN rated_usage r ON r.org = s.org AND r.currency = s.currency
+        WHERE r.disposition = ANY(:charged)
         UNION ALL
-        SELECT month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier,
-               -tokens, -nanos
-        FROM invoice_portions WHERE org = :org AND currency = :currency
+        SELECT p.org, p.currency, p.month, p.project, p.wallet, p.price_book, p.model, p.disposition, p.token_class,
+               p.price_window, p.service_tier, -p.tokens, -p.nanos
+        FROM {WHOSE} JOIN invoice_portions p ON p.org = s.org AND p.currency = s.currency
       ) AS both_sides
-      GROUP BY month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier
+      GROUP BY org, currency, month, project, wallet, price_book, model, disposition, token_class, price_window,
+               service_tier
       HAVING sum(tokens) <> 0 OR sum(nanos) <> 0
-    ) AS off ORDER BY month
-""")
+    ) AS off ORDER BY org, currency, month
+""")  # noqa: S608 - a fragment of this file
 
-SELECT_CLOSED = text("""
-    SELECT period AS month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier
-    FROM rated_usage WHERE org = :org AND currency = :currency AND period = ANY(:months) AND closed
-""")
+SELECT_RATED = text(f"""
+    SELECT r.org, r.currency, r.period AS month, r.project, r.wallet, r.price_book, r.model, r.disposition,
+           r.token_class, r.price_window, r.service_tier, r.quantity, r.charge_nanos, r.closed
+    FROM {OF_MONTHS} JOIN rated_usage r ON r.org = s.org AND r.currency = s.currency AND r.period = s.month
+    WHERE r.disposition = ANY(:charged)
+""")  # noqa: S608 - a fragment of this file
 
 # What no closed period holds belongs to the one that is being closed.
 SELECT_COUNTED = text("""
-    SELECT m.month, e.project, e.wallet, e.price_book, e.model_served AS model, e.disposition, e.price_window,
-           e.service_tier, coalesce(i.period_start, :start) AS span_start, coalesce(i.period_end, :end) AS span_end,
+    SELECT CAST(:month AS date) AS month, e.org, e.currency, e.project, e.wallet, e.price_book,
+           e.model_served AS model, e.disposition, e.price_window, e.service_tier,
+           coalesce(i.period_start, :start) AS span_start, coalesce(i.period_end, :end) AS span_end,
            sum(e.tokens_input_uncached) AS input_uncached,
            sum(e.tokens_cache_read) AS cache_read,
            sum(e.tokens_cache_write) AS cache_write,
            sum(e.tokens_output_visible + e.tokens_reasoning) AS output
-    FROM unnest(CAST(:months AS date[])) AS m (month)
-    JOIN usage_effective e
-      ON e.received_at >= m.month AND e.received_at < m.month + interval '1 month'
+    FROM usage_effective e
     LEFT JOIN invoices i
       ON i.org = e.org AND i.currency = e.currency
          AND e.received_at >= i.period_start AND e.received_at < i.period_end
     WHERE e.org = :org AND e.currency = :currency AND e.disposition = ANY(:charged)
+      AND e.received_at >= CAST(:month AS date) AND e.received_at < CAST(:month AS date) + interval '1 month'
       AND e.received_at < :end
-    GROUP BY m.month, e.project, e.wallet, e.price_book, e.model_served, e.disposition, e.price_window,
+    GROUP BY e.org, e.currency, e.project, e.wallet, e.price_book, e.model_served, e.disposition, e.price_window,
              e.service_tier, span_start, span_end
 """)
 
-SELECT_INVOICED = text("""
-    SELECT month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier,
-           span_start, span_end, sum(tokens) AS tokens, sum(nanos) AS nanos
-    FROM invoice_portions WHERE org = :org AND currency = :currency AND month = ANY(:months)
-    GROUP BY month, project, wallet, price_book, model, disposition, token_class, price_window, service_tier,
-             span_start, span_end
-""")
+SELECT_INVOICED = text(f"""
+    SELECT p.org, p.currency, p.month, p.project, p.wallet, p.price_book, p.model, p.disposition, p.token_class,
+           p.price_window, p.service_tier, p.span_start, p.span_end, sum(p.tokens) AS tokens, sum(p.nanos) AS nanos
+    FROM {OF_MONTHS}
+    JOIN invoice_portions p ON p.org = s.org AND p.currency = s.currency AND p.month = s.month
+    GROUP BY p.org, p.currency, p.month, p.project, p.wallet, p.price_book, p.model, p.disposition, p.token_class,
+             p.price_window, p.service_tier, p.span_start, p.span_end
+""")  # noqa: S608 - a fragment of this file
 
 SELECT_BUNDLED = text("""
-    SELECT count(*) AS requests,
+    SELECT s.org, s.currency, count(*) AS requests,
            coalesce(sum(tokens_input_uncached + tokens_cache_read + tokens_cache_write
                         + tokens_output_visible + tokens_reasoning), 0) AS tokens
-    FROM usage_effective
-    WHERE org = :org AND currency = :currency AND disposition = 'outcome_bundled'
-      AND received_at >= :start AND received_at < :end
+    FROM unnest(CAST(:orgs AS text[]), CAST(:currencies AS text[]), CAST(:starts AS timestamptz[]),
+                CAST(:ends AS timestamptz[])) AS s (org, currency, starts, ends)
+    JOIN usage_effective e ON e.org = s.org AND e.currency = s.currency
+      AND e.received_at >= s.starts AND e.received_at < s.ends
+    WHERE e.disposition = 'outcome_bundled'
+    GROUP BY s.org, s.currency
 """)

@@ -1,4 +1,4 @@
-"""The admin's routes for wallets, what they are to tell of, and the books at a glance."""
+"""The admin's routes for wallets, and what they are to tell of."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from headrace_billing.bodies import Amount, Body, Id, PageOf, page_of
 from headrace_billing.callers import AdminOnly
-from headrace_billing.ledger import notices, store, wallets
+from headrace_billing.ledger import notices, wallets
 from headrace_billing.ledger.wallets import WalletBalance
 from headrace_billing.money import major, nanos_of
 from headrace_billing.parts import PartsOf
@@ -57,21 +57,6 @@ async def list_notices(parts: PartsOf, page: PageOf, organization: Id | None = N
     async with parts.database.begin() as session:
         found = await notices.page(session, org=organization, after=page.begins_after, limit=page.limit)
     return page_of(found, page)
-
-
-@router.get("/v1/ledger/trial-balance")
-async def show_trial_balance(parts: PartsOf) -> dict[str, Any]:
-    """Summed from the postings. Debits are positive; each currency's sum is zero."""
-    async with parts.database.snapshot() as session:
-        found = await store.trial_balance(session)
-    return {
-        "as_of": parts.now().isoformat(),
-        "currencies": [{"currency": c, "sum": major(nanos)} for c, nanos in found.by_currency.items()],
-        "accounts": [
-            {"currency": currency, "kind": kind, "balance": major(nanos)}
-            for (currency, kind), nanos in found.by_account.items()
-        ],
-    }
 
 
 def _balance_document(balance: WalletBalance) -> dict[str, Any]:

@@ -97,11 +97,16 @@ async def trial_balance(session: AsyncSession) -> TrialBalance:
 async def rebuild(session: AsyncSession) -> list[str]:
     """Recomputes balances and lots from the postings; names each projection that was not what it must be."""
     await session.execute(text("LOCK TABLE ledger_postings, ledger_balances, credit_lots IN EXCLUSIVE MODE"))
-    wrong = [row.name for row in await session.execute(SELECT_PROJECTIONS_OFF)]
+    wrong = await projections_off(session)
     await session.execute(text("DELETE FROM ledger_balances"))
     await session.execute(text("INSERT INTO ledger_balances SELECT * FROM ledger_balances_recomputed"))
     await session.execute(REBUILD_LOTS)
     return wrong
+
+
+async def projections_off(session: AsyncSession) -> list[str]:
+    """Each balance and lot that is not what its postings say."""
+    return [row.name for row in await session.execute(SELECT_PROJECTIONS_OFF)]
 
 
 async def _known(session: AsyncSession, transactions: Sequence[Transaction]) -> dict[str, int]:

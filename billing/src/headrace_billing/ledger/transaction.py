@@ -65,8 +65,12 @@ class TransactionKind(StrEnum):
     OUTCOME_RELEASED = "outcome_released"
     OUTCOME_ACCEPTED = "outcome_accepted"
     INVOICE = "invoice"
+    TAX_CONTAINED = "tax_contained"
     CREDIT_APPLIED = "credit_applied"
     REVERSAL = "reversal"
+    PAYMENT = "payment"
+    CREDIT_NOTE = "credit_note"
+    WRITE_OFF = "write_off"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,6 +1,7 @@
 """Reading the books for their checks, in one snapshot: events, rollups, ratings, ledger, invoices."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -30,11 +31,12 @@ async def counts(session: AsyncSession, scope: Scope) -> tuple[Counts, Counts]:
 async def money(session: AsyncSession, scope: Scope) -> list[Money]:
     """One a currency. Usage is compared by the whole months that the scope touches, the rest as it stands."""
     sums: dict[str, dict[str, int]] = {}
+    nothing = dict.fromkeys((one.name for one in SUMS), 0)
     for row in await session.execute(SELECT_SUMS, _parameters(scope)):
-        sums.setdefault(row.currency, dict.fromkeys(SUMS, 0))[row.name] = int(row.nanos)
+        sums.setdefault(row.currency, dict(nothing))[row.name] = int(row.nanos)
     events = await _charges(session, scope)
     for currency in events:
-        sums.setdefault(currency, dict.fromkeys(SUMS, 0))
+        sums.setdefault(currency, dict(nothing))
     return [
         Money(currency=currency, events=events.get(currency, 0), **found)
         for currency, found in sorted(sums.items())
@@ -91,21 +93,91 @@ def _month_after(end: datetime) -> date:
     return date(first.year + first.month // 12, first.month % 12 + 1, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """One way to an amount of money; `month` is what tells which month it is of, where that matters."""
+
+    name: str
+    amount: str
+    source: str
+    org: str
+    currency: str
+    month: str | None = None
+    only: str = "true"
+
+
+POSTINGS = "ledger_postings p JOIN ledger_transactions t ON t.id = p.transaction_id"
+ACCEPTED = (
+    "outcomes o JOIN outcome_types y ON y.id = o.outcome_type JOIN tasks k ON k.id = o.task",
+    "o.org",
+    "y.currency",
+)
+PERIOD = "to_date(t.memo ->> 'period', 'YYYY-MM')"
+RATED = ("rated_usage u", "u.org", "u.currency")
+
 SUMS = (
-    "rated",
-    "rolled",
-    "rolled_by_day",
-    "rolled_by_session",
-    "posted",
-    "unbilled",
-    "applied",
-    "rated_ever",
-    "rated_prepaid_ever",
-    "outcomes_ever",
-    "outcomes_prepaid_ever",
-    "invoiced",
-    "invoiced_applied",
-    "posted_invoices",
+    Sum("rated", "u.charge_nanos", *RATED, "u.period", "u.disposition = ANY(:charged)"),
+    Sum("rated_ever", "u.charge_nanos", *RATED, only="u.disposition = ANY(:charged)"),
+    Sum("rated_prepaid_ever", "u.charge_nanos", *RATED, only="u.disposition = 'prepaid'"),
+    Sum("rolled", "u.charge_nanos", "usage_rollups u", "u.org", "u.currency", "u.hour"),
+    Sum("rolled_by_day", "u.charge_nanos", "usage_rollups_by_day u", "u.org", "u.currency", "u.hour"),
+    Sum("rolled_by_session", "u.charge_nanos", "usage_rollups_by_session u", "u.org", "u.currency", "u.hour"),
+    Sum(
+        "posted",
+        "p.amount_nanos",
+        POSTINGS,
+        "p.owner",
+        "p.currency",
+        PERIOD,
+        "t.kind = 'usage' AND p.kind = 'unbilled'",
+    ),
+    Sum(
+        "posted_invoices",
+        "-p.amount_nanos",
+        POSTINGS,
+        "p.owner",
+        "p.currency",
+        None,
+        "t.kind = 'invoice' AND p.kind = 'unbilled'",
+    ),
+    Sum(
+        "unbilled",
+        "b.amount_nanos",
+        "ledger_balances b",
+        "b.owner",
+        "b.currency",
+        None,
+        "b.kind = 'unbilled'",
+    ),
+    Sum(
+        "applied",
+        "b.amount_nanos",
+        "ledger_balances b",
+        "b.owner",
+        "b.currency",
+        None,
+        "b.kind = 'wallet_applied'",
+    ),
+    Sum("outcomes_ever", "y.price_nanos", *ACCEPTED, only="o.accepted_at IS NOT NULL"),
+    Sum("outcomes_prepaid_ever", "y.price_nanos", *ACCEPTED, only="o.accepted_at IS NOT NULL AND k.reserved"),
+    Sum("invoiced", "i.exact_nanos", "invoices i", "i.org", "i.currency"),
+    Sum("invoiced_applied", "i.applied_nanos", "invoices i", "i.org", "i.currency"),
+)
+
+SELECT_SUMS = text(
+    " UNION ALL ".join(
+        f"""
+        SELECT {one.currency} AS currency, '{one.name}' AS name, sum({one.amount}) AS nanos FROM {one.source}
+        WHERE (CAST(:org AS text) IS NULL OR {one.org} = :org) AND {one.only}
+        """  # noqa: S608 - put together from constants
+        + (
+            ""
+            if one.month is None
+            else f"AND {one.month} >= CAST(:first_month AS date) AND {one.month} < CAST(:end_month AS date)"
+        )
+        + f" GROUP BY {one.currency}"
+        for one in SUMS
+    )
 )
 
 SELECT_COUNTS = text("""
@@ -149,63 +221,3 @@ SELECT_CLOSED = text("""
     WHERE (CAST(:org AS text) IS NULL OR org = :org) AND closed
       AND period >= CAST(:first_month AS date) AND period < CAST(:end_month AS date)
 """)
-
-ROLLED = "".join(
-    f"""
-    SELECT currency, '{name}', sum(charge_nanos) FROM {table}
-    WHERE (CAST(:org AS text) IS NULL OR org = :org)
-      AND hour >= CAST(:first_month AS date) AND hour < CAST(:end_month AS date)
-    GROUP BY currency
-    UNION ALL"""  # noqa: S608 - names of tables, from below
-    for name, table in (
-        ("rolled", "usage_rollups"),
-        ("rolled_by_day", "usage_rollups_by_day"),
-        ("rolled_by_session", "usage_rollups_by_session"),
-    )
-)
-
-SELECT_SUMS = text(f"""
-    SELECT currency, 'rated' AS name, sum(charge_nanos) AS nanos FROM rated_usage
-    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged)
-      AND period >= CAST(:first_month AS date) AND period < CAST(:end_month AS date)
-    GROUP BY currency
-    UNION ALL {ROLLED}
-    SELECT currency, 'rated_ever', sum(charge_nanos) FROM rated_usage
-    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = ANY(:charged) GROUP BY currency
-    UNION ALL
-    SELECT currency, 'rated_prepaid_ever', sum(charge_nanos) FROM rated_usage
-    WHERE (CAST(:org AS text) IS NULL OR org = :org) AND disposition = 'prepaid' GROUP BY currency
-    UNION ALL
-    SELECT p.currency, 'posted', sum(p.amount_nanos)
-    FROM ledger_postings p JOIN ledger_transactions t ON t.id = p.transaction_id
-    WHERE t.kind = 'usage' AND p.kind = 'unbilled' AND (CAST(:org AS text) IS NULL OR p.owner = :org)
-      AND to_date(t.memo ->> 'period', 'YYYY-MM') >= CAST(:first_month AS date)
-      AND to_date(t.memo ->> 'period', 'YYYY-MM') < CAST(:end_month AS date)
-    GROUP BY p.currency
-    UNION ALL
-    SELECT p.currency, 'posted_invoices', -sum(p.amount_nanos)
-    FROM ledger_postings p JOIN ledger_transactions t ON t.id = p.transaction_id
-    WHERE t.kind = 'invoice' AND p.kind = 'unbilled' AND (CAST(:org AS text) IS NULL OR p.owner = :org)
-    GROUP BY p.currency
-    UNION ALL
-    SELECT currency, CASE kind WHEN 'unbilled' THEN 'unbilled' ELSE 'applied' END, sum(amount_nanos)
-    FROM ledger_balances
-    WHERE kind IN ('unbilled', 'wallet_applied') AND (CAST(:org AS text) IS NULL OR owner = :org)
-    GROUP BY currency, kind
-    UNION ALL
-    SELECT y.currency, 'outcomes_ever', sum(y.price_nanos)
-    FROM outcomes o JOIN outcome_types y ON y.id = o.outcome_type
-    WHERE o.accepted_at IS NOT NULL AND (CAST(:org AS text) IS NULL OR o.org = :org)
-    GROUP BY y.currency
-    UNION ALL
-    SELECT y.currency, 'outcomes_prepaid_ever', sum(y.price_nanos)
-    FROM outcomes o JOIN outcome_types y ON y.id = o.outcome_type JOIN tasks t ON t.id = o.task
-    WHERE o.accepted_at IS NOT NULL AND t.reserved AND (CAST(:org AS text) IS NULL OR o.org = :org)
-    GROUP BY y.currency
-    UNION ALL
-    SELECT currency, 'invoiced', sum(exact_nanos) FROM invoices
-    WHERE (CAST(:org AS text) IS NULL OR org = :org) GROUP BY currency
-    UNION ALL
-    SELECT currency, 'invoiced_applied', sum(applied_nanos) FROM invoices
-    WHERE (CAST(:org AS text) IS NULL OR org = :org) GROUP BY currency
-""")  # noqa: S608 - put together from constants

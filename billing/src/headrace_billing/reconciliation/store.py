@@ -107,6 +107,8 @@ async def conflicts(session: AsyncSession, scope: Scope) -> list[str]:
 class Quarantined:
     id: str
     reason: str
+    organization: str | None
+    """Whom it names; whether that is so nobody has checked."""
 
 
 async def quarantined(session: AsyncSession, scope: Scope) -> list[Quarantined]:
@@ -119,7 +121,12 @@ async def quarantined(session: AsyncSession, scope: Scope) -> list[Quarantined]:
     for row in rows:
         remains = _remains(bytes(row.raw))
         if scope.organization in (None, remains.get("org")):
-            found.append(Quarantined(str(remains.get("id", row.digest)), row.reason))
+            named = remains.get("org")
+            found.append(
+                Quarantined(
+                    str(remains.get("id", row.digest)), row.reason, named if isinstance(named, str) else None
+                )
+            )
     resolved = await session.execute(SELECT_RESOLVED, {"ids": [one.id for one in found]})
     settled = {str(request) for request in resolved.scalars()}
     return [one for one in found if one.id not in settled]
@@ -168,14 +175,16 @@ def _number(attempt: str) -> int:
     return int(number) if number.isdecimal() and len(number) < 9 else -1
 
 
-BESIDE = """
-    FROM usage_effective e
+RECORDS = """
     CROSS JOIN LATERAL (
       SELECT count(*) AS records, coalesce(sum(r.prompt), 0) AS prompt, coalesce(sum(r.output), 0) AS output,
              coalesce(bool_and(r.ending <> 'started'
                                AND r.attempt = e.id::text || '.' || e.attempts::text), false) AS told
       FROM engine_records r WHERE r.request_id = e.id AND NOT r.probe
     ) AS g
+"""
+BESIDE = f"""
+    FROM usage_effective e {RECORDS}
     WHERE (CAST(:org AS text) IS NULL OR e.org = :org) AND e.received_at >= :start AND e.received_at < :end
 """
 BILLED_INPUT = "(e.tokens_input_uncached + e.tokens_cache_read + e.tokens_cache_write)"

@@ -1,0 +1,120 @@
+"""The seller's routes for who invoices, at which tax, and whom."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field, StringConstraints
+
+from headrace_billing.accounts import store as accounts
+from headrace_billing.bodies import Body, Id, Name
+from headrace_billing.callers import AdminOnly
+from headrace_billing.errors import InvalidRequest
+from headrace_billing.invoicing import party_store
+from headrace_billing.invoicing.parties import PAYMENT_DAYS_DEFAULT, Profile, Seller, compact_vat_id
+from headrace_billing.invoicing.party_store import DEFAULT_SELLER
+from headrace_billing.invoicing.tax import Rate
+from headrace_billing.parts import PartsOf
+
+router = APIRouter(tags=["invoices"], dependencies=[AdminOnly])
+
+Multiline = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")]
+Brief = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+CountryOrNone = Annotated[str, StringConstraints(pattern=r"^([A-Z]{2})?$")]
+Percent = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,2}(\.[0-9]{1,4})?$")]
+
+RATES_MAX = 300
+COST_CENTERS_MAX = 1_000
+PAYMENT_DAYS_MAX = 365
+
+
+class SellerBody(Body):
+    name: Name
+    address: Multiline = ""
+    tax_id: Brief = ""
+    email: Brief = ""
+    number_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{0,9}$")]
+    country: CountryOrNone = ""
+
+
+class TaxRate(Body):
+    country: Country
+    name: Name
+    rate: Percent
+    """In percent."""
+    reverse_charge: bool = False
+    """A business in that country with a valid VAT id accounts for the tax itself."""
+
+
+class TaxRates(Body):
+    rates: Annotated[list[TaxRate], Field(max_length=RATES_MAX)]
+
+
+class ProfileBody(Body):
+    seller: Id = DEFAULT_SELLER
+    legal_name: Name
+    address: Multiline = ""
+    country: CountryOrNone = ""
+    vat_id: Brief = ""
+    tax_exempt: bool = False
+    prices_include_tax: bool = False
+    purchase_order: Brief = ""
+    payment_days: Annotated[int, Field(ge=0, le=PAYMENT_DAYS_MAX)] = PAYMENT_DAYS_DEFAULT
+    cost_centers: Annotated[dict[Id, Brief], Field(max_length=COST_CENTERS_MAX, default_factory=dict)]
+    """By project."""
+
+
+@router.put("/v1/sellers/{seller_id}")
+async def save_seller(seller_id: Id, body: SellerBody, parts: PartsOf) -> dict[str, Any]:
+    """Who invoices. Invoices that were issued keep what they say."""
+    async with parts.database.begin() as session:
+        await party_store.save_seller(session, Seller(id=seller_id, **body.model_dump()))
+    return {"id": seller_id, **body.model_dump()}
+
+
+@router.put("/v1/sellers/{seller_id}/tax-rates")
+async def save_tax_rates(seller_id: Id, body: TaxRates, parts: PartsOf) -> dict[str, Any]:
+    """The whole table, by the customer's country. What it does not name is not taxed."""
+    countries = [rate.country for rate in body.rates]
+    if len(set(countries)) != len(countries):
+        raise InvalidRequest("rates: each country can stand there once.")
+    rates = [Rate(rate.country, rate.name, Decimal(rate.rate), rate.reverse_charge) for rate in body.rates]
+    async with parts.database.begin() as session:
+        await party_store.save_rates(session, seller_id, rates)
+    return {"seller": seller_id, **body.model_dump()}
+
+
+@router.put("/v1/organizations/{organization_id}/billing-profile")
+async def save_profile(organization_id: Id, body: ProfileBody, parts: PartsOf) -> dict[str, Any]:
+    """Whom the next invoices are made out to. Invoices that were issued keep what they say."""
+    vat_id = compact_vat_id(body.vat_id, body.country)
+    async with parts.database.begin() as session:
+        await accounts.organization(session, organization_id)
+        profile = Profile(**{**body.model_dump(), "vat_id": vat_id})
+        await party_store.save_profile(session, organization_id, profile)
+    return _document(organization_id, profile)
+
+
+@router.get("/v1/organizations/{organization_id}/billing-profile")
+async def show_profile(organization_id: Id, parts: PartsOf) -> dict[str, Any]:
+    async with parts.database.begin() as session:
+        organization = await accounts.organization(session, organization_id)
+        profile = await party_store.profile(session, organization_id, name=organization.name)
+    return _document(organization_id, profile)
+
+
+def _document(organization: str, profile: Profile) -> dict[str, Any]:
+    return {
+        "organization": organization,
+        "seller": profile.seller,
+        "legal_name": profile.legal_name,
+        "address": profile.address,
+        "country": profile.country,
+        "vat_id": profile.vat_id,
+        "tax_exempt": profile.tax_exempt,
+        "prices_include_tax": profile.prices_include_tax,
+        "purchase_order": profile.purchase_order,
+        "payment_days": profile.payment_days,
+        "cost_centers": dict(profile.cost_centers),
+    }
