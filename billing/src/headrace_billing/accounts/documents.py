@@ -12,6 +12,7 @@ def organization_document(organization: Organization) -> dict[str, Any]:
         "name": organization.name,
         "models": organization.models,
         "limits": limit_documents(organization.limits),
+        "paused": organization.paused,
         "version": organization.version,
         "created_at": organization.created_at.isoformat(),
     }

@@ -47,6 +47,8 @@ class Organization:
     created_at: datetime
     models: list[str] | None = None
     limits: list[Limit] = field(default_factory=list)
+    paused: bool = False
+    """Its invoices are overdue: gateways take no request of its projects."""
     version: int = 1
 
 
@@ -78,6 +80,7 @@ class Project:
             org_models=org.models,
             limits=self.limits,
             org_limits=org.limits,
+            paused=org.paused,
             price_list=price_list,
         )
 

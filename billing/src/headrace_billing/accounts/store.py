@@ -248,7 +248,7 @@ REVOKE_KEY = text("""
 """)
 
 SELECT_ORGANIZATION = text(
-    "SELECT id, name, created_at, models, limits, version FROM organizations WHERE id = :id"
+    "SELECT id, name, created_at, models, limits, paused, version FROM organizations WHERE id = :id"
 )
 LOCK_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR NO KEY UPDATE")
 SHARE_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR SHARE")
@@ -259,7 +259,7 @@ SELECT_PROJECT = text("""
 """)
 
 SELECT_ORGANIZATIONS = text("""
-    SELECT id, name, created_at, models, limits, version FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
+    SELECT id, name, created_at, models, limits, paused, version FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
 """)
 
 SELECT_PROJECTS = text("""
