@@ -35,18 +35,29 @@ STEPS: dict[str, Step] = {
 }
 
 
-def die_after(statements: int) -> None:
-    execute, left = AsyncSession.execute, statements
+class Fuse:
+    """Kills the process when it has burnt down."""
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+
+    def burn(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after(statements: int) -> Fuse:
+    """The fuse, for whatever else is to count as a statement."""
+    execute, fuse = AsyncSession.execute, Fuse(statements)
 
     async def counted(session: AsyncSession, *arguments: Any, **options: Any) -> Any:
-        nonlocal left
         result = await execute(session, *arguments, **options)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        fuse.burn()
         return result
 
     AsyncSession.execute = counted  # type: ignore[method-assign, assignment]
+    return fuse
 
 
 async def run(step: Step, database_url: str, valkey_url: str, org: str, at: datetime) -> None:
@@ -57,12 +68,21 @@ async def run(step: Step, database_url: str, valkey_url: str, org: str, at: date
 
 
 def main(name: str, database_url: str, valkey_url: str, org: str, at: str) -> int:
+    def once(deaths: int) -> None:
+        die_after(deaths + 1)
+        asyncio.run(run(STEPS[name], database_url, valkey_url, org, datetime.fromisoformat(at)))
+
+    return until_through(name, once)
+
+
+def until_through(name: str, once: Callable[[int], None]) -> int:
     """How often it died. Nothing is connected yet when a child is made, so children share nothing."""
+    # Makes the driver's modules load here, and not in each child anew.
+    Database("postgresql://nobody@127.0.0.1:1/nowhere")
     for deaths in range(DEATHS_MAX):
         child = os.fork()
         if child == 0:
-            die_after(deaths + 1)
-            asyncio.run(run(STEPS[name], database_url, valkey_url, org, datetime.fromisoformat(at)))
+            once(deaths)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

@@ -22,6 +22,12 @@ from headrace_billing.ledger.http import router as ledger
 from headrace_billing.openapi import describe, operation_id
 from headrace_billing.outcomes.http import router as outcomes
 from headrace_billing.parts import Parts, PartsOf
+from headrace_billing.payments.card_http import router as cards
+from headrace_billing.payments.collecting_http import router as collecting
+from headrace_billing.payments.http import router as payments
+from headrace_billing.payments.reconciliation_http import router as payment_reconciliation
+from headrace_billing.payments.stripe_api import connected
+from headrace_billing.payments.webhook_http import router as stripe_webhook
 from headrace_billing.problems import answer_problems
 from headrace_billing.rating.http import router as rating
 from headrace_billing.reconciliation.http import router as reconciliation
@@ -44,6 +50,11 @@ ROUTERS = (
     reconciliation,
     costs,
     usage,
+    payments,
+    cards,
+    collecting,
+    stripe_webhook,
+    payment_reconciliation,
 )
 
 
@@ -61,6 +72,7 @@ def create() -> FastAPI:
             now=lambda: datetime.now(UTC),
             trusted_proxies=settings.trusted_proxies,
             token_signing_secret=settings.token_signing_secret_bytes,
+            stripe=connected(settings.stripe_access),
         )
     )
 
@@ -71,6 +83,8 @@ def compose(parts: Parts) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if parts.stripe is not None:
+            parts.stripe.close()
         await parts.valkey.aclose()
         await parts.database.close()
 

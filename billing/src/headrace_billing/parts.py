@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from headrace_billing.database import Database
+from headrace_billing.payments.stripe_api import Stripe
 from headrace_contracts.networks import Network
 
 
@@ -23,6 +24,8 @@ class Parts:
     trusted_proxies: Sequence[Network] = ()
     token_signing_secret: bytes | None = None
     """Null where no keys are made that sign."""
+    stripe: Stripe | None = None
+    """Null where no Stripe account is connected."""
 
 
 def _parts(request: Request) -> Parts:

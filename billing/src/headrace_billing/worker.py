@@ -21,6 +21,12 @@ from headrace_billing.ledger import spendable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
 from headrace_billing.outcomes.jobs import pass_time
+from headrace_billing.payments import jobs as payments
+from headrace_billing.payments.collecting import dun
+from headrace_billing.payments.disputing import find_unheard
+from headrace_billing.payments.reconciling import reconcile_payments
+from headrace_billing.payments.stripe_api import connected
+from headrace_billing.payments.till import Till
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
@@ -73,13 +79,31 @@ async def run(settings: WorkerSettings) -> None:
         Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
     )
+    stripe = connected(settings.stripe_access)
     try:
-        log.info("worker_started")
-        await run_loops(loops, stop)
+        log.info("worker_started", payments=stripe is not None)
+        await run_loops(
+            (*loops, *(() if stripe is None else _payments(Till(database, valkey, stripe)))), stop
+        )
         log.info("worker_stopped")
     finally:
+        if stripe is not None:
+            stripe.close()
         await valkey.aclose()
         await database.close()
+
+
+def _payments(till: Till) -> tuple[Loop, ...]:
+    """What a webhook tells of is looked at within a second; where none comes, in growing steps."""
+    return (
+        Loop("top_ups", lambda: payments.look_at_top_ups(till, now=datetime.now(UTC)), 1),
+        Loop("refunds", lambda: payments.look_at_refunds(till, now=datetime.now(UTC)), 1),
+        Loop("disputes", lambda: payments.look_at_disputes(till, now=datetime.now(UTC)), 1),
+        Loop("dunning", lambda: dun(till, now=datetime.now(UTC)), 5),
+        Loop("auto_top_ups", lambda: _at_rest(payments.start_auto_top_ups(till, now=datetime.now(UTC))), 5),
+        Loop("disputes_unheard", lambda: _at_rest(find_unheard(till, now=datetime.now(UTC))), 3600),
+        Loop("payments_reconciled", lambda: _at_rest(reconcile_payments(till, now=datetime.now(UTC))), 3600),
+    )
 
 
 async def run_loops(loops: Sequence[Loop], stop: asyncio.Event) -> None:

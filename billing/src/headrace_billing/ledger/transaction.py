@@ -67,6 +67,12 @@ class TransactionKind(StrEnum):
     INVOICE = "invoice"
     CREDIT_APPLIED = "credit_applied"
     REVERSAL = "reversal"
+    PAYMENT = "payment"
+    REFUND_PAID = "refund_paid"
+    REFUND_RETURNED = "refund_returned"
+    DISPUTED = "disputed"
+    PSP_FEE = "psp_fee"
+    CASH_CONVERTED = "cash_converted"
 
 
 @dataclass(frozen=True, slots=True, order=True)
