@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -63,18 +64,29 @@ INVOICED_BEFORE = frozenset({"credit_notes", "accounting"})
 """Steps that need an invoice; it is made without a death."""
 
 
-def die_after(statements: int) -> None:
-    execute, left = AsyncSession.execute, statements
+class Fuse:
+    """Kills the process when it has burnt down."""
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+
+    def burn(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after(statements: int) -> Fuse:
+    """The fuse, for whatever else is to count as a statement."""
+    execute, fuse = AsyncSession.execute, Fuse(statements)
 
     async def counted(session: AsyncSession, *arguments: Any, **options: Any) -> Any:
-        nonlocal left
         result = await execute(session, *arguments, **options)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        fuse.burn()
         return result
 
     AsyncSession.execute = counted  # type: ignore[method-assign, assignment]
+    return fuse
 
 
 async def run(step: Step, database_url: str, valkey_url: str, org: str, at: datetime) -> None:
@@ -85,26 +97,39 @@ async def run(step: Step, database_url: str, valkey_url: str, org: str, at: date
 
 
 def main(name: str, database_url: str, valkey_url: str, org: str, at: str) -> int:
-    """How often it died. Nothing is connected yet when a child is made, so children share nothing."""
+    def run_of(step: str) -> None:
+        asyncio.run(run(STEPS[step], database_url, valkey_url, org, datetime.fromisoformat(at)))
 
-    def got_through(step: str, deaths: int | None) -> bool:
-        child = os.fork()
-        if child == 0:
-            if deaths is not None:
-                die_after(deaths + 1)
-            asyncio.run(run(STEPS[step], database_url, valkey_url, org, datetime.fromisoformat(at)))
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            return False
-        assert os.waitstatus_to_exitcode(status) == 0, f"{step} failed after {deaths} deaths"
-        return True
+    def once(deaths: int) -> None:
+        die_after(deaths + 1)
+        run_of(name)
 
     if name in INVOICED_BEFORE:
-        assert got_through("invoices", None), "the invoice before it could not be made"
-    deaths = next((deaths for deaths in range(DEATHS_MAX) if got_through(name, deaths)), None)
-    assert deaths is not None, f"{name} never got through"
-    return deaths
+        assert survives("invoices", lambda: run_of("invoices")), "the invoice before it could not be made"
+    return until_through(name, once)
+
+
+def until_through(name: str, once: Callable[[int], None]) -> int:
+    """How often it died. Nothing is connected yet when a child is made, so children share nothing."""
+    # Makes the driver's modules load here, and not in each child anew.
+    Database("postgresql://nobody@127.0.0.1:1/nowhere")
+    for deaths in range(DEATHS_MAX):
+        if survives(name, partial(once, deaths)):
+            return deaths
+    raise AssertionError(f"{name} never got through")
+
+
+def survives(name: str, work: Callable[[], None]) -> bool:
+    """In a process of its own; anything but success and death fails."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return False
+    assert os.waitstatus_to_exitcode(status) == 0, f"{name} failed"
+    return True
 
 
 if __name__ == "__main__":

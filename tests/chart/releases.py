@@ -70,6 +70,11 @@ RELEASES: dict[str, Values] = {
         EXTERNAL,
         {
             "global": {"imageRegistry": "registry.example.com:5000", "imagePullSecrets": ["one", "two"]},
+            "stripe": {
+                "existingSecret": "headrace-stripe",
+                "returnUrl": "https://console.example.com/billing",
+                "cidrs": ["203.0.113.0/24"],
+            },
             "gateway": {
                 "workers": 4,
                 "trustedProxies": ["10.0.0.0/16", "fd00::/8"],

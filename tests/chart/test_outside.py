@@ -9,6 +9,7 @@ from tests.chart.helm import ROOT, Helm
 from tests.chart.releases import EXTERNAL, merged
 
 SECONDS, WAIT_SECONDS = 1800, 40
+WEBHOOK_ROUTE = ROOT / "billing" / "src" / "headrace_billing" / "payments" / "webhook_http.py"
 SLOW = merged(
     EXTERNAL,
     {
@@ -74,6 +75,71 @@ def test_nothing_but_the_gateway_is_open_to_the_outside(helm: Helm, values: dict
         if s["spec"].get("type") not in (None, "ClusterIP")
     ]
     assert open_services == ["headrace-gateway"]
+
+
+STRIPE = {"stripe": {"existingSecret": "headrace-stripe", "returnUrl": "https://console.example.com"}}
+
+
+def test_stripe_s_webhooks_and_nothing_else_come_to_billing_from_outside(helm: Helm) -> None:
+    ways = {
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+        "ingress": {"enabled": True, "host": "a.example.com"},
+    }
+    release = helm.render(merged(EXTERNAL, ways, STRIPE))
+    rules = release.named("HTTPRoute", "headrace-gateway")["spec"]["rules"]
+    by_route = [
+        (match["path"]["type"], match["path"]["value"])
+        for rule in rules
+        for match in rule["matches"]
+        if rule["backendRefs"][0]["name"] == "headrace-billing"
+    ]
+    (rule,) = release.named("Ingress", "headrace-gateway")["spec"]["rules"]
+    by_ingress = [
+        (path["pathType"], path["path"])
+        for path in rule["http"]["paths"]
+        if path["backend"]["service"]["name"] == "headrace-billing"
+    ]
+    assert by_route == by_ingress == [("Exact", "/v1/stripe/webhook")]
+    assert f'@router.post("{by_route[0][1]}")' in WEBHOOK_ROUTE.read_text()
+    plain = helm.render(merged(EXTERNAL, ways))
+    assert len(plain.named("HTTPRoute", "headrace-gateway")["spec"]["rules"]) == 1
+
+
+def test_stripe_s_secret_comes_from_a_store_under_the_name_and_keys_that_billing_is_given(helm: Helm) -> None:
+    store = {
+        "enabled": True,
+        "storeRef": {"name": "vault"},
+        **{name: {"key": f"headrace/{name}"} for name in ("auth", "database", "valkey", "gcs", "stripe")},
+    }
+    named = {"apiKeyKey": "key", "webhookSecretsKey": "hooks"}
+    release = helm.render(merged(EXTERNAL, STRIPE, {"stripe": named, "externalSecrets": store}))
+    made = release.named("ExternalSecret", "headrace-stripe")["spec"]
+    entries = {entry["secretKey"]: entry["remoteRef"] for entry in made["data"]}
+    assert entries == {
+        "key": {"key": "headrace/stripe", "property": "api-key"},
+        "hooks": {"key": "headrace/stripe", "property": "webhook-secrets"},
+    }
+    worker = release.named("Deployment", "headrace-billing-worker")["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    asked = {
+        variable["valueFrom"]["secretKeyRef"]["key"]
+        for variable in worker["env"]
+        if variable.get("valueFrom", {}).get("secretKeyRef", {}).get("name") == "headrace-stripe"
+    }
+    assert asked == entries.keys()
+    without = helm.render(merged(EXTERNAL, STRIPE, {"externalSecrets": store | {"stripe": {"key": ""}}}))
+    names = {found["metadata"]["name"] for found in without.of_kind("ExternalSecret")}
+    assert "headrace-stripe" not in names
+
+
+def test_billing_reaches_stripe_only_where_customers_pay(helm: Helm) -> None:
+    for values, reaches in ((EXTERNAL, False), (merged(EXTERNAL, STRIPE), True)):
+        release = helm.render(values)
+        for name in ("headrace-billing", "headrace-billing-worker"):
+            egress = release.named("NetworkPolicy", name)["spec"]["egress"]
+            ports = {port["port"] for rule in egress for port in rule["ports"]}
+            assert (443 in ports) is reaches
 
 
 # Of the cluster and of whoever runs it, not of customers.

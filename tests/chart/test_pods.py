@@ -113,7 +113,12 @@ def test_pull_secrets_are_on_every_pod_of_jobs_tests_and_ray_too(helm: Helm) -> 
 
 SECRET = re.compile(r"TOKEN|PASSWORD|SECRET|API_KEY|SIGNING_KEY|_AUTH$|_URL$")
 # Addresses without a password in them.
-OPEN = {"HEADRACE_GATEWAY_BILLING_URL", "HEADRACE_OPERATOR_BILLING_URL", "GATEWAY_URL"}
+OPEN = {
+    "HEADRACE_BILLING_PAYMENTS_RETURN_URL",
+    "HEADRACE_GATEWAY_BILLING_URL",
+    "HEADRACE_OPERATOR_BILLING_URL",
+    "GATEWAY_URL",
+}
 
 
 def test_no_secret_stands_in_an_environment_in_plain_text(release: Release) -> None:

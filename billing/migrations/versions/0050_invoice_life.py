@@ -172,8 +172,9 @@ STATEMENTS = (
     CREATE TABLE invoice_settlements (
       id text NOT NULL,
       invoice text NOT NULL REFERENCES invoices,
-      kind text NOT NULL CHECK (kind IN ('payment', 'credit_note', 'write_off', 'recovery')),
-      amount_minor bigint NOT NULL CHECK (CASE kind WHEN 'recovery' THEN amount_minor < 0 ELSE amount_minor >= 0 END),
+      kind text NOT NULL CHECK (kind IN ('payment', 'credit_note', 'write_off', 'recovery', 'reversal')),
+      amount_minor bigint NOT NULL CHECK (
+        CASE WHEN kind IN ('recovery', 'reversal') THEN amount_minor < 0 ELSE amount_minor >= 0 END),
       over_minor bigint NOT NULL DEFAULT 0 CHECK (over_minor >= 0),
       reference text NOT NULL,
       reason text NOT NULL DEFAULT '',

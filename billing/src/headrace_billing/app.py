@@ -36,6 +36,12 @@ from headrace_billing.metrics.http import ApiCounts, Counted
 from headrace_billing.openapi import describe, operation_id
 from headrace_billing.outcomes.http import router as outcomes
 from headrace_billing.parts import Parts, PartsOf
+from headrace_billing.payments.card_http import router as cards
+from headrace_billing.payments.collecting_http import router as collecting
+from headrace_billing.payments.http import router as payments
+from headrace_billing.payments.reconciliation_http import router as payment_reconciliation
+from headrace_billing.payments.stripe_api import connected
+from headrace_billing.payments.webhook_http import router as stripe_webhook
 from headrace_billing.problems import answer_problems
 from headrace_billing.rating.http import router as rating
 from headrace_billing.reconciliation.http import router as reconciliation
@@ -69,6 +75,11 @@ ROUTERS = (
     reconciliation,
     costs,
     usage,
+    payments,
+    cards,
+    collecting,
+    stripe_webhook,
+    payment_reconciliation,
     sessions,
     requests,
     test_clock,
@@ -90,6 +101,7 @@ def create() -> FastAPI:
             trusted_proxies=settings.trusted_proxies,
             token_signing_secret=settings.token_signing_secret_bytes,
             tax=adapter_of(settings.tax_adapter),
+            stripe=connected(settings.stripe_access),
         ),
         scraped_at=None
         if settings.metrics_port is None
@@ -109,6 +121,8 @@ def compose(parts: Parts, *, scraped_at: tuple[str, int] | None = None) -> FastA
                 stack.callback(serve_metrics(CATALOGUE, counts.samples, host=host, port=port).close)
             async with _following(parts):
                 yield
+        if parts.stripe is not None:
+            parts.stripe.close()
         await parts.valkey.aclose()
         await parts.database.close()
 

@@ -39,6 +39,8 @@ REFUSED = {
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 OPEN_TO_ALL = ("/healthz", "/readyz")
+SIGNED = ("/v1/stripe/webhook",)
+"""Authenticated by the body's signature."""
 NOT_OURS = ("HTTPValidationError", "ValidationError")
 """The framework's own shape of a refusal, which no route here answers with."""
 
@@ -74,7 +76,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         if path in OPEN_TO_ALL:
             continue
         operation["responses"]["default"] = REFUSED
-        operation["security"] = [{"bearer": []}]
+        operation["security"] = [] if path in SIGNED else [{"bearer": []}]
         for parameter in operation.get("parameters", ()):
             # Null only so that its absence gets a code of ours.
             if parameter["name"] == "idempotency-key":

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from headrace_billing.clock.movable import MovableClock
 from headrace_billing.database import Database
 from headrace_billing.invoicing.tax import TaxAdapter, TaxTable
+from headrace_billing.payments.stripe_api import Stripe
 from headrace_contracts.networks import Network
 
 
@@ -26,6 +27,8 @@ class Parts:
     token_signing_secret: bytes | None = None
     """Null where no keys are made that sign."""
     tax: TaxAdapter = field(default_factory=TaxTable)
+    stripe: Stripe | None = None
+    """Null where no Stripe account is connected."""
 
     @property
     def is_test(self) -> bool:

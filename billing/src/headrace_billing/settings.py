@@ -9,6 +9,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from headrace_billing.payments.access import StripeAccess
 from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
 
 SECRET_CHARACTERS_MIN = 16
@@ -50,6 +51,40 @@ class WorkerSettings(DatabaseSettings):
     # Where Prometheus scrapes the process: a port of its own, never the API's. None where not set.
     metrics_host: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
     metrics_port: int | None = Field(None, ge=1, le=65535)
+
+    # Stripe, for whoever lets customers pay: the key, the secrets of the webhook's endpoint (with commas between them
+    # while one takes another's place) and where customers come back to, all three or none.
+    stripe_api_key: SecretStr | None = Field(None, min_length=SECRET_CHARACTERS_MIN)
+    stripe_webhook_secrets: SecretStr | None = Field(None, min_length=SECRET_CHARACTERS_MIN)
+    payments_return_url: str | None = Field(None, min_length=1)
+    # A test of one's own answers at another address.
+    stripe_api_url: str = "https://api.stripe.com"
+
+    @model_validator(mode="after")
+    def _all_of_stripe(self) -> Self:
+        given = {
+            "stripe_api_key": self.stripe_api_key,
+            "stripe_webhook_secrets": self.stripe_webhook_secrets,
+            "payments_return_url": self.payments_return_url,
+        }
+        missing = [name for name, value in given.items() if value is None]
+        if 0 < len(missing) < len(given):
+            msg = f"Stripe needs all of {', '.join(given)} or none; missing: {', '.join(missing)}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def stripe_access(self) -> StripeAccess | None:
+        """Null where no Stripe account is connected."""
+        if self.stripe_api_key is None or self.stripe_webhook_secrets is None or not self.payments_return_url:
+            return None
+        secrets = self.stripe_webhook_secrets.get_secret_value().split(",")
+        return StripeAccess(
+            api_key=self.stripe_api_key.get_secret_value(),
+            webhook_secrets=tuple(each.strip() for each in secrets if each.strip()),
+            api_url=self.stripe_api_url,
+            return_url=self.payments_return_url,
+        )
 
     @field_validator("signing_key")
     @classmethod

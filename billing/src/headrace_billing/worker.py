@@ -31,6 +31,12 @@ from headrace_billing.metrics.figures import Figures
 from headrace_billing.metrics.http import connections
 from headrace_billing.metrics.loops import LoopCounts
 from headrace_billing.outcomes.jobs import pass_time
+from headrace_billing.payments import jobs as payments
+from headrace_billing.payments.collecting import dun
+from headrace_billing.payments.disputing import find_unheard
+from headrace_billing.payments.reconciling import reconcile_payments
+from headrace_billing.payments.stripe_api import connected
+from headrace_billing.payments.till import Till
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.reconciliation.many import Lookout
 from headrace_billing.settings import WorkerSettings
@@ -104,18 +110,36 @@ async def run(settings: WorkerSettings) -> None:
     def samples() -> list[Sample]:
         return [*counts.samples(), *figures.samples(), *connections(database)]
 
+    stripe = connected(settings.stripe_access)
+    if stripe is not None:
+        loops = (*loops, *_payments(Till(database, valkey, stripe), now))
     try:
         with ExitStack() as stack:
             if settings.metrics_port is not None:
                 host = str(settings.metrics_host)
                 scraping = serve_metrics(CATALOGUE, samples, host=host, port=settings.metrics_port)
                 stack.callback(scraping.close)
-            log.info("worker_started")
+            log.info("worker_started", payments=stripe is not None)
             await run_loops(loops, stop, counts)
         log.info("worker_stopped")
     finally:
+        if stripe is not None:
+            stripe.close()
         await valkey.aclose()
         await database.close()
+
+
+def _payments(till: Till, now: Callable[[], datetime]) -> tuple[Loop, ...]:
+    """What a webhook tells of is looked at within a second; where none comes, in growing steps."""
+    return (
+        Loop("top_ups", lambda: payments.look_at_top_ups(till, now=now()), 1),
+        Loop("refunds", lambda: payments.look_at_refunds(till, now=now()), 1),
+        Loop("disputes", lambda: payments.look_at_disputes(till, now=now()), 1),
+        Loop("dunning", lambda: dun(till, now=now()), 5),
+        Loop("auto_top_ups", lambda: _at_rest(payments.start_auto_top_ups(till, now=now())), 5),
+        Loop("disputes_unheard", lambda: _at_rest(find_unheard(till, now=now())), 3600),
+        Loop("payments_reconciled", lambda: _at_rest(reconcile_payments(till, now=now())), 3600),
+    )
 
 
 async def run_loops(loops: Sequence[Loop], stop: asyncio.Event, counts: LoopCounts) -> None:

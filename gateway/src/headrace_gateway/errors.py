@@ -78,6 +78,12 @@ class KeyRevoked(GatewayError):
     code = "api_key_revoked"
 
 
+class ServicePaused(GatewayError):
+    """Invoices of the organisation are overdue."""
+
+    code = "service_paused"
+
+
 class KeyExpired(GatewayError):
     code = "api_key_expired"
 

@@ -40,6 +40,35 @@ async def test_a_changed_key_holds_at_both_from_the_next_request_on(
         assert (await gateway.post()).status_code == 200
 
 
+async def test_an_organisation_that_is_paused_gets_nothing_at_both_until_it_has_paid(
+    gateways: list[Stack], account: Account
+) -> None:
+    for gateway in gateways:
+        assert (await gateway.post()).status_code == 200
+    account.push_project(paused=True)
+    for gateway in gateways:
+        reply = await gateway.post()
+        assert (reply.status_code, reply.json()["error"]["code"]) == (402, "service_paused")
+    account.push_project()
+    for gateway in gateways:
+        assert (await gateway.post()).status_code == 200
+
+
+async def test_a_paused_organisation_s_streams_run_to_their_end(
+    gateways: list[Stack], account: Account
+) -> None:
+    gateway = gateways[0]
+    gateway.engine.behave(Behaviour(tokens=40, before_each_seconds=0.03))
+    async with gateway.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as reply:
+        pieces = reply.aiter_text()
+        await anext(pieces)
+        account.push_project(paused=True)
+        text = "".join([piece async for piece in pieces])
+    assert text.endswith("data: [DONE]\n\n")
+    await eventually(lambda: len(account.events()) == 1)
+    assert account.events()[0].ending is Ending.COMPLETED
+
+
 async def test_a_revoked_key_s_streams_end_at_both(gateways: list[Stack], account: Account) -> None:
     async with contextlib.AsyncExitStack() as stack:
         streams = []

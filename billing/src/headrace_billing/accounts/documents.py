@@ -13,6 +13,7 @@ def organization_document(organization: Organization) -> dict[str, Any]:
         "models": organization.models,
         "limits": limit_documents(organization.limits),
         "weight": organization.weight,
+        "paused": organization.paused,
         "version": organization.version,
         "created_at": organization.created_at.isoformat(),
     }

@@ -49,6 +49,8 @@ class Organization:
     limits: list[Limit] = field(default_factory=list)
     weight: int = 1
     """Its share of what many wait for, beside the others' shares."""
+    paused: bool = False
+    """Its invoices are overdue: gateways take no request of its projects."""
     version: int = 1
 
 
@@ -81,6 +83,7 @@ class Project:
             org_models=org.models,
             limits=self.limits,
             org_limits=org.limits,
+            paused=org.paused,
             price_list=price_list,
             org_weight=org.weight,
             fallback_models=self.fallback_models,

@@ -253,7 +253,7 @@ REVOKE_KEY = text("""
 """)
 
 SELECT_ORGANIZATION = text(
-    "SELECT id, name, created_at, models, limits, weight, version FROM organizations WHERE id = :id"
+    "SELECT id, name, created_at, models, limits, weight, paused, version FROM organizations WHERE id = :id"
 )
 LOCK_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR NO KEY UPDATE")
 SHARE_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR SHARE")
@@ -265,7 +265,8 @@ SELECT_PROJECT = text("""
 """)
 
 SELECT_ORGANIZATIONS = text("""
-    SELECT id, name, created_at, models, limits, weight, version FROM organizations WHERE id > :after ORDER BY id LIMIT :limit
+    SELECT id, name, created_at, models, limits, weight, paused, version FROM organizations
+    WHERE id > :after ORDER BY id LIMIT :limit
 """)
 
 SELECT_PROJECTS = text("""

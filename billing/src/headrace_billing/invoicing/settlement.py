@@ -23,6 +23,7 @@ class SettlementKind(StrEnum):
     PAYMENT = "payment"
     CREDIT_NOTE = "credit_note"
     WRITE_OFF = "write_off"
+    REVERSAL = "reversal"  # of a payment that the payer's bank took back
     RECOVERY = "recovery"  # of a write-off, by money that came after all or by a credit note
 
 

@@ -134,7 +134,7 @@ STANDING = """
            n.credited_lines_minor, n.void, n.credit_notes
     FROM invoices i
     CROSS JOIN LATERAL (
-      SELECT coalesce(sum(amount_minor) FILTER (WHERE kind = 'payment'), 0) AS paid_minor,
+      SELECT coalesce(sum(amount_minor) FILTER (WHERE kind IN ('payment', 'reversal')), 0) AS paid_minor,
              coalesce(sum(over_minor) FILTER (WHERE kind = 'payment'), 0) AS over_minor,
              coalesce(sum(amount_minor) FILTER (WHERE kind = 'credit_note'), 0) AS credited_minor,
              coalesce(sum(amount_minor) FILTER (WHERE kind IN ('write_off', 'recovery')), 0) AS written_off_minor

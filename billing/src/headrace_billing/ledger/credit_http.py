@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import structlog
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -13,17 +12,15 @@ from headrace_billing.errors import BillingError, ExpiryInThePast
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
 from headrace_billing.ledger import grants_store, spendable, store, wallets
-from headrace_billing.ledger.grant import Grant, GrantKind, GrantSource, grant_transactions
+from headrace_billing.ledger.grant import Grant, GrantKind, GrantSource
 from headrace_billing.ledger.grants_store import Granted
 from headrace_billing.ledger.lots import PRIORITY_DEFAULT
 from headrace_billing.ledger.refund import CreditNotRefundable, refund_transaction, refundable_nanos
 from headrace_billing.money import major, nanos_of
-from headrace_billing.parts import Parts, PartsOf
-from headrace_billing.valkey import ValkeyError
+from headrace_billing.parts import PartsOf
 
 PRIORITY_MAX = 1000
 
-log = structlog.get_logger()
 router = APIRouter(tags=["credit"], dependencies=[AdminOnly])
 
 
@@ -101,27 +98,12 @@ async def grant_credit(
             scope_model=body.scope.model,
             priority=body.priority,
         )
-        await wallets.open_lot(
-            session,
-            lot=grant.id,
-            wallet=wallet,
-            kind=grant.account.kind,
-            currency=grant.currency,
-            granted_nanos=amount_nanos,
-            at=at,
-            expires_at=grant.expires_at,
-            scope=grant.scope,
-            scope_model=grant.scope_model,
-            priority=grant.priority,
-            source=grant.source,
-            reason=grant.reason,
-        )
-        await store.post_all(session, grant_transactions(grant, holdings))
+        await grants_store.give(session, grant, holdings)
         (balance,) = await wallets.balances(session, [wallet])
         granted = await grants_store.granted(session, grant.id)
         answer = {**_document(granted), "balance": major(balance.balance_nanos)}
         await remember(session, scope="credit-grants", key=idempotency_key, answer=answer)
-    await _push_soon(parts, wallet)
+    await spendable.push_soon(parts.database, parts.valkey, wallet)
     return answer
 
 
@@ -184,15 +166,8 @@ async def refund_grant(
             "balance": major(balance.balance_nanos),
         }
         await remember(session, **once, answer=answer)
-    await _push_soon(parts, grant.wallet)
+    await spendable.push_soon(parts.database, parts.valkey, grant.wallet)
     return answer
-
-
-async def _push_soon(parts: Parts, wallet: str) -> None:
-    try:
-        await spendable.push(parts.database, parts.valkey, [wallet])
-    except ValkeyError as error:
-        log.warning("push_left_to_the_worker", wallet=wallet, error=type(error).__name__)
 
 
 def _document(grant: Granted) -> dict[str, Any]:

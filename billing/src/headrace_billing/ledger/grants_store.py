@@ -8,7 +8,9 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.errors import NotFound
-from headrace_billing.ledger.grant import GrantKind, GrantSource
+from headrace_billing.ledger import store, wallets
+from headrace_billing.ledger.grant import Grant, GrantKind, GrantSource, grant_transactions
+from headrace_billing.ledger.lots import Holdings
 from headrace_billing.ledger.transaction import AccountKind, TransactionKind
 
 
@@ -38,6 +40,27 @@ class Movement:
 
     kind: TransactionKind
     nanos: int
+
+
+async def give(session: AsyncSession, grant: Grant, holdings: Holdings) -> None:
+    """Opens the lot and fills it. Raises `BalanceTooLarge` before anything is done."""
+    transactions = grant_transactions(grant, holdings)
+    await wallets.open_lot(
+        session,
+        lot=grant.id,
+        wallet=grant.wallet,
+        kind=grant.account.kind,
+        currency=grant.currency,
+        granted_nanos=grant.amount_nanos,
+        at=grant.at,
+        expires_at=grant.expires_at,
+        scope=grant.scope,
+        scope_model=grant.scope_model,
+        priority=grant.priority,
+        source=grant.source,
+        reason=grant.reason,
+    )
+    await store.post_all(session, transactions)
 
 
 async def granted(session: AsyncSession, grant: str) -> Granted:

@@ -5,6 +5,7 @@ under the wallet's lock, so that whoever dies on the way has told nothing and fo
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -44,17 +45,17 @@ async def tell_low_balances(database: Database, *, now: datetime) -> int:
                     "balance": major(balance),
                     "below": major(below),
                 }
-                await session.execute(
-                    INSERT_NOTICE,
-                    {
-                        "id": new_id("ntc", now),
-                        "org": row.org,
-                        "kind": "balance_low",
-                        "at": now,
-                        "content": json.dumps(content),
-                    },
-                )
+                await tell(session, org=row.org, kind="balance_low", at=now, content=content)
     return len(due)
+
+
+async def tell(
+    session: AsyncSession, *, org: str, kind: str, at: datetime, content: Mapping[str, Any]
+) -> None:
+    await session.execute(
+        INSERT_NOTICE,
+        {"id": new_id("ntc", at), "org": org, "kind": kind, "at": at, "content": json.dumps(content)},
+    )
 
 
 async def page(session: AsyncSession, *, org: str | None, after: str, limit: int) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ does no harm; so a process that dies between its commit and this push has lost n
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import structlog
 from redis.asyncio import Redis
 from sqlalchemy import text
 
@@ -18,6 +19,8 @@ from headrace_billing.valkey import ValkeyError
 from headrace_contracts import channels
 
 PUSH_BATCH_MAX = 500
+
+log = structlog.get_logger()
 
 
 class HoldsUnknown(BillingError):
@@ -43,6 +46,14 @@ async def push(
     async with database.begin() as session:
         standing = await balances(session, {*wallets, *posted})
     await _push(database, valkey, standing, posted)
+
+
+async def push_soon(database: Database, valkey: Redis, wallet: str) -> None:
+    """Pushes at once where Valkey answers; else the worker does it in its time."""
+    try:
+        await push(database, valkey, [wallet])
+    except ValkeyError as error:
+        log.warning("push_left_to_the_worker", wallet=wallet, error=type(error).__name__)
 
 
 async def held_micros(valkey: Redis, wallet: str) -> int:

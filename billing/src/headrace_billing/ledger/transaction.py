@@ -71,6 +71,11 @@ class TransactionKind(StrEnum):
     PAYMENT = "payment"
     CREDIT_NOTE = "credit_note"
     WRITE_OFF = "write_off"
+    REFUND_PAID = "refund_paid"
+    REFUND_RETURNED = "refund_returned"
+    DISPUTED = "disputed"
+    PSP_FEE = "psp_fee"
+    CASH_CONVERTED = "cash_converted"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -114,15 +114,22 @@ async def open_lot(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Owned:
+    org: str
+    currency: str
+
+
 async def require(
     session: AsyncSession, wallet: str, *, org: str | None = None, currency: str | None = None
-) -> None:
-    """Raises `NotFound` or `CurrencyMismatch` unless the wallet is there, the organisation's, in that currency."""
+) -> Owned:
+    """Whose it is. Raises `NotFound` or `CurrencyMismatch` unless the wallet is there, the organisation's, in that currency."""
     row = (await session.execute(SELECT_WALLET, {"id": wallet})).first()
     if row is None or org not in (None, row.org):
         raise NotFound("wallet", wallet)
     if currency not in (None, row.currency):
         raise CurrencyMismatch(wallet, row.currency)
+    return Owned(row.org, row.currency)
 
 
 async def touch(session: AsyncSession, wallet: str) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.reconciliation import books_store, store
+from headrace_billing.reconciliation import books_store, payment_store, store
 from headrace_billing.reconciliation.books import Check, count_checks, money_checks
 from headrace_billing.reconciliation.report import Culprit, Report, Scope, Tally
 from headrace_billing.reconciliation.request import Difference, Graces, Reason, Status, compare
@@ -60,3 +60,6 @@ async def _blame_the_odd(session: AsyncSession, scope: Scope, tally: Tally) -> N
         tally.blame(Culprit(request, Reason.CONFLICT, Status.RED, told))
     for one in await store.quarantined(session, scope):
         tally.blame(Culprit(one.id, Reason.QUARANTINED, Status.RED, one.reason))
+    for payment in await payment_store.differences(session, scope):
+        told = f"its balance transaction is {payment.reason}: see GET /v1/reconciliation/payments"
+        tally.blame(Culprit(payment.id, Reason.PAYMENT_DIFFERS, Status.RED, told))

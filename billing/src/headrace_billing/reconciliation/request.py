@@ -43,6 +43,7 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     QUARANTINED = "quarantined"
     BOOKS_DIFFER = "books_differ"
+    PAYMENT_DIFFERS = "payment_differs"
     AWAITING_ENGINE_RECORD = "awaiting_engine_record"
     AWAITING_FINAL_EVENT = "awaiting_final_event"
 

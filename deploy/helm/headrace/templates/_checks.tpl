@@ -26,6 +26,9 @@
 {{- if and .Values.cluster.checkKubeRay .Values.operator.enabled (not (.Capabilities.APIVersions.Has "ray.io/v1/RayService")) -}}
 {{- fail "KubeRay is not in this cluster: install its operator (1.7 or newer) and its definitions first, with `helm install kuberay-operator`, or set cluster.checkKubeRay=false for a render without a cluster." -}}
 {{- end -}}
+{{- if and .Values.stripe.existingSecret (not .Values.stripe.returnUrl) -}}
+{{- fail "stripe.returnUrl is needed with stripe.existingSecret: where Stripe's pages send customers back to, an https address." -}}
+{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs is needed: the Gateway that the route attaches to." -}}
 {{- end -}}

@@ -41,6 +41,14 @@
 {{ include "headrace.secretEnv" (dict "name" "HEADRACE_BILLING_SIGNING_KEY" "secret" .Values.auth.existingSecret "key" .Values.auth.signingKeyKey) }}
 - name: HEADRACE_BILLING_DRAIN_WAIT_SECONDS
   value: {{ .Values.billing.drainWaitSeconds | quote }}
+{{- with .Values.stripe }}
+{{- if .existingSecret }}
+{{ include "headrace.secretEnv" (dict "name" "HEADRACE_BILLING_STRIPE_API_KEY" "secret" .existingSecret "key" .apiKeyKey) }}
+{{ include "headrace.secretEnv" (dict "name" "HEADRACE_BILLING_STRIPE_WEBHOOK_SECRETS" "secret" .existingSecret "key" .webhookSecretsKey) }}
+- name: HEADRACE_BILLING_PAYMENTS_RETURN_URL
+  value: {{ .returnUrl | quote }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "headrace.metricsEnv" -}}
@@ -77,4 +85,9 @@ The schema refuses what the chart sets itself: a variable given twice would be w
 {{- define "headrace.clientPaths" -}}
 - /v1
 - /api
+{{- end -}}
+
+{{/* The one path of billing's that the outside reaches, where customers pay: Stripe's webhooks, each signed. */}}
+{{- define "headrace.webhookPath" -}}
+/v1/stripe/webhook
 {{- end -}}

@@ -46,6 +46,13 @@
 {{- end -}}
 {{- end -}}
 
+{{/* To Stripe, where customers pay. */}}
+{{- define "headrace.egressStripe" -}}
+{{- if .Values.stripe.existingSecret -}}
+{{ include "headrace.egressTo" (dict "cidrs" .Values.stripe.cidrs "ports" (list 443)) }}
+{{- end -}}
+{{- end -}}
+
 {{/* Pods of components, as peers. (dict "root" $ "components" (list "gateway")) */}}
 {{- define "headrace.peers" -}}
 {{- $root := .root -}}

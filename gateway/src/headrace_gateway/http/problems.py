@@ -79,6 +79,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "revoked": (401, "authentication_error"),
     "insufficient_balance": (402, "insufficient_quota"),
     "budget_exhausted": (402, "insufficient_quota"),
+    "service_paused": (402, "insufficient_quota"),
     "model_not_allowed": (403, "permission_error"),
     "ip_not_allowed": (403, "permission_error"),
     "scope_missing": (403, "permission_error"),

@@ -20,6 +20,7 @@ CODES: dict[str, tuple[int, str]] = {
     "revoked": (401, "1004"),
     "insufficient_balance": (429, "1113"),
     "budget_exhausted": (429, "1310"),
+    "service_paused": (429, "1113"),
     "ip_not_allowed": (403, "1220"),
     "scope_missing": (403, "1220"),
     "model_not_allowed": (403, "1220"),

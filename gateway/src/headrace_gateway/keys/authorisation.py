@@ -28,6 +28,7 @@ from headrace_gateway.errors import (
     ModelNotAllowed,
     ModelNotFound,
     ScopeMissing,
+    ServicePaused,
     TaskNotOpen,
 )
 
@@ -47,6 +48,11 @@ def check_key(key: KeyRecord, project: ProjectRecord, *, now_us: int) -> None:
         raise KeyRevoked("This API key has been revoked.")
     if key.expires_at_us is not None and key.expires_at_us <= now_us:
         raise KeyExpired("This API key has expired.")
+
+
+def check_paused(project: ProjectRecord) -> None:
+    if project.paused:
+        raise ServicePaused("Invoices are overdue: requests are taken again as soon as they are paid.")
 
 
 def check_address(key: KeyRecord, project: ProjectRecord, address: Callable[[], Address | None]) -> None:

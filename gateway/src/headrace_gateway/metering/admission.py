@@ -297,6 +297,7 @@ class GatewayMeter:
 def _check(standing: Standing, call: Call) -> None:
     key, project = standing.key.record, standing.project.record
     authorisation.check_caller(key, project, call.credentials, KeyScope.INFERENCE, now_us=_now_us())
+    authorisation.check_paused(project)
     deployment = call.deployment
     authorisation.check_model(key, project, deployment, requested=call.model_requested, instead=call.instead)
     if deployment.model not in standing.prices.record.models:

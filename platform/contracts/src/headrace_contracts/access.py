@@ -139,6 +139,8 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     limits: list[Limit] = []
     org_limits: list[Limit] = []
     """Those of its organisation, counted over all of its projects."""
+    paused: bool = False
+    """Its organisation owes too much for too long: no request is taken until it has paid; what runs goes on."""
     price_list: str | None = None
     """Whose prices it pays, for `channels.prices`; null means those of its currency."""
     org_weight: int = 1
