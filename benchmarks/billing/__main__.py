@@ -1,0 +1,55 @@
+"""Measures billing and writes what it saw into benchmarks/results/billing.json.
+
+    python -m benchmarks.billing [NOUN ...] [--events 100000]
+
+Without a noun everything is measured. Figures of what is not measured now stay in the file as they were.
+"""
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.billing import ingest
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "billing.json"
+
+Options = argparse.Namespace
+MEASUREMENTS: dict[str, Callable[[Options], dict[str, Any]]] = {
+    "ingest": lambda options: ingest.run(events=options.events),
+}
+"""Each returns figures under names of its own."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("nouns", nargs="*", metavar="NOUN", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--events", type=int, default=100_000)
+    options = parser.parse_args()
+    unknown = set(options.nouns) - set(MEASUREMENTS)
+    if unknown:
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
+    for noun in options.nouns or MEASUREMENTS:
+        load = os.getloadavg()[0]
+        found = MEASUREMENTS[noun](options)
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        results |= found
+        results.setdefault("measured", {})[noun] = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "cores": os.cpu_count(),
+            "load_before": round(load, 2),
+            "python": platform.python_version(),
+        }
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
+        print(json.dumps(found, indent=2, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
