@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import psutil
 import psycopg
 import redis
@@ -41,9 +42,7 @@ PIPELINED = 1000
 WARM_UP_EVENTS = 5000
 SECONDS_MAX = 600
 
-ENGINE_USAGE = (
-    b'{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d}}'
-)
+ENGINE_USAGE = b'{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d}}'
 
 
 @dataclass(slots=True)
@@ -59,7 +58,9 @@ class Traffic:
     def of(cls, market: Market) -> "Traffic":
         chance = random.Random(1)
         traffic = cls(market, chance, [], [0] * GATEWAYS)
-        traffic.sessions = [traffic.session(chance.randrange(REQUESTS_OF_A_SESSION)) for _ in range(SESSIONS_LIVE)]
+        traffic.sessions = [
+            traffic.session(chance.randrange(REQUESTS_OF_A_SESSION)) for _ in range(SESSIONS_LIVE)
+        ]
         return traffic
 
     def session(self, asked: int) -> tuple[int, str, int]:
@@ -78,7 +79,9 @@ class Traffic:
         gateway = self.random.randrange(GATEWAYS)
         self.sequences[gateway] += 1
         now_us = time.time_ns() // 1000
-        cached, fresh, visible, thought = (self.random.randrange(1, limit) for limit in (30000, 2000, 600, 400))
+        cached, fresh, visible, thought = (
+            self.random.randrange(1, limit) for limit in (30000, 2000, 600, 400)
+        )
         model = ("glm-tiny", "glm-small", "glm-large")[number % 3]
         milliseconds = now_us // 1000
         return UsageEvent(
@@ -105,15 +108,16 @@ class Traffic:
             tokens=TokenCounts(
                 input_uncached=fresh, cache_read=cached, output_visible=visible, reasoning=thought
             ),
-            engine_usage=ENGINE_USAGE
-            % (cached + fresh, cached + fresh + visible + thought, visible + thought, cached),
+            engine_usage=msgspec.Raw(
+                ENGINE_USAGE % (cached + fresh, cached + fresh + visible + thought, visible + thought, cached)
+            ),
             price_book=self.market.price_book,
             disposition=Disposition.PREPAID,
             revision="main",
         )
 
 
-def fill(valkey: "redis.Redis[bytes]", traffic: Traffic, events: int) -> None:
+def fill(valkey: redis.Redis, traffic: Traffic, events: int) -> None:
     """As `settle` leaves them: an entry in the stream, and what it cost in pending."""
     for begun in range(0, events, PIPELINED):
         with valkey.pipeline(transaction=False) as pipeline:
@@ -140,9 +144,7 @@ def measure(running: Servers, *, events: int) -> dict[str, Any]:
         fill(valkey, Traffic.of(market), WARM_UP_EVENTS + events)
         stream_bytes = int(valkey.memory_usage(channels.USAGE) or 0)
     log(f"{WARM_UP_EVENTS + events} events are in the stream")
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "headrace_billing", "worker"], env=running.environment()
-    )
+    worker = subprocess.Popen([sys.executable, "-m", "headrace_billing", "worker"], env=running.environment())
     try:
         with psycopg.connect(running.database_url, autocommit=True) as books:
             begun = _reached(running, psutil.Process(worker.pid), books, WARM_UP_EVENTS)
@@ -167,13 +169,13 @@ def measure(running: Servers, *, events: int) -> dict[str, Any]:
     }
 
 
-def _reached(
-    running: Servers, worker: psutil.Process, books: psycopg.Connection[Any], events: int
-) -> Moment:
+def _reached(running: Servers, worker: psutil.Process, books: psycopg.Connection[Any], events: int) -> Moment:
     """The moment at which so many events were committed, as soon as that is seen."""
     deadline = time.monotonic() + SECONDS_MAX
     while True:
-        (taken,) = books.execute("SELECT coalesce(sum(events), 0)::bigint FROM ingest_batches").fetchone() or (0,)
+        (taken,) = books.execute(
+            "SELECT coalesce(sum(events), 0)::bigint FROM ingest_batches"
+        ).fetchone() or (0,)
         if taken >= events:
             return Moment(
                 time.monotonic(),

@@ -114,9 +114,7 @@ async def open_market(running: Servers, *, customers: int) -> Market:
         book = await admin.post(
             "/v1/price-books", {"currency": "USD", "models": dict.fromkeys(MODELS, PRICES)}
         )
-        return Market(
-            str(book["id"]), [await admin.customer(credit="1000000.00") for _ in range(customers)]
-        )
+        return Market(str(book["id"]), [await admin.customer(credit="1000000.00") for _ in range(customers)])
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -1,8 +1,10 @@
 """The way to Postgres: one pool a process, and sessions that are one transaction each."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, LiteralString
 
+from psycopg import AsyncConnection
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -47,6 +49,27 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+async def copy_rows(
+    session: AsyncSession,
+    statement: LiteralString,
+    rows: Iterable[Sequence[Any]],
+    *,
+    types: Sequence[str] = (),
+) -> None:
+    """COPY within the session's transaction. `types` are needed, and rows must have just those, in binary format.
+
+    What the database refuses is raised by psycopg itself, not wrapped by SQLAlchemy.
+    """
+    connection = await (await session.connection()).get_raw_connection()
+    driver = connection.driver_connection
+    assert isinstance(driver, AsyncConnection), type(driver)
+    async with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        if types:
+            copy.set_types(types)
+        for row in rows:
+            await copy.write_row(row)
 
 
 def psycopg_url(url: str) -> str:
