@@ -6,12 +6,11 @@ estimate that was counted before it, and an estimate that comes after the final 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from headrace_billing.ingest.arrival import EPOCH, Identity, Usage
 from headrace_billing.rating.cumulative import Payer, Used, period_of
-from headrace_billing.rating.price import TokenClass
 from headrace_contracts.usage import Disposition, Grade, ServiceTier
 
 HOUR_US = 3_600_000_000
@@ -52,12 +51,6 @@ class RollupKey(NamedTuple):
     session: str = ""
     task: str = ""
     """Empty where a request names none."""
-
-    @property
-    def payer(self) -> Payer:
-        return Payer(
-            period_of(self.hour), self.org, self.project, self.wallet, self.currency, self.disposition
-        )
 
 
 @dataclass(slots=True)
@@ -118,19 +111,19 @@ def rollups(found: Iterable[Effect]) -> Rollups:
 
 def used(sums: Rollups) -> list[Used]:
     """What there is to rate, in the order of the rollups. Each token once, in the class that it is priced by."""
-    return [
-        Used(
-            key.payer,
-            key.price_book,
-            key.model,
-            key.service_tier,
-            key.hour,
-            {
-                TokenClass.INPUT_UNCACHED: changed.input_uncached,
-                TokenClass.CACHE_READ: changed.cache_read,
-                TokenClass.CACHE_WRITE: changed.cache_write,
-                TokenClass.OUTPUT: changed.output_visible + changed.reasoning,
-            },
+    periods: dict[datetime, date] = {}
+    found = []
+    for key, changed in sums.items():
+        hour = key.hour
+        period = periods.get(hour)
+        if period is None:
+            period = periods[hour] = period_of(hour)
+        payer = Payer(period, key.org, key.project, key.wallet, key.currency, key.disposition)
+        quantities = (
+            changed.input_uncached,
+            changed.cache_read,
+            changed.cache_write,
+            changed.output_visible + changed.reasoning,
         )
-        for key, changed in sums.items()
-    ]
+        found.append(Used(payer, key.price_book, key.model, key.service_tier, hour, quantities))
+    return found

@@ -4,6 +4,7 @@ The stream is a fast path that may lose everything: the journals bring again wha
 cursor that stands in Postgres, moved by the very transaction that stores the events, and trimmed only below that.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from uuid import UUID
@@ -23,29 +24,54 @@ from headrace_contracts import channels
 
 log = structlog.get_logger()
 
-# Large enough that a transaction's fixed cost doesn't matter, small enough to be done within a fraction of a second.
-BATCH_MAX = 500
+# Large enough that a transaction's fixed cost doesn't matter, small enough to be done within a second.
+BATCH_MAX = 4000
+# Taken in one go while there is more; then whoever stops the worker is heard.
+BATCHES_MAX = 8
 # Shorter than Valkey's reply timeout; how long SIGTERM may have to wait for an idle reader.
 BLOCK_MS = 500
 SWEEP_BATCH_MAX = 500
 
 
 async def take_from_stream(database: Database, valkey: Redis) -> int:
-    """Reads, commits and acknowledges one batch; how many entries. Waits a moment for the first."""
+    """Reads, commits and acknowledges batch after batch; how many entries. Waits a moment for the first.
+
+    While one batch is committed the next is read, so that neither this process nor Postgres waits for the other.
+    """
     async with database.begin() as session:
         since = await journal_store.cursor(session)
     arrivals = await _read(valkey, since)
     if not arrivals:
         await _forget_another_streams_cursor(database, valkey, since)
-        return 0
+    taken = 0
+    for batches_left in reversed(range(BATCHES_MAX)):
+        if not arrivals:
+            break
+        last = arrivals[-1].entry
+        assert last is not None, "an arrival from the stream without its entry"
+        more = len(arrivals) == BATCH_MAX and batches_left
+        following = asyncio.create_task(_read(valkey, last)) if more else None
+        try:
+            if not await _book(database, valkey, arrivals, since=since):
+                break
+        finally:
+            if following is not None and not following.done():
+                following.cancel()
+        taken += len(arrivals)
+        since, arrivals = last, [] if following is None else await following
+    return taken
+
+
+async def _book(database: Database, valkey: Redis, arrivals: Sequence[Arrival], *, since: str) -> bool:
+    """False if another worker has taken them."""
     try:
         result = await ingest(database, arrivals, source="stream", since=since)
     except CursorMoved:
         log.info("stream_cursor_moved_by_another_worker", since=since)
-        return 0
+        return False
     await publish(database, valkey, result)
     await trim(database, valkey)
-    return len(arrivals)
+    return True
 
 
 async def trim(database: Database, valkey: Redis) -> None:

@@ -54,8 +54,8 @@ class Used(NamedTuple):
     service_tier: ServiceTier
     hour: datetime
     """By whole hours a price can change, and by nothing finer."""
-    quantities: Mapping[TokenClass, int]
-    """Signed."""
+    quantities: tuple[int, int, int, int]
+    """Signed, in the order of `TokenClass`."""
 
 
 class Change(NamedTuple):
@@ -73,14 +73,15 @@ def period_of(received_at: datetime) -> date:
 
 def changes(used: Iterable[Used], books: Mapping[str, PriceBook]) -> list[Change]:
     found = []
-    groups: dict[tuple[object, ...], dict[TokenClass, Group]] = {}
+    groups: dict[tuple[object, ...], list[Group]] = {}
     for source, one in enumerate(used):
-        known = groups.setdefault(one[:-1], {})
-        for token_class, quantity in one.quantities.items():
+        place = one[:-1]
+        known = groups.get(place)
+        if known is None:
+            book = books[one.price_book]
+            known = groups[place] = [_group(one, token_class, book) for token_class in TokenClass]
+        for group, quantity in zip(known, one.quantities, strict=True):
             if quantity:
-                group = known.get(token_class)
-                if group is None:
-                    group = known[token_class] = _group(one, token_class, books[one.price_book])
                 found.append(Change(source, group, quantity))
     return found
 
