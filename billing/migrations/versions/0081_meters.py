@@ -45,7 +45,21 @@ STATEMENTS = (
       ADD CHECK (source IN ('stream', 'journal', 'meter')),
       ADD CHECK ((source = 'meter') = (meter IS NOT NULL))
     """,
-    "CREATE INDEX ingest_batches_of_meter ON ingest_batches (meter, id) WHERE meter IS NOT NULL",
+    "CREATE INDEX ingest_batches_of_meter ON ingest_batches (meter, committed_at) WHERE meter IS NOT NULL",
+    "CREATE INDEX usage_events_of_meter ON usage_events (batch) WHERE dialect = 'outside'",
+    # As `journals`, for the sources that meters number; nobody is told of them.
+    """
+    CREATE TABLE meter_sequences (
+      meter text NOT NULL REFERENCES meters,
+      source text NOT NULL,
+      contiguous bigint NOT NULL DEFAULT 0,
+      above jsonb NOT NULL DEFAULT '[]',
+      gap_since timestamptz,
+      updated_at timestamptz NOT NULL DEFAULT now(),
+      PRIMARY KEY (meter, source)
+    )
+    """,
+    "CREATE INDEX meter_sequences_with_gaps ON meter_sequences (gap_since) WHERE gap_since IS NOT NULL",
     # A range of a meter's numbers that nothing will come for, said by two people.
     """
     CREATE TABLE declared_gaps (

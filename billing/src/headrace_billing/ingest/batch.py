@@ -60,28 +60,39 @@ class Ingested:
 
 
 async def ingest(
-    database: Database, arrivals: Sequence[Arrival], *, source: str, since: str | None = None
+    database: Database,
+    arrivals: Sequence[Arrival],
+    *,
+    source: str,
+    since: str | None = None,
+    meter: str | None = None,
 ) -> Ingested:
     """Commits the batch, or its halves where the database refuses something in it, down to the one that is bad.
 
-    `since` is where the stream's cursor stood when the batch was read, if it came from there.
+    `since` is where the stream's cursor stood when the batch was read, if it came from there; `meter` is the outside
+    meter that sent it, if one did.
     """
     try:
         async with database.begin() as session:
-            return await commit(session, arrivals, source=source, since=since)
+            return await commit(session, arrivals, source=source, since=since, meter=meter)
     except (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError) as error:
         if len(arrivals) == 1:
             refused = error.orig if isinstance(error, DBAPIError) else error
             reason = f"refused_by_the_database: {type(refused).__name__}: {refused}"
-            return await _keep_aside(database, arrivals[0], reason, source=source, since=since)
+            return await _keep_aside(database, arrivals[0], reason, source=source, since=since, meter=meter)
     half = len(arrivals) // 2
-    earlier = await ingest(database, arrivals[:half], source=source, since=since)
+    earlier = await ingest(database, arrivals[:half], source=source, since=since, meter=meter)
     since = since and arrivals[half - 1].entry
-    return earlier.then(await ingest(database, arrivals[half:], source=source, since=since))
+    return earlier.then(await ingest(database, arrivals[half:], source=source, since=since, meter=meter))
 
 
 async def commit(
-    session: AsyncSession, arrivals: Sequence[Arrival], *, source: str, since: str | None
+    session: AsyncSession,
+    arrivals: Sequence[Arrival],
+    *,
+    source: str,
+    since: str | None,
+    meter: str | None = None,
 ) -> Ingested:
     """Everything but the commit itself, which is the session's."""
     # One at a time: two transactions that each store one grade of a request would both count it.
@@ -89,13 +100,13 @@ async def commit(
     usages, books, result = await _sort_out(session, arrivals, source=source)
     inserted, standing = await _tell_apart(session, usages, result, source=source)
     if inserted:
-        batch = await store.begin_batch(session, source=source, events=len(arrivals))
+        batch = await store.begin_batch(session, source=source, meter=meter, events=len(arrivals))
         await store.insert_events(session, inserted, books, batch=batch)
         books |= await price_books(
             session, {usage.event.price_book for usage in standing.values()} - books.keys()
         )
         await _count(session, effects(inserted, standing), books, batch=batch)
-    await _note_received(session, arrivals, result, since=since)
+    await _note_received(session, arrivals, result, since=since, numbered_by=_numbered_by(meter))
     return result
 
 
@@ -222,11 +233,21 @@ async def post_usage(
     await post_all(session, transactions)
 
 
+def _numbered_by(meter: str | None) -> journal_store.Numbering:
+    return journal_store.JOURNALS if meter is None else journal_store.METERS
+
+
 async def _note_received(
-    session: AsyncSession, arrivals: Sequence[Arrival], result: Ingested, *, since: str | None
+    session: AsyncSession,
+    arrivals: Sequence[Arrival],
+    result: Ingested,
+    *,
+    since: str | None,
+    numbered_by: journal_store.Numbering,
 ) -> None:
     places = [arrival.place for arrival in arrivals if arrival.place is not None]
-    result.safe = await journal_store.note_received(session, places)
+    if places:
+        result.safe = await journal_store.note_received(session, places, numbered_by=numbered_by)
     if since is not None:
         to = arrivals[-1].entry
         assert to is not None, "an arrival from the stream without its entry"
@@ -234,7 +255,13 @@ async def _note_received(
 
 
 async def _keep_aside(
-    database: Database, arrival: Arrival, reason: str, *, source: str, since: str | None
+    database: Database,
+    arrival: Arrival,
+    reason: str,
+    *,
+    source: str,
+    since: str | None,
+    meter: str | None,
 ) -> Ingested:
     reason = reason.replace("\x00", "")[:REASON_CHARACTERS_MAX]
     log.error("usage_quarantined", reason=reason, source=source)
@@ -242,7 +269,7 @@ async def _keep_aside(
         await session.execute(ONE_AT_A_TIME)
         await store.quarantine(session, [(arrival.raw, reason)], source=source)
         result = Ingested([Verdict(EventOutcome.QUARANTINED, reason)])
-        await _note_received(session, [arrival], result, since=since)
+        await _note_received(session, [arrival], result, since=since, numbered_by=_numbered_by(meter))
     return result
 
 

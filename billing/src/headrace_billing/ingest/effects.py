@@ -14,6 +14,8 @@ from headrace_billing.rating.cumulative import Payer, Used, period_of
 from headrace_contracts.usage import Disposition, Grade, ServiceTier
 
 HOUR_US = 3_600_000_000
+NO_KEY = ""
+"""Of what belongs to no API key: what closing a month adds, and usage of which an outside meter knows no key."""
 
 
 class Effect(NamedTuple):

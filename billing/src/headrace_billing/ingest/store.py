@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.database import copy_rows
 from headrace_billing.ingest.arrival import EPOCH, MICROSECOND, Identity, Usage, instant
-from headrace_billing.ingest.effects import HOUR_US
+from headrace_billing.ingest.effects import HOUR_US, NO_KEY
 from headrace_billing.ingest.fingerprint import fingerprint
 from headrace_billing.rating.book import PriceBook
-from headrace_contracts.usage import Grade, UsageEvent, decode_event, encode_event
+from headrace_contracts.usage import Dialect, Grade, UsageEvent, decode_event, encode_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Directory:
         """Why the event can't be anybody's."""
         if self.projects.get(event.project) != event.org:
             return "unknown_project"
-        if self.keys.get(event.key) != event.project:
+        nameless = event.dialect is Dialect.OUTSIDE and event.key == NO_KEY
+        if self.keys.get(event.key) != event.project and not nameless:
             return "unknown_key"
         if self.wallets.get(event.wallet) != (event.org, event.currency):
             return "unknown_wallet"
@@ -53,8 +54,9 @@ async def directory(session: AsyncSession, events: Sequence[UsageEvent]) -> Dire
     )
 
 
-async def begin_batch(session: AsyncSession, *, source: str, events: int) -> int:
-    batch: int = (await session.execute(INSERT_BATCH, {"source": source, "events": events})).scalar_one()
+async def begin_batch(session: AsyncSession, *, source: str, meter: str | None, events: int) -> int:
+    parameters = {"source": source, "meter": meter, "events": events}
+    batch: int = (await session.execute(INSERT_BATCH, parameters)).scalar_one()
     return batch
 
 
@@ -165,7 +167,9 @@ SELECT_PROJECTS = text("SELECT id, org FROM projects WHERE id = ANY(:ids)")
 SELECT_KEYS = text("SELECT id, project FROM api_keys WHERE id = ANY(:ids)")
 SELECT_WALLETS = text("SELECT id, org, currency FROM wallets WHERE id = ANY(:ids)")
 
-INSERT_BATCH = text("INSERT INTO ingest_batches (source, events) VALUES (:source, :events) RETURNING id")
+INSERT_BATCH = text("""
+    INSERT INTO ingest_batches (source, meter, events) VALUES (:source, :meter, :events) RETURNING id
+""")
 
 # In COPY's binary format, whose bytes are those of the column: a uuid is its 16, a timestamp the microseconds since
 # 2000, jsonb its text after the number of the format. Nothing is written or parsed as text on the way.

@@ -133,7 +133,7 @@ class _Content(msgspec.Struct, omit_defaults=True):
 _decode_event = msgspec.json.Decoder(CloudEvent).decode
 _decode_used = msgspec.json.Decoder(Used).decode
 _decode_named = msgspec.json.Decoder(_Named).decode
-_encode = msgspec.json.Encoder(order="deterministic").encode
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def read(raw: bytes, meter: Meter) -> Item:

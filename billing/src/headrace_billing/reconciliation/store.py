@@ -1,4 +1,7 @@
-"""Requests beside their engine records, in Postgres. What matches is summed there; only the rest is looked at."""
+"""Requests beside their engine records, in Postgres. What matches is summed there; only the rest is looked at.
+
+What outside meters report was yielded by no engine of ours, and is held to the other stages alone.
+"""
 
 # ruff: noqa: S608 - what is put into the SQL here are fragments of this file
 
@@ -177,6 +180,7 @@ BESIDE = """
       FROM engine_records r WHERE r.request_id = e.id AND NOT r.probe
     ) AS g
     WHERE (CAST(:org AS text) IS NULL OR e.org = :org) AND e.received_at >= :start AND e.received_at < :end
+      AND e.dialect <> 'outside'
 """
 BILLED_INPUT = "(e.tokens_input_uncached + e.tokens_cache_read + e.tokens_cache_write)"
 BILLED_OUTPUT = "(e.tokens_output_visible + e.tokens_reasoning)"
@@ -204,6 +208,7 @@ SELECT_UNMATCHED = text(f"SELECT {COLUMNS} {BESIDE} AND NOT {MATCHED} ORDER BY e
 SELECT_PAGE = text(f"""
     SELECT {COLUMNS} FROM usage_effective e
     WHERE (CAST(:org AS text) IS NULL OR e.org = :org) AND e.received_at >= :start AND e.received_at < :end
+      AND e.dialect <> 'outside'
       AND (CAST(:before AS uuid) IS NULL OR e.id < CAST(:before AS uuid))
     ORDER BY e.id DESC LIMIT :limit
 """)
