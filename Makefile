@@ -115,6 +115,10 @@ bench-gateway: $(PEERS_VENV)/.complete ## CPU time and latency of the gateway be
 soak: $(VENV)/.complete ## Mixed traffic through one worker, its memory watched, and nothing left behind (MINUTES=10)
 	$(BIN)/python -m benchmarks.gateway.soak --minutes $(or $(MINUTES),10)
 
+.PHONY: bench-billing
+bench-billing: $(VENV)/.complete ## Usage events a second into the books, and usage queries over 100 M events (NOUN=ingest for one)
+	PYTHONPATH=. $(BIN)/python -m benchmarks.billing $(NOUN)
+
 .PHONY: train-tiny
 train-tiny: setup ## Train glm-tiny anew from its seed into build/glm-tiny (about 30 CPU-minutes)
 	OMP_NUM_THREADS=1 $(ENGINE_VENV)/bin/python -m headrace_platform.catalog.tiny.train \

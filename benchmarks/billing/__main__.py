@@ -1,6 +1,6 @@
 """Measures billing and writes what it saw into benchmarks/results/billing.json.
 
-    python -m benchmarks.billing [NOUN ...] [--events 100000]
+    python -m benchmarks.billing [NOUN ...] [--events 100000] [--rolled-up 100000000]
 
 Without a noun everything is measured. Figures of what is not measured now stay in the file as they were.
 """
@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.billing import ingest
+from benchmarks.billing import ingest, usage_queries
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "billing.json"
 
 Options = argparse.Namespace
 MEASUREMENTS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "ingest": lambda options: ingest.run(events=options.events),
+    "usage_queries": lambda options: usage_queries.run(events=options.rolled_up),
 }
 """Each returns figures under names of its own."""
 
@@ -31,6 +32,7 @@ def main() -> None:
     )
     parser.add_argument("nouns", nargs="*", metavar="NOUN", help=", ".join(MEASUREMENTS))
     parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--rolled-up", type=int, default=100_000_000, help="events of the usage queries")
     options = parser.parse_args()
     unknown = set(options.nouns) - set(MEASUREMENTS)
     if unknown:
