@@ -1,4 +1,4 @@
-"""Sessions by project and time: what a report of some days reads lies side by side, and new rows come at its end.
+"""Sessions by project and time, and events by time: what a report of some days reads lies side by side, and new rows come at its end.
 
 Whose an organisation's sessions are follows from its projects, so that no index by organisation is kept for it.
 """
@@ -17,6 +17,8 @@ STATEMENTS = (
       ADD PRIMARY KEY (project, hour, session, task, key, wallet, model, price_book, disposition, service_tier)
     """,
     "DROP INDEX usage_rollups_by_session_of_org",
+    # Events come in the order of time, more or less, so blocks of them tell what a day's reconciliation has to read.
+    "CREATE INDEX usage_events_by_time ON usage_events USING brin (received_at) WITH (autosummarize = on)",
     "CREATE INDEX usage_rollups_by_session_of_session ON usage_rollups_by_session (session, hour) WHERE session <> ''",
 )
 

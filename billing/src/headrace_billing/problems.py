@@ -65,6 +65,7 @@ STATUSES: dict[str, int] = {
     "reconciliation_pending": 409,
     "reconciliation_red": 409,
     "loss_needs_two": 422,
+    "settlement_needs_two": 422,
     "not_lost": 409,
     "version_missing": 428,
     "version_conflict": 412,

@@ -28,6 +28,7 @@ from headrace_billing.metrics.http import connections
 from headrace_billing.metrics.loops import LoopCounts
 from headrace_billing.outcomes.jobs import pass_time
 from headrace_billing.rating.jobs import put_into_force
+from headrace_billing.reconciliation.jobs import Reconciler
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
 from headrace_telemetry.metrics import Sample
@@ -66,6 +67,7 @@ async def run(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     restarts, figures, counts = RestartWatch(), Figures(), LoopCounts()
+    reconciler = Reconciler(database)
     loops = (
         Loop(
             "cold_load",
@@ -85,6 +87,7 @@ async def run(settings: WorkerSettings) -> None:
         Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=lambda: datetime.now(UTC))), 1),
         Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
+        Loop("reconciliation", lambda: _at_rest(reconciler.step(now=datetime.now(UTC))), 30),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
         *(
             ()

@@ -107,6 +107,25 @@ async def conflicts(session: AsyncSession, scope: Scope) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Of one source of an outside meter."""
+
+    meter: str
+    source: str
+    since: datetime
+    first: int
+    missing: int
+
+
+async def gaps(session: AsyncSession, scope: Scope) -> list[Gap]:
+    """Of the meters that report for the organisation: its own, and those that have reported usage of it in that time."""
+    rows = await session.execute(SELECT_GAPS, _parameters(scope))
+    return [
+        Gap(row.meter, row.source, row.gap_since, int(row.contiguous) + 1, int(row.missing)) for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantined:
     id: str
     reason: str
@@ -115,14 +134,19 @@ class Quarantined:
 async def quarantined(session: AsyncSession, scope: Scope) -> list[Quarantined]:
     """Events that could not be stored and that name the organisation; without one also those that name nobody.
 
-    One that came again and could be stored is no trouble any more, nor one whose engine request was declared lost.
+    One that came again and could be stored is no trouble any more, nor one whose engine request was declared lost,
+    nor one that two people have settled since.
     """
     found = []
+    settled_at = {row.id: row.at for row in await session.execute(SELECT_SETTLED)}
     rows = await session.execute(SELECT_QUARANTINE, {"start": scope.start, "limit": QUARANTINE_ROWS_MAX})
     for row in rows:
         remains = _remains(bytes(row.raw))
-        if scope.organization in (None, remains.get("org")):
-            found.append(Quarantined(str(remains.get("id", row.digest)), row.reason))
+        name = str(remains.get("id", row.digest))
+        if scope.organization in (None, remains.get("org")) and not (
+            name in settled_at and settled_at[name] >= row.stored_at
+        ):
+            found.append(Quarantined(name, row.reason))
     resolved = await session.execute(SELECT_RESOLVED, {"ids": [one.id for one in found]})
     settled = {str(request) for request in resolved.scalars()}
     return [one for one in found if one.id not in settled]
@@ -245,11 +269,30 @@ SELECT_UNBILLED = text("""
 SELECT_CONFLICTS = text("""
     SELECT DISTINCT c.id FROM usage_conflicts c JOIN usage_effective e ON e.id = c.id
     WHERE (CAST(:org AS text) IS NULL OR e.org = :org) AND e.received_at >= :start AND e.received_at < :end
+      AND NOT EXISTS (SELECT 1 FROM declared_settled s
+                      WHERE s.kind = 'conflict' AND s.id = c.id::text AND s.declared_at >= c.stored_at)
+""")
+
+SELECT_GAPS = text("""
+    SELECT m.meter, m.source, m.gap_since, m.contiguous,
+           (SELECT (m.above -> -1 ->> 1)::bigint - m.contiguous - sum((r ->> 1)::bigint - (r ->> 0)::bigint + 1)
+            FROM jsonb_array_elements(m.above) AS r) AS missing
+    FROM meter_sequences m JOIN meters t ON t.id = m.meter
+    WHERE m.gap_since IS NOT NULL AND (
+      CAST(:org AS text) IS NULL OR t.org = :org
+      OR (t.org IS NULL AND EXISTS (
+            SELECT 1 FROM usage_events e WHERE e.org = :org AND e.dialect = 'outside' AND e.producer = m.meter
+              AND e.received_at >= :start AND e.received_at < :end)))
+    ORDER BY m.meter, m.source
 """)
 
 SELECT_QUARANTINE = text("""
-    SELECT encode(sha256, 'hex') AS digest, raw, reason FROM usage_quarantine
+    SELECT encode(sha256, 'hex') AS digest, raw, reason, stored_at FROM usage_quarantine
     WHERE stored_at >= :start ORDER BY stored_at LIMIT :limit
+""")
+
+SELECT_SETTLED = text("""
+    SELECT id, max(declared_at) AS at FROM declared_settled WHERE kind = 'quarantined' GROUP BY id
 """)
 
 SELECT_RESOLVED = text("""
