@@ -28,6 +28,8 @@ log = structlog.get_logger()
 BATCH_MAX = 4000
 # Taken in one go while there is more; then whoever stops the worker is heard.
 BATCHES_MAX = 8
+# About a millisecond's work: for so long, at most, Postgres waits for a batch that is read ahead.
+DECODED_AT_ONCE = 100
 # Shorter than Valkey's reply timeout; how long SIGTERM may have to wait for an idle reader.
 BLOCK_MS = 500
 SWEEP_BATCH_MAX = 500
@@ -100,10 +102,14 @@ async def sweep_pending(database: Database, valkey: Redis) -> int:
 async def _read(valkey: Redis, since: str) -> list[Arrival]:
     streams = await valkey.xread({channels.USAGE: since}, count=BATCH_MAX, block=BLOCK_MS)
     entries = [entry for _, entries in _pairs(streams) for entry in entries]
-    return [
-        read(fields.get(channels.USAGE_FIELD.encode(), b""), entry=entry.decode())
-        for entry, fields in entries
-    ]
+    field = channels.USAGE_FIELD.encode()
+    arrivals: list[Arrival] = []
+    for begins in range(0, len(entries), DECODED_AT_ONCE):
+        chunk = entries[begins : begins + DECODED_AT_ONCE]
+        arrivals += [read(fields.get(field, b""), entry=entry.decode()) for entry, fields in chunk]
+        # Lets the batch that is being committed send its next statement.
+        await asyncio.sleep(0)
+    return arrivals
 
 
 def _pairs(streams: object) -> Sequence[tuple[bytes, Sequence[tuple[bytes, dict[bytes, bytes]]]]]:

@@ -115,7 +115,7 @@ CREATE_CHANGES = text(f"""
 COPY_CHANGES: LiteralString = "COPY rollup_changes FROM STDIN"
 
 # A transaction may add more than once.
-FORGET_CHANGES = text("TRUNCATE rollup_changes")
+FORGET_CHANGES = text("DELETE FROM rollup_changes")
 
 
 def _names(columns: str) -> list[str]:
