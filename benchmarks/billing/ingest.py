@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from headrace_contracts.usage import (
     Grade,
     TokenCounts,
     UsageEvent,
+    attempt_id,
     encode_event,
 )
 
@@ -117,16 +119,47 @@ class Traffic:
         )
 
 
-def fill(valkey: redis.Redis, traffic: Traffic, events: int) -> None:
-    """As `settle` leaves them: an entry in the stream, and what it cost in pending."""
+def fill(valkey: redis.Redis, books: psycopg.Connection[Any], traffic: Traffic, events: int) -> None:
+    """As `settle` and the engine leave them: an entry in the stream, what it cost in pending, an engine record."""
     for begun in range(0, events, PIPELINED):
+        made = [traffic.event() for _ in range(min(PIPELINED, events - begun))]
+        with books.cursor() as cursor, cursor.copy(COPY_RECORDS) as copy:
+            for event in made:
+                copy.write_row(_record_row(event))
         with valkey.pipeline(transaction=False) as pipeline:
-            for _ in range(min(PIPELINED, events - begun)):
-                event = traffic.event()
+            for event in made:
                 pipeline.hset(channels.pending(event.wallet), event.id, 1000)
                 pipeline.hincrby(channels.wallet(event.wallet), "pend", 1000)
                 pipeline.xadd(channels.USAGE, {channels.USAGE_FIELD: encode_event(event)})
             pipeline.execute()
+
+
+# The reconciliation, which goes on meanwhile, finds them to match.
+COPY_RECORDS = """
+    COPY engine_records (replica, attempt, request_id, deployment, model, ending, prompt, cached, output,
+                         started_at, finished_at, probe) FROM STDIN
+"""
+
+
+def _record_row(event: UsageEvent) -> tuple[Any, ...]:
+    begun, ended = (
+        datetime.fromtimestamp(at / 1e6, UTC) for at in (event.received_at_us, event.finished_at_us)
+    )
+    tokens = event.tokens
+    return (
+        "replica-1",
+        attempt_id(event.id, 1),
+        event.id,
+        event.deployment,
+        event.model_served,
+        "finished",
+        tokens.input,
+        tokens.cache_read,
+        tokens.output,
+        begun,
+        ended,
+        False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +172,12 @@ class Moment:
 def measure(running: Servers, *, events: int) -> dict[str, Any]:
     market = asyncio.run(open_market(running, customers=CUSTOMERS))
     load_before = os.getloadavg()[0]
-    with redis.Redis.from_url(running.valkey_url) as valkey:
+    with (
+        redis.Redis.from_url(running.valkey_url) as valkey,
+        psycopg.connect(running.database_url, autocommit=True) as books,
+    ):
         valkey.set(channels.EPOCH, "bench")
-        fill(valkey, Traffic.of(market), WARM_UP_EVENTS + events)
+        fill(valkey, books, Traffic.of(market), WARM_UP_EVENTS + events)
         stream_bytes = int(valkey.memory_usage(channels.USAGE) or 0)
     log(f"{WARM_UP_EVENTS + events} events are in the stream")
     worker = subprocess.Popen([sys.executable, "-m", "headrace_billing", "worker"], env=running.environment())

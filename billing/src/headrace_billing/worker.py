@@ -6,6 +6,7 @@ Each loop's state is in Postgres, so any number of workers may run, die at any m
 import asyncio
 import gc
 import signal
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ from headrace_billing.metrics.http import connections
 from headrace_billing.metrics.loops import LoopCounts
 from headrace_billing.outcomes.jobs import pass_time
 from headrace_billing.rating.jobs import put_into_force
-from headrace_billing.reconciliation.jobs import Reconciler
+from headrace_billing.reconciliation.jobs import look_around
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
 from headrace_telemetry.metrics import Sample
@@ -54,6 +55,8 @@ class Loop:
     """Does one piece of work; what it returns is true if there may be more at once."""
     pause_seconds: float
     """Between two steps when there was nothing to do."""
+    rest_times: float = 0
+    """The pause is at least so many times as long as the step was: the loop takes no larger share of the time."""
 
 
 async def run(settings: WorkerSettings) -> None:
@@ -67,7 +70,6 @@ async def run(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     restarts, figures, counts = RestartWatch(), Figures(), LoopCounts()
-    reconciler = Reconciler(database)
     loops = (
         Loop(
             "cold_load",
@@ -83,11 +85,17 @@ async def run(settings: WorkerSettings) -> None:
         Loop("stream", lambda: take_from_stream(database, valkey), 0.01),
         # After each batch anyway; this one is for whoever died between its commit and that.
         Loop("stream_trim", lambda: _at_rest(trim(database, valkey)), 5),
-        Loop("pending_sweep", lambda: _at_rest(sweep_pending(database, valkey)), 5),
+        # All that is pending is looked up, which takes a while when the stream has piled up.
+        Loop("pending_sweep", lambda: _at_rest(sweep_pending(database, valkey)), 5, rest_times=20),
         Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=lambda: datetime.now(UTC))), 1),
         Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
-        Loop("reconciliation", lambda: _at_rest(reconciler.step(now=datetime.now(UTC))), 30),
+        Loop(
+            "reconciliation_looks",
+            lambda: _at_rest(look_around(database, now=datetime.now(UTC))),
+            30,
+            rest_times=20,
+        ),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
         *(
             ()
@@ -128,7 +136,10 @@ async def supervise(loop: Loop, stop: asyncio.Event, counts: LoopCounts) -> None
     counts.begun(loop.name)
     while not stop.is_set():
         try:
-            pause = 0.0 if await loop.step() else loop.pause_seconds
+            begun = time.monotonic()
+            more = await loop.step()
+            rest = loop.rest_times * (time.monotonic() - begun)
+            pause = 0.0 if more else max(loop.pause_seconds, rest)
             counts.went_well(loop.name)
             backoff = BACKOFF_FIRST_SECONDS
         except Exception:  # noqa: BLE001 - whatever it is, the loop comes back

@@ -187,6 +187,19 @@ async def test_the_sweep_takes_out_of_pending_what_is_posted_and_nothing_else(
     assert await valkey.hkeys(channels.pending(gateway.customer.wallet)) == [under_way.id.encode()]
 
 
+async def test_the_sweep_waits_while_the_stream_has_piled_up(
+    database: Database, valkey: Redis, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "SWEEP_BACKLOG_MAX", 2)
+    posted = gateway.event()
+    await take(database, posted)
+    await hold_pending(valkey, posted)
+    await append(valkey, *(gateway.event() for _ in range(3)))
+    assert await jobs.sweep_pending(database, valkey) == 0
+    await jobs.take_from_stream(database, valkey)
+    assert await jobs.sweep_pending(database, valkey) == 1
+
+
 async def test_an_empty_valkey_is_loaded_from_postgres_and_opened_last(
     seller: Seller, database: Database, valkey: Redis, gateway: Gateway
 ) -> None:

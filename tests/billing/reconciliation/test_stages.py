@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from headrace_billing.database import Database
-from headrace_billing.reconciliation.jobs import Reconciler, look_around
+from headrace_billing.reconciliation.jobs import look_around
 from headrace_billing.reconciliation.request import Status
 from headrace_billing.reconciliation.stage import DAYS, due
 from headrace_contracts.usage import TokenCounts
@@ -119,15 +119,6 @@ def test_a_red_day_is_looked_at_for_as_long_as_it_is_red() -> None:
     known = [(today - timedelta(days=n), at, Status.GREEN) for n in range(DAYS)]
     assert long_ago in due([*known, (long_ago, at - timedelta(hours=1), Status.RED)], today=today)
     assert long_ago not in due([*known, (long_ago, at - timedelta(hours=1), Status.GREEN)], today=today)
-
-
-async def test_a_look_rests_longer_than_it_took(database: Database, clock: Clock, seller: Seller) -> None:
-    reconciler = Reconciler(database)
-    await reconciler.step(now=clock.now)
-    clock.passes(hours=1)
-    await reconciler.step(now=clock.now)
-    newest = {stage["newest"] for stage in (await seller.get("/v1/reconciliation/stages"))["stages"]}
-    assert newest == {(clock.now - timedelta(hours=1)).isoformat()}
 
 
 async def test_one_process_looks_at_a_time(database: Database, clock: Clock, seller: Seller) -> None:

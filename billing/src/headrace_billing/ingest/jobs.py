@@ -6,16 +6,13 @@ cursor that stands in Postgres, moved by the very transaction that stores the ev
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
-from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
-from sqlalchemy import text
 
 from headrace_billing.database import Database
-from headrace_billing.ingest import journal_store
-from headrace_billing.ingest.arrival import Arrival, read
+from headrace_billing.ingest import journal_store, store
+from headrace_billing.ingest.arrival import ID, Arrival, read
 from headrace_billing.ingest.batch import ingest
 from headrace_billing.ingest.journal_store import BEGINNING, CursorMoved
 from headrace_billing.ingest.publish import publish
@@ -32,7 +29,9 @@ BATCHES_MAX = 8
 DECODED_AT_ONCE = 100
 # Shorter than Valkey's reply timeout; how long SIGTERM may have to wait for an idle reader.
 BLOCK_MS = 500
-SWEEP_BATCH_MAX = 500
+SWEEP_BATCH_MAX = 2000
+# Some seconds of the busiest traffic.
+SWEEP_BACKLOG_MAX = 4 * BATCH_MAX
 
 
 async def take_from_stream(database: Database, valkey: Redis) -> int:
@@ -88,8 +87,11 @@ async def sweep_pending(database: Database, valkey: Redis) -> int:
     """Takes ids out of pending that Postgres has posted; how many were still there.
 
     They are left where an event came by the journal before its settlement reached Valkey, or where a process
-    died between its commit and its push.
+    died between its commit and its push. While the stream has piled up nearly all that is pending is simply not
+    booked yet, and whoever looks it all up keeps the stream waiting.
     """
+    if await valkey.xlen(channels.USAGE) > SWEEP_BACKLOG_MAX:
+        return 0
     swept = 0
     async for wallet, ids in _pending(valkey):
         posted = await _posted(database, ids)
@@ -153,14 +155,7 @@ async def _pending(valkey: Redis) -> AsyncIterator[tuple[str, list[str]]]:
 
 
 async def _posted(database: Database, ids: Sequence[str]) -> list[str]:
-    known: dict[UUID, str] = {}
-    for request in ids:
-        # Whoever put anything else there knows better what to do with it.
-        with suppress(ValueError):
-            known[UUID(request)] = request
+    # Whoever put anything else there knows better what to do with it.
+    requests = {request for request in ids if ID.fullmatch(request)}
     async with database.begin() as session:
-        rows = await session.execute(SELECT_POSTED, {"ids": list(known)})
-        return [known[request] for request in rows.scalars()]
-
-
-SELECT_POSTED = text("SELECT DISTINCT id FROM usage_events WHERE id = ANY(:ids)")
+        return sorted({request for request, _ in await store.known(session, requests)})

@@ -4,11 +4,8 @@ Nothing depends on it but who looks at it and who is called: what an invoice is 
 period is closed, for just that customer and time.
 """
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from datetime import time as time_of_day
+from datetime import UTC, date, datetime, time, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,23 +25,6 @@ from headrace_billing.reconciliation.stage import CULPRITS_KEPT_MAX, DAYS, Look,
 log = structlog.get_logger()
 
 GRACES = Graces()
-# A look may take so much of the time and no more, however large the books are.
-REST_TIMES = 10
-
-
-@dataclass(slots=True)
-class Reconciler:
-    """Looks around when it is due."""
-
-    database: Database
-    _not_before: float = 0.0
-
-    async def step(self, *, now: datetime) -> None:
-        begun = time.monotonic()
-        if begun < self._not_before:
-            return
-        await look_around(self.database, now=now)
-        self._not_before = time.monotonic() + REST_TIMES * (time.monotonic() - begun)
 
 
 async def look_around(database: Database, *, now: datetime) -> None:
@@ -64,7 +44,7 @@ async def look_around(database: Database, *, now: datetime) -> None:
 
 
 async def _look_at_day(session: AsyncSession, day: date, *, now: datetime) -> list[Look]:
-    start = datetime.combine(day, time_of_day(), UTC)
+    start = datetime.combine(day, time(), UTC)
     scope = Scope(None, start, start + timedelta(days=1))
     engine = Tally()
     await compare_engine(session, scope, engine, now=now, graces=GRACES)
