@@ -8,8 +8,6 @@ from headrace_billing.reconciliation import books_store, store
 from headrace_billing.reconciliation.books import Check, count_checks, money_checks
 from headrace_billing.reconciliation.report import Culprit, Report, Scope, Tally
 from headrace_billing.reconciliation.request import Difference, Graces, Reason, Status, compare
-from headrace_billing.reconciliation.store import Orphan
-from headrace_contracts.engine import EngineEnding
 
 
 async def reconcile(session: AsyncSession, scope: Scope, *, now: datetime, graces: Graces) -> Report:
@@ -42,11 +40,9 @@ async def compare_engine(
     tally.add_matched(*await store.matched(session, scope))
     async for request in store.unmatched(session, scope):
         tally.add(compare(request.billed, request.records, now=now, graces=graces))
-    async for orphan in store.orphans(session, scope):
-        if now >= presumed_lost_at(orphan, graces):
-            ended = f"{orphan.ending} on {orphan.replica}, deployment {orphan.deployment}; no event came"
-            culprit = Culprit(orphan.attempt, Reason.LOST, Status.RED, ended)
-            tally.add_lost(culprit, orphan.tokens)
+    async for orphan in store.orphans(session, scope, now=now, graces=graces):
+        ended = f"{orphan.ending} on {orphan.replica}, deployment {orphan.deployment}; no event came"
+        tally.add_lost(Culprit(orphan.attempt, Reason.LOST, Status.RED, ended), orphan.tokens)
     if scope.organization is None:
         probes, lost = await store.unbilled(session, scope)
         tally.add_unbilled(Difference.PROBE, probes)
@@ -80,10 +76,3 @@ async def blame_gaps(
                 told,
             )
         )
-
-
-def presumed_lost_at(orphan: Orphan, graces: Graces) -> datetime:
-    """Until then its event may be on its way, or the request still be running."""
-    if orphan.ending is EngineEnding.STARTED:
-        return orphan.started_at + graces.running
-    return (orphan.finished_at or orphan.started_at) + graces.event

@@ -16,7 +16,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.reconciliation.report import Scope
-from headrace_billing.reconciliation.request import Billed, Tokens, Yielded
+from headrace_billing.reconciliation.request import Billed, Graces, Tokens, Yielded
 from headrace_contracts.engine import EngineEnding
 from headrace_contracts.usage import Ending, Grade
 
@@ -70,14 +70,23 @@ class Orphan:
     deployment: str
     ending: EngineEnding
     tokens: Tokens
-    started_at: datetime
-    finished_at: datetime | None
 
 
-async def orphans(session: AsyncSession, scope: Scope) -> AsyncIterator[Orphan]:
-    """An engine does not know for whom it works: an orphan may be anybody's who used its deployment in that time."""
+async def orphans(
+    session: AsyncSession, scope: Scope, *, now: datetime, graces: Graces
+) -> AsyncIterator[Orphan]:
+    """Those that are lost: of others the event may be on its way, or the request still be running.
+
+    An engine does not know for whom it works: an orphan may be anybody's who used its deployment in that time.
+    """
     rows = await session.stream(
-        SELECT_ORPHANS, _parameters(scope), execution_options={"yield_per": STREAMED_ROWS}
+        SELECT_ORPHANS,
+        {
+            **_parameters(scope),
+            "ended_before": now - graces.event,
+            "started_before": now - graces.running,
+        },
+        execution_options={"yield_per": STREAMED_ROWS},
     )
     async for row in rows:
         yield Orphan(
@@ -86,8 +95,6 @@ async def orphans(session: AsyncSession, scope: Scope) -> AsyncIterator[Orphan]:
             row.deployment,
             EngineEnding(row.ending),
             Tokens(int(row.prompt), int(row.output)),
-            row.started_at,
-            row.finished_at,
         )
 
 
@@ -244,9 +251,11 @@ SELECT_DOUBLED = text("""
 """)
 
 SELECT_ORPHANS = text("""
-    SELECT r.replica, r.attempt, r.deployment, r.ending, r.prompt, r.output, r.started_at, r.finished_at
+    SELECT r.replica, r.attempt, r.deployment, r.ending, r.prompt, r.output
     FROM engine_records r
     WHERE NOT r.probe AND r.started_at >= :start AND r.started_at < :end
+      AND CASE r.ending WHEN 'started' THEN r.started_at <= :started_before
+                        ELSE coalesce(r.finished_at, r.started_at) <= :ended_before END
       AND NOT EXISTS (SELECT 1 FROM usage_events e WHERE e.id = r.request_id)
       AND NOT EXISTS (SELECT 1 FROM declared_losses d WHERE d.replica = r.replica AND d.attempt = r.attempt)
       AND (CAST(:org AS text) IS NULL OR r.deployment IN (
