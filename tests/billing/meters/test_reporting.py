@@ -170,14 +170,23 @@ async def test_a_meter_of_one_organization_reports_for_no_other(reporter: Report
 
 
 async def test_what_the_database_refuses_is_kept_aside_and_the_rest_goes_through(
-    database: Database, reporter: Reporter
+    database: Database, seller: Seller, reporter: Reporter
 ) -> None:
     async with database.begin() as session:
-        await session.execute(text("ALTER TABLE usage_events ADD CHECK (tokens_output_visible <> 666)"))
+        await session.execute(
+            text("ALTER TABLE usage_events ADD CONSTRAINT odd CHECK (tokens_output_visible <> 666)")
+        )
     bad = reporter.event(tokens={"output_visible": 666})
     results = await reporter.report(reporter.event(), reporter.event(), bad, reporter.event())
     assert outcomes(results) == ["accepted", "accepted", "quarantined", "accepted"]
-    assert await quarantined(database) == 1
+    report = await seller.get(f"/v1/reconciliation?organization={reporter.customer.org}")
+    assert [(one["id"], one["reason"]) for one in report["unreconciled"]] == [
+        (results[2]["event"], "quarantined")
+    ]
+    async with database.begin() as session:
+        await session.execute(text("ALTER TABLE usage_events DROP CONSTRAINT odd"))
+    assert outcomes(await reporter.report(bad)) == ["accepted"]
+    assert (await seller.get("/v1/reconciliation"))["status"] == "green"
 
 
 async def test_usage_is_priced_by_the_book_that_held_when_it_was_used(

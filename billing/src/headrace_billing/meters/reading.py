@@ -95,7 +95,6 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(NamedTuple):
-    raw: bytes
     source: str
     id: str
     request: str
@@ -143,7 +142,7 @@ def read(raw: bytes, meter: Meter) -> Item:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return Item(*_named(raw), Refused(ItemCode.MALFORMED, f"It is no CloudEvent: {error}"))
     named = event.id[:ATTRIBUTE_CHARACTERS_MAX], event.source[:ATTRIBUTE_CHARACTERS_MAX]
-    return Item(*named, _attributes_refused(event) or _read_data(raw, event, meter))
+    return Item(*named, _attributes_refused(event) or _read_data(event, meter))
 
 
 def _named(raw: bytes) -> tuple[str, str]:
@@ -181,7 +180,7 @@ def _attributes_refused(event: CloudEvent) -> Refused | None:
     return None
 
 
-def _read_data(raw: bytes, event: CloudEvent, meter: Meter) -> Reading | Refused:
+def _read_data(event: CloudEvent, meter: Meter) -> Reading | Refused:
     try:
         used = _decode_used(event.data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -197,7 +196,6 @@ def _read_data(raw: bytes, event: CloudEvent, meter: Meter) -> Reading | Refused
     time_us = (event.time - EPOCH) // MICROSECOND
     content = _Content(event.id, event.source, time_us, sequence, used)
     return Reading(
-        raw,
         event.source,
         event.id,
         str(uuid5(NAMESPACE, f"{meter.id}\n{event.source}\n{event.id}")),

@@ -17,7 +17,7 @@ from headrace_billing.meters.meter import Meter
 from headrace_billing.meters.reading import Item, ItemCode, Reading, Refused
 from headrace_billing.meters.store import ProjectBooks
 from headrace_billing.rating.store import Asked, ids_in_force, price_books
-from headrace_contracts.usage import Dialect, Ending, Grade, TokenCounts, UsageEvent
+from headrace_contracts.usage import Dialect, Ending, Grade, TokenCounts, UsageEvent, encode_event
 
 SOURCE = "meter"
 
@@ -123,4 +123,5 @@ def _arrival(reading: Reading, meter: Meter, books: ProjectBooks, *, price_book:
     )
     place = Place(meter.id, reading.source, reading.sequence) if reading.sequence else None
     # By what the meter said, and not by what follows from it here, an event is known again.
-    return Arrival(reading.raw, Usage(event, reading.payload_hash), None, place)
+    # Kept aside it would be as usage of ours is, so that reconciliation finds whose it was and that it came again.
+    return Arrival(encode_event(event), Usage(event, reading.payload_hash), None, place)
