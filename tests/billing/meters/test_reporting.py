@@ -200,7 +200,10 @@ async def test_usage_is_priced_by_the_book_that_held_when_it_was_used(
             "confirm_large_changes": True,
         },
     )
-    await reporter.report(reporter.event(at=NOW - timedelta(hours=1)), reporter.event(at=NOW))
+    first = reporter.event(at=NOW - timedelta(hours=1))
+    again = {**first, "time": NOW.isoformat()}
+    results = await reporter.report(first, reporter.event(at=NOW), again)
+    assert outcomes(results) == ["accepted", "accepted", "conflict"]
     assert (await balances(database))["unbilled"] == SPENT + 15 * 1000
 
 

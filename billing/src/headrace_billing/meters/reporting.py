@@ -54,12 +54,14 @@ async def _resolve(
     )
     known = await usage_store.known(session, (reading.request for reading in readings))
     open_now = await store.open_backfills(session, meter.id, at=now)
-    asked = {
-        reading.request: Asked(books.currency, books.organization, instant(reading.time_us))
-        for reading in readings
-        if (books := projects.get(reading.used.project)) is not None
-    }
-    in_force = await ids_in_force(session, asked.values())
+    in_force = await ids_in_force(
+        session,
+        (
+            _asked(reading, books)
+            for reading in readings
+            if (books := projects.get(reading.used.project)) is not None
+        ),
+    )
     priced = await price_books(session, set(in_force.values()))
 
     def one(found: Reading | Refused) -> Arrival | Refused:
@@ -78,7 +80,7 @@ async def _resolve(
             )
         if found.used.key is not None and keys.get(found.used.key) != found.used.project:
             return Refused(ItemCode.UNKNOWN_KEY, f"data.key: no key {found.used.key!r} of that project.")
-        book = in_force.get(asked[found.request])
+        book = in_force.get(_asked(found, books))
         if book is None or found.used.model not in priced[book].models:
             return Refused(
                 ItemCode.NOT_PRICED,
@@ -87,6 +89,10 @@ async def _resolve(
         return _arrival(found, meter, books, price_book=book)
 
     return [one(item.found) for item in items]
+
+
+def _asked(reading: Reading, books: ProjectBooks) -> Asked:
+    return Asked(books.currency, books.organization, instant(reading.time_us))
 
 
 def _arrival(reading: Reading, meter: Meter, books: ProjectBooks, *, price_book: str) -> Arrival:
