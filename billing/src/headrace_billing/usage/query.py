@@ -93,14 +93,16 @@ class Query:
     def by_session(self) -> bool:
         return bool(FINE & {*self.group_by, *self.filters})
 
-    def horizons(self, start: datetime) -> Iterator[datetime]:
+    def horizons(self, start: datetime, *, limit: int) -> Iterator[datetime]:
         """Ends up to which a page that begins at `start` is looked for, one after the other; the last is the query's.
 
-        What is told apart by time comes in its order, so a page is found in the first hours or days that fill it.
+        What is told apart by time comes in its order, so a page is found in the first hours or days that fill it:
+        in one of them, may be, or where nothing else is told apart in one more than the page has places.
         """
         unit = UNITS.get(self.granularity) if self.granularity else None
         if unit is not None:
-            began, units = EPOCH + (start - EPOCH) // unit * unit, 1
+            began = EPOCH + (start - EPOCH) // unit * unit
+            units = 1 if self.group_by else limit + 1
             while (end := began + units * unit) < self.end:
                 yield end
                 units *= HORIZON_GROWTH

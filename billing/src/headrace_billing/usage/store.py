@@ -52,7 +52,7 @@ async def sums(
             start = max(start, instant_of(values[0], before=query.end))
         parameters |= {f"after_{n}": value for n, value in enumerate(values)}
     rows: Sequence[Row[Any]] = ()
-    for end in query.horizons(start):
+    for end in query.horizons(start, limit=limit):
         parts = query.parts(start, end)
         for n, part in enumerate(parts):
             parameters |= {f"start_{n}": part.start, f"end_{n}": part.end}
