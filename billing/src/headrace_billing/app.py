@@ -20,10 +20,10 @@ from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
-from headrace_billing.metrics.catalogue import CATALOGUE
-from headrace_billing.metrics.http import ApiCounts, Counted
 from headrace_billing.meters.backfill_http import router as backfills
 from headrace_billing.meters.http import router as meters
+from headrace_billing.metrics.catalogue import CATALOGUE
+from headrace_billing.metrics.http import ApiCounts, Counted
 from headrace_billing.openapi import describe, operation_id
 from headrace_billing.outcomes.http import router as outcomes
 from headrace_billing.parts import Parts, PartsOf

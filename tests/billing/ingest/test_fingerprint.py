@@ -55,6 +55,7 @@ usage_events = st.builds(
     service_tier=st.sampled_from(ServiceTier),
     revision=maybe,
     end_user=maybe,
+    trace=maybe,
 )
 
 

@@ -98,9 +98,9 @@ async def commit(
     # One at a time: two transactions that each store one grade of a request would both count it.
     await session.execute(ONE_AT_A_TIME)
     usages, books, result = await _sort_out(session, arrivals, source=source)
+    batch = await store.begin_batch(session, source=source, meter=meter, events=len(arrivals))
     inserted, standing = await _tell_apart(session, usages, result, source=source)
     if inserted:
-        batch = await store.begin_batch(session, source=source, meter=meter, events=len(arrivals))
         await store.insert_events(session, inserted, books, batch=batch)
         books |= await price_books(
             session, {usage.event.price_book for usage in standing.values()} - books.keys()

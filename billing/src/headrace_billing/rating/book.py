@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from headrace_billing.rating.price import SCALE, PriceInvalid, TokenClass, price_text
+from headrace_billing.rating.price import SCALE, PriceInvalid, TokenClass, price_text, quantities
 from headrace_billing.rating.schedule import Schedule
 from headrace_billing.rating.window import HourWindow, check_windows, window_at
 from headrace_contracts.access import ModelPrice
-from headrace_contracts.usage import ServiceTier
+from headrace_contracts.usage import ServiceTier, TokenCounts
 
 MULTIPLIER_MAX = 1000 * SCALE
 
@@ -106,6 +106,15 @@ class PriceBook:
 
     def schedule(self, model: str, line: PriceLine) -> Schedule:
         return self.models[model].schedule(line)
+
+
+def list_attos(tokens: TokenCounts, book: PriceBook, model: str, *, at: datetime, tier: ServiceTier) -> int:
+    """Exact list price, before tiers, minimum and maximum; adds up over requests without rounding."""
+    return sum(
+        quantity * book.schedule(model, book.line(model, kind, at=at, tier=tier)).ceiling_rate
+        for kind, quantity in quantities(tokens).items()
+        if quantity
+    )
 
 
 def check_book(models: Mapping[str, Prices], windows: Mapping[str, HourWindow]) -> None:

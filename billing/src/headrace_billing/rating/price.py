@@ -9,6 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from headrace_billing.errors import BillingError
+from headrace_contracts.usage import TokenCounts
 
 PLACES_MAX = 12
 SCALE: int = 10**PLACES_MAX
@@ -62,6 +63,16 @@ def times(price: int, multiplier: int) -> int:
             f"{price_text(price)} times {price_text(multiplier)} has more than {PLACES_MAX} places: round the price."
         )
     return product
+
+
+def quantities(tokens: TokenCounts) -> dict[TokenClass, int]:
+    """Each token once, in the class that it is priced by."""
+    return {
+        TokenClass.INPUT_UNCACHED: tokens.input_uncached,
+        TokenClass.CACHE_READ: tokens.cache_read,
+        TokenClass.CACHE_WRITE: tokens.cache_write,
+        TokenClass.OUTPUT: tokens.output,
+    }
 
 
 def nanos_of_attos(attos: int) -> int:
