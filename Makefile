@@ -116,8 +116,8 @@ soak: $(VENV)/.complete ## Mixed traffic through one worker, its memory watched,
 	$(BIN)/python -m benchmarks.gateway.soak --minutes $(or $(MINUTES),10)
 
 .PHONY: bench-billing
-bench-billing: $(VENV)/.complete ## What billing takes: an invoice run, into benchmarks/results/billing.json (CUSTOMERS=100000 LINES=50)
-	$(BIN)/python -m benchmarks.billing --customers $(or $(CUSTOMERS),100000) --lines $(or $(LINES),50)
+bench-billing: $(VENV)/.complete ## Events a second into the books, usage queries, an invoice run (NOUN=ingest for one, CUSTOMERS=100000 LINES=50)
+	$(BIN)/python -m benchmarks.billing $(NOUN) --customers $(or $(CUSTOMERS),100000) --lines $(or $(LINES),50)
 
 .PHONY: train-tiny
 train-tiny: setup ## Train glm-tiny anew from its seed into build/glm-tiny (about 30 CPU-minutes)

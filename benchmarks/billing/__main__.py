@@ -1,6 +1,6 @@
 """Measures billing and writes what it saw into benchmarks/results/billing.json.
 
-    python -m benchmarks.billing [NOUN ...] [--customers 100000] [--lines 50]
+    python -m benchmarks.billing [NOUN ...] [--customers 100000] [--lines 50] [--events 100000] [--rolled-up 100000000]
 
 Without a noun everything is measured. Figures of what is not measured now stay in the file as they were.
 """
@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.billing import invoice_run
+from benchmarks.billing import ingest, invoice_run, usage_queries
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "billing.json"
 
 Options = argparse.Namespace
 MEASUREMENTS: dict[str, Callable[[Options], dict[str, Any]]] = {
+    "ingest": lambda options: ingest.run(events=options.events),
+    "usage_queries": lambda options: usage_queries.run(events=options.rolled_up),
     "invoice_run": lambda options: invoice_run.run(
         customers=options.customers, lines=options.lines, requests=options.requests, workers=options.workers
     ),
@@ -36,6 +38,8 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=50)
     parser.add_argument("--requests", type=int, default=1, help="of each model by each customer")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--rolled-up", type=int, default=100_000_000, help="events of the usage queries")
     options = parser.parse_args()
     unknown = set(options.nouns) - set(MEASUREMENTS)
     if unknown:

@@ -28,6 +28,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+METER_TOKEN = "the meter's token"
 EXAMPLES_A_MODE = 10
 """Of each operation; with twenty times as many it passed as well."""
 
@@ -59,6 +60,7 @@ async def _known(seller: Seller) -> dict[str, str]:
     customer: Customer = await seller.customer()
     account = await seller.post("/v1/service-accounts", {"project": customer.project, "name": "builds"})
     grant = await seller.grant("1.00", wallet=customer.wallet)
+    meter = await seller.post("/v1/meters", {"name": "rack 1"})
     return {
         "organization": customer.org,
         "project": customer.project,
@@ -72,6 +74,9 @@ async def _known(seller: Seller) -> dict[str, str]:
         "key_id": customer.key,
         "account_id": account["id"],
         "grant_id": grant["id"],
+        "meter": meter["id"],
+        "meter_id": meter["id"],
+        METER_TOKEN: meter["token"],
     }
 
 
@@ -92,6 +97,8 @@ def _ask(
     operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, url: str, known: dict[str, str]
 ) -> None:
     token = INGEST_TOKEN if operation.path.startswith("/internal/") else ADMIN_TOKEN
+    if operation.path == "/v1/usage-events":
+        token = known[METER_TOKEN]
 
     @settings(
         max_examples=EXAMPLES_A_MODE,

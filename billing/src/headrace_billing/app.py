@@ -31,6 +31,8 @@ from headrace_billing.invoicing.settlement_http import router as settlements
 from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
+from headrace_billing.meters.backfill_http import router as backfills
+from headrace_billing.meters.http import router as meters
 from headrace_billing.metrics.catalogue import CATALOGUE
 from headrace_billing.metrics.http import ApiCounts, Counted
 from headrace_billing.openapi import describe, operation_id
@@ -65,6 +67,8 @@ ROUTERS = (
     rating,
     ingest,
     gpu_time,
+    meters,
+    backfills,
     outcomes,
     invoicing,
     parties,

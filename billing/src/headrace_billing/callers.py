@@ -48,7 +48,7 @@ class Customer:
 
 
 async def _caller(request: Request, parts: PartsOf) -> Admin | Customer:
-    token = _bearer(request)
+    token = bearer(request)
     if hmac.compare_digest(token.encode(), parts.admin_token.encode()):
         return Admin()
     if token.startswith(SECRET_PREFIX):
@@ -76,7 +76,7 @@ async def _admin(caller: Annotated[Admin | Customer, Depends(_caller)]) -> Admin
 
 
 async def _machine(request: Request, parts: PartsOf) -> None:
-    if not hmac.compare_digest(_bearer(request).encode(), parts.ingest_token.encode()):
+    if not hmac.compare_digest(bearer(request).encode(), parts.ingest_token.encode()):
         raise Unauthenticated
 
 
@@ -90,7 +90,8 @@ def _idempotency_key(idempotency_key: Annotated[str | None, Header()] = None) ->
     return idempotency_key
 
 
-def _bearer(request: Request) -> str:
+def bearer(request: Request) -> str:
+    """Raises `Unauthenticated`."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated

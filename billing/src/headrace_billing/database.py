@@ -31,7 +31,9 @@ class Database:
             hide_parameters=True,
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+                # A plan that was made when a table was empty reads all of it, and would be kept when it has grown.
+                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC"
+                " -c plan_cache_mode=force_custom_plan",
             },
         )
 

@@ -19,7 +19,7 @@ BEARER = {
     "type": "http",
     "scheme": "bearer",
     "description": "The admin's token; an API key (`hr-…`) where a customer asks about what is its own; under "
-    "`/internal` the ingest token.",
+    "`/internal` the ingest token, and under `/v1/usage-events` a meter's (`hm-…`).",
 }
 
 PROBLEM = {

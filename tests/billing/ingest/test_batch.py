@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from headrace_billing.database import Database
 from headrace_billing.ingest.batch import Ingested
@@ -284,6 +285,26 @@ async def test_rollups_rated_quantities_and_ledger_agree_to_the_last_nano_unit(
     assert charged == posted
     # Three token classes were used; each is rounded once, by at most half a nano-unit.
     assert abs(attos - charged * 10**9) <= 3 * 10**9 / 2
+
+
+@pytest.mark.parametrize("field", ["price_book", "model_served", "batch"])
+async def test_the_database_takes_no_event_that_refers_to_nothing(
+    database: Database, gateway: Gateway, field: str
+) -> None:
+    await take(database, gateway.event())
+    absent = "batch + 1" if field == "batch" else "'nothing'"
+    columns = "producer, boot, sequence, org, project, key, wallet, currency, deployment, model_requested, dialect, received_at"
+    columns += ", finished_at, ending, attempts, tokens_input_uncached, tokens_cache_read, tokens_cache_write"
+    columns += ", tokens_output_visible, tokens_reasoning, disposition, payload, payload_hash"
+    others = ", ".join({"price_book", "model_served", "batch"} - {field})
+    with pytest.raises(IntegrityError, match="not there"):
+        async with database.begin() as session:
+            await session.execute(
+                text(f"""
+                    INSERT INTO usage_events (id, grade, {field}, {others}, {columns})
+                    SELECT gen_random_uuid(), 0, {absent}, {others}, {columns} FROM usage_events
+                """)  # noqa: S608 - constants
+            )
 
 
 def test_an_ingested_result_of_two_halves_holds_both() -> None:

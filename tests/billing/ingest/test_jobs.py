@@ -107,6 +107,36 @@ async def test_two_workers_at_once_book_each_event_once(
     assert rollup[6] == 40
 
 
+async def test_a_long_stream_is_booked_batch_by_batch_by_however_many_workers(
+    database: Database, valkey: Redis, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "BATCH_MAX", 4)
+    monkeypatch.setattr(jobs, "BATCHES_MAX", 3)
+    await append(valkey, *(gateway.event() for _ in range(15)))
+    assert [await jobs.take_from_stream(database, valkey) for _ in range(3)] == [12, 3, 0]
+    await append(valkey, *(gateway.event() for _ in range(30)))
+    while sum(await asyncio.gather(*(jobs.take_from_stream(database, valkey) for _ in range(3)))):
+        pass
+    async with database.begin() as session:
+        (rollup,) = (await books(session))["rollups"]
+    assert rollup[6] == 45
+    assert await acknowledged(valkey) == {JOURNAL: 45}
+
+
+async def test_a_batch_that_can_not_be_committed_leaves_the_one_read_ahead_for_the_next_time(
+    database: Database, valkey: Redis, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "BATCH_MAX", 2)
+    await append(valkey, *(gateway.event() for _ in range(5)))
+    async with database.begin() as session:
+        await session.execute(text("ALTER TABLE usage_rollups RENAME TO away"))
+    with pytest.raises(Exception, match="usage_rollups"):
+        await jobs.take_from_stream(database, valkey)
+    async with database.begin() as session:
+        await session.execute(text("ALTER TABLE away RENAME TO usage_rollups"))
+    assert await jobs.take_from_stream(database, valkey) == 5
+
+
 async def test_an_entry_that_is_no_event_does_not_stop_the_stream(
     database: Database, valkey: Redis, gateway: Gateway
 ) -> None:
@@ -155,6 +185,19 @@ async def test_the_sweep_takes_out_of_pending_what_is_posted_and_nothing_else(
     assert await jobs.sweep_pending(database, valkey) == 1
     assert (await wallet_of(valkey, gateway.customer.wallet))["pend"] == 42
     assert await valkey.hkeys(channels.pending(gateway.customer.wallet)) == [under_way.id.encode()]
+
+
+async def test_the_sweep_waits_while_the_stream_has_piled_up(
+    database: Database, valkey: Redis, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "SWEEP_BACKLOG_MAX", 2)
+    posted = gateway.event()
+    await take(database, posted)
+    await hold_pending(valkey, posted)
+    await append(valkey, *(gateway.event() for _ in range(3)))
+    assert await jobs.sweep_pending(database, valkey) == 0
+    await jobs.take_from_stream(database, valkey)
+    assert await jobs.sweep_pending(database, valkey) == 1
 
 
 async def test_an_empty_valkey_is_loaded_from_postgres_and_opened_last(

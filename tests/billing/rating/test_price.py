@@ -56,14 +56,14 @@ def test_however_tokens_are_split_into_batches_the_posted_deltas_add_up_to_one_c
     standing: dict[Group, Rated] = {}
     posted = 0
     for quantity in batches:
-        rated, added = rate(standing, [Change(0, GROUP, quantity)], books(price))
-        posted += sum(added.values())
+        rated, added = rate(standing, [Change(0, GROUP, quantity)], books(price), sources=1)
+        posted += sum(added.nanos)
         standing |= rated
     assert posted == charge_nanos(sum(batches), flat(price))
 
 
 @given(prices, st.integers(0, 10**6), st.integers(0, 10**6))
 def test_what_is_taken_back_takes_back_its_charge(price: int, kept: int, returned: int) -> None:
-    first, added = rate({}, [Change(0, GROUP, kept + returned)], books(price))
-    _, taken_back = rate(first, [Change(0, GROUP, -returned)], books(price))
-    assert added[0] + taken_back[0] == charge_nanos(kept, flat(price))
+    first, added = rate({}, [Change(0, GROUP, kept + returned)], books(price), sources=1)
+    _, taken_back = rate(first, [Change(0, GROUP, -returned)], books(price), sources=1)
+    assert added.nanos[0] + taken_back.nanos[0] == charge_nanos(kept, flat(price))

@@ -275,3 +275,15 @@ async def test_a_cursor_belongs_to_its_query(seller: Seller, database: Database,
     query = urlencode({**SPAN, "granularity": "day", "cursor": page["next"]})
     answer = await seller.ask("GET", f"/v1/usage?{query}")
     assert answer.json()["code"] == "cursor_invalid"
+
+
+def test_a_page_is_looked_for_where_it_must_be_found_and_then_further_on_until_the_end() -> None:
+    start, end = datetime(2026, 11, 1, 5, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    by_session = Query(start=start, end=end, granularity=Granularity.DAY, group_by=(Dimension.SESSION,))
+    days = [horizon.day for horizon in by_session.horizons(start, limit=100)]
+    assert days == [2, 5, 17, 1]
+    by_hour = Query(start=start, end=end, granularity=Granularity.HOUR)
+    looked = list(by_hour.horizons(start, limit=9))
+    assert looked[0] == start + timedelta(hours=10)
+    assert looked[-1] == end
+    assert list(Query(start=start, end=end).horizons(start, limit=9)) == [end]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace_billing.ingest.arrival import fingerprint, plausible
+from headrace_billing.ingest.arrival import plausible
+from headrace_billing.ingest.fingerprint import fingerprint
 from headrace_contracts.gpu_time import HOUR_US, GpuTimeEvent, decode_gpu_time_event
 from headrace_contracts.usage import Grade
 

@@ -106,7 +106,7 @@ async def _take(session: AsyncSession, arrivals: list[Arrival]) -> GpuTimeReply:
         refusal = _refusal(arrival, organizations)
         if refusal is not None:
             log.error("gpu_time_quarantined", reason=refusal)
-            await quarantine(session, arrival.raw, reason=refusal, source=SOURCE)
+            await quarantine(session, [(arrival.raw, refusal)], source=SOURCE)
             results.append(_result(arrival, EventOutcome.QUARANTINED, refusal))
         elif first[arrival.identity] is arrival and arrival.identity in inserted:
             results.append(_result(arrival, EventOutcome.ACCEPTED))

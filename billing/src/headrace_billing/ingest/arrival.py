@@ -3,17 +3,18 @@
 An event that can't be stored still counts as received in its journal, or the gateway would send it forever.
 """
 
-import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache
-from typing import Any
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
+from headrace_billing.ingest.fingerprint import fingerprint
 from headrace_contracts.usage import Disposition, Grade, UsageEvent, decode_event
+
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+"""A UUID as it is written canonically: one request has one id."""
 
 # Far beyond any engine, and far from where sums of a month could overflow.
 TOKENS_MAX = 10**12
@@ -21,16 +22,18 @@ ATTEMPTS_MAX = 10**6
 SEQUENCE_MAX = 2**62
 # Twice what gateways accept, and well below what an index can hold: rollups are found by session and task.
 LABEL_BYTES_MAX = 256
-EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+EARLIEST_US = (datetime(2024, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
+LATEST_US = (datetime(2200, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 
 CHARGED = frozenset({Disposition.PREPAID, Disposition.PAYG})
 UNCHARGED = frozenset({Disposition.OUTCOME_BUNDLED, Disposition.INTERNAL, Disposition.FREE})
 """Rolled up at list price, so that margin is visible, and never posted."""
+SOLD = CHARGED | UNCHARGED
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where in which journal an event stands."""
 
     producer: str
@@ -38,22 +41,28 @@ class Place:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Identity(NamedTuple):
+    request: str
+    grade: Grade
+
+
+class Usage(NamedTuple):
     """An event whose fields make sense by themselves."""
 
     event: UsageEvent
-    id: UUID
-    received_at: datetime
     payload_hash: bytes
 
     @property
-    def identity(self) -> tuple[UUID, Grade]:
-        return self.id, self.event.grade
+    def id(self) -> str:
+        """A UUID as it is written canonically."""
+        return self.event.id
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.event.id, self.event.grade)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     raw: bytes
     usage: Usage | None
     refusal: str | None
@@ -73,13 +82,7 @@ def read(raw: bytes, *, entry: str | None = None) -> Arrival:
     refusal = _refusal(event)
     if refusal is not None:
         return Arrival(raw, None, refusal, place, entry)
-    usage = Usage(event, UUID(event.id), instant(event.received_at_us), fingerprint(event))
-    return Arrival(raw, usage, None, place, entry)
-
-
-def fingerprint(event: msgspec.Struct) -> bytes:
-    """Equal for equal events, also when one came before a field was added: defaults are left out."""
-    return hashlib.sha256(msgspec.json.encode(_without_defaults(event), order="deterministic")).digest()
+    return Arrival(raw, Usage(event, fingerprint(event)), None, place, entry)
 
 
 def instant(microseconds: int) -> datetime:
@@ -89,29 +92,32 @@ def instant(microseconds: int) -> datetime:
 
 
 def _refusal(event: UsageEvent) -> str | None:
-    try:
-        canonical = str(UUID(event.id)) == event.id
-    except ValueError:
-        canonical = False
-    if not canonical:
+    if ID.fullmatch(event.id) is None:
         return "id_is_no_uuid"
     if event.grade is Grade.FINAL and not 1 <= event.sequence <= SEQUENCE_MAX:
         return "sequence_out_of_range"
-    times = (event.received_at_us, event.first_token_at_us, event.finished_at_us)
-    if not all(plausible(time) for time in times if time is not None):
+    if not (
+        plausible(event.received_at_us)
+        and plausible(event.finished_at_us)
+        and (event.first_token_at_us is None or plausible(event.first_token_at_us))
+    ):
         return "time_out_of_range"
     counts = msgspec.structs.astuple(event.tokens)
-    if not all(0 <= count <= TOKENS_MAX for count in counts) or not 0 <= event.attempts <= ATTEMPTS_MAX:
+    if min(counts) < 0 or max(counts) > TOKENS_MAX or not 0 <= event.attempts <= ATTEMPTS_MAX:
         return "count_out_of_range"
-    if any(len((label or "").encode()) > LABEL_BYTES_MAX for label in (event.session, event.task)):
+    if _too_long(event.session) or _too_long(event.task):
         return "label_too_long"
-    if event.disposition not in CHARGED | UNCHARGED:
+    if event.disposition not in SOLD:
         return f"disposition_not_sold: {event.disposition}"
     return None
 
 
+def _too_long(label: str | None) -> bool:
+    return label is not None and len(label.encode()) > LABEL_BYTES_MAX
+
+
 def plausible(microseconds: int) -> bool:
-    return EARLIEST.timestamp() <= microseconds // 1_000_000 < LATEST.timestamp()
+    return EARLIEST_US <= microseconds < LATEST_US
 
 
 def _place(producer: object, boot: object, sequence: object) -> Place | None:
@@ -130,29 +136,3 @@ def _place_in_the_ruins(raw: bytes) -> Place | None:
     if not isinstance(remains, Mapping):
         return None
     return _place(remains.get("producer"), remains.get("boot"), remains.get("sequence"))
-
-
-def _without_defaults(value: msgspec.Struct) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for name, encoded, default in _fields(type(value)):
-        member = getattr(value, name)
-        if isinstance(member, msgspec.Raw):
-            member = bytes(member).decode()
-        if isinstance(member, msgspec.Struct):
-            content[encoded] = _without_defaults(member)
-        elif member != default:
-            content[encoded] = member
-    return content
-
-
-@cache
-def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, object], ...]:
-    """Name, name on the wire, and default; asked once a type, for it takes longer than all the rest."""
-    return tuple((field.name, field.encode_name, _default(field)) for field in msgspec.structs.fields(kind))
-
-
-def _default(field: msgspec.structs.FieldInfo) -> object:
-    if field.default_factory is not msgspec.NODEFAULT:
-        return field.default_factory()
-    default: object = field.default
-    return bytes(default).decode() if isinstance(default, msgspec.Raw) else default

@@ -7,17 +7,17 @@ received, and the rest goes through. What fails for want of a database is tried 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
 
+import psycopg
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store, store, sums_store
-from headrace_billing.ingest.arrival import CHARGED, Arrival, Usage
-from headrace_billing.ingest.effects import Effect, effects, rollups
+from headrace_billing.ingest.arrival import CHARGED, Arrival, Usage, instant
+from headrace_billing.ingest.effects import Effect, effects, rollups, used
 from headrace_billing.ingest.journal_store import Journal
 from headrace_billing.ingest.postings import usage_transaction
 from headrace_billing.ledger import wallets
@@ -27,7 +27,7 @@ from headrace_billing.rating import cumulative
 from headrace_billing.rating.book import PriceBook
 from headrace_billing.rating.store import price_books
 from headrace_contracts.ingest import EventOutcome
-from headrace_contracts.usage import Disposition, Grade
+from headrace_contracts.usage import Disposition
 
 log = structlog.get_logger()
 
@@ -38,6 +38,9 @@ REASON_CHARACTERS_MAX = 500
 class Verdict:
     outcome: EventOutcome
     reason: str | None = None
+
+
+ACCEPTED, DUPLICATE = Verdict(EventOutcome.ACCEPTED), Verdict(EventOutcome.DUPLICATE)
 
 
 @dataclass(slots=True)
@@ -57,41 +60,53 @@ class Ingested:
 
 
 async def ingest(
-    database: Database, arrivals: Sequence[Arrival], *, source: str, since: str | None = None
+    database: Database,
+    arrivals: Sequence[Arrival],
+    *,
+    source: str,
+    since: str | None = None,
+    meter: str | None = None,
 ) -> Ingested:
     """Commits the batch, or its halves where the database refuses something in it, down to the one that is bad.
 
-    `since` is where the stream's cursor stood when the batch was read, if it came from there.
+    `since` is where the stream's cursor stood when the batch was read, if it came from there; `meter` is the outside
+    meter that sent it, if one did.
     """
     try:
         async with database.begin() as session:
-            return await commit(session, arrivals, source=source, since=since)
-    except (DataError, IntegrityError) as error:
+            return await commit(session, arrivals, source=source, since=since, meter=meter)
+    except (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError) as error:
         if len(arrivals) == 1:
-            reason = f"refused_by_the_database: {type(error.orig).__name__}: {error.orig}"
-            return await _keep_aside(database, arrivals[0], reason, source=source, since=since)
+            refused = error.orig if isinstance(error, DBAPIError) else error
+            reason = f"refused_by_the_database: {type(refused).__name__}: {refused}"
+            return await _keep_aside(database, arrivals[0], reason, source=source, since=since, meter=meter)
     half = len(arrivals) // 2
-    earlier = await ingest(database, arrivals[:half], source=source, since=since)
+    earlier = await ingest(database, arrivals[:half], source=source, since=since, meter=meter)
     since = since and arrivals[half - 1].entry
-    return earlier.then(await ingest(database, arrivals[half:], source=source, since=since))
+    return earlier.then(await ingest(database, arrivals[half:], source=source, since=since, meter=meter))
 
 
 async def commit(
-    session: AsyncSession, arrivals: Sequence[Arrival], *, source: str, since: str | None
+    session: AsyncSession,
+    arrivals: Sequence[Arrival],
+    *,
+    source: str,
+    since: str | None,
+    meter: str | None = None,
 ) -> Ingested:
     """Everything but the commit itself, which is the session's."""
     # One at a time: two transactions that each store one grade of a request would both count it.
     await session.execute(ONE_AT_A_TIME)
     usages, books, result = await _sort_out(session, arrivals, source=source)
-    batch = await store.begin_batch(session, source=source, events=len(arrivals))
-    inserted = await _insert(session, usages, books, result, batch=batch, source=source)
-    standing = {
-        usage.id: usage
-        for usage in await store.stored_before(session, [usage.id for usage in inserted], batch=batch)
-    }
-    books |= await price_books(session, {u.event.price_book for u in standing.values()} - books.keys())
-    await _count(session, effects(inserted, standing), books, batch=batch)
-    await _note_received(session, arrivals, result, since=since)
+    batch = await store.begin_batch(session, source=source, meter=meter, events=len(arrivals))
+    inserted, standing = await _tell_apart(session, usages, result, source=source)
+    if inserted:
+        await store.insert_events(session, inserted, books, batch=batch)
+        books |= await price_books(
+            session, {usage.event.price_book for usage in standing.values()} - books.keys()
+        )
+        await _count(session, effects(inserted, standing), books, batch=batch)
+    await _note_received(session, arrivals, result, since=since, numbered_by=_numbered_by(meter))
     return result
 
 
@@ -103,18 +118,20 @@ async def _sort_out(
     directory = await store.directory(session, [usage.event for usage in read])
     books = await price_books(session, {usage.event.price_book for usage in read})
     usages, result = {}, Ingested()
+    refused = []
     for number, arrival in enumerate(arrivals):
         refusal = arrival.refusal
         if arrival.usage is not None:
             refusal = directory.refusal(arrival.usage.event) or _unpriced(arrival.usage, books)
         if refusal is None and arrival.usage is not None:
             usages[number] = arrival.usage
-            result.verdicts.append(Verdict(EventOutcome.ACCEPTED))
+            result.verdicts.append(ACCEPTED)
         else:
             reason = str(refusal)
             log.error("usage_quarantined", reason=reason, source=source)
-            await store.quarantine(session, arrival.raw, reason=reason, source=source)
+            refused.append((arrival.raw, reason))
             result.verdicts.append(Verdict(EventOutcome.QUARANTINED, reason))
+    await store.quarantine(session, refused, source=source)
     return usages, books, result
 
 
@@ -133,58 +150,57 @@ def _unpriced(usage: Usage, books: Mapping[str, PriceBook]) -> str | None:
     return None
 
 
-async def _insert(
-    session: AsyncSession,
-    usages: dict[int, Usage],
-    books: Mapping[str, PriceBook],
-    result: Ingested,
-    *,
-    batch: int,
-    source: str,
-) -> list[Usage]:
-    """Those that are new; the others turn out to be duplicates or conflicts."""
-    first: dict[tuple[UUID, Grade], int] = {}
-    for number, usage in usages.items():
-        first.setdefault(usage.identity, number)
-    candidates = sorted((usages[n] for n in first.values()), key=lambda usage: usage.identity)
-    fresh = await store.insert_events(session, candidates, books, batch=batch)
-    hashes = await store.stored_hashes(session, {usage.id for usage in usages.values()})
+async def _tell_apart(
+    session: AsyncSession, usages: Mapping[int, Usage], result: Ingested, *, source: str
+) -> tuple[list[Usage], dict[str, Usage]]:
+    """Those that are new, and what stands for their requests; the others turn out to be duplicates or conflicts."""
+    known = await store.known(session, (usage.id for usage in usages.values()))
+    earlier = {request for request, _ in known}
     inserted = []
     for number, usage in usages.items():
         if usage.event.disposition in CHARGED:
-            result.posted.setdefault(usage.event.wallet, []).append(str(usage.id))
-        if usage.identity in fresh and first[usage.identity] == number:
+            result.posted.setdefault(usage.event.wallet, []).append(usage.id)
+        payload_hash = known.get(usage.identity)
+        if payload_hash is None:
+            known[usage.identity] = usage.payload_hash
             inserted.append(usage)
-        elif hashes[usage.identity] == usage.payload_hash:
-            result.verdicts[number] = Verdict(EventOutcome.DUPLICATE)
+        elif payload_hash == usage.payload_hash:
+            result.verdicts[number] = DUPLICATE
         else:
-            log.error("usage_conflict", request=str(usage.id), grade=int(usage.event.grade), source=source)
+            log.error("usage_conflict", request=usage.id, grade=int(usage.event.grade), source=source)
             await store.keep_conflict(session, usage, source=source)
             result.verdicts[number] = Verdict(EventOutcome.CONFLICT, "stored_with_other_content")
-    return inserted
+    counted = earlier.intersection(usage.id for usage in inserted)
+    return inserted, await store.stored(session, counted) if counted else {}
 
 
 async def _count(
-    session: AsyncSession, found: Sequence[Effect], books: dict[str, PriceBook], *, batch: int
+    session: AsyncSession, found: Sequence[Effect], books: Mapping[str, PriceBook], *, batch: int
 ) -> None:
     if not found:
         return
-    changed = cumulative.changes(((e.usage.event, e.usage.received_at, e.sign) for e in found), books)
-    standing = await sums_store.rated(session, {change.group.payer for change in changed})
-    rated, charges = cumulative.rate(standing, changed, books)
-    await sums_store.keep_rated(session, rated)
-    await sums_store.add_rollups(session, rollups(found, charges, books))
+    sums = rollups(found)
+    sources = used(sums)
+    standing = await sums_store.rated(session, {source.payer for source in sources})
+    rated, charges = cumulative.rate(
+        standing, cumulative.changes(sources, books), books, sources=len(sources)
+    )
     owed: dict[cumulative.Payer, dict[str, int]] = {}
-    for place, nanos in charges.items():
-        usage = found[place].usage
-        if usage.event.disposition in CHARGED:
-            by_model = owed.setdefault(cumulative.payer_of(usage.event, usage.received_at), {})
-            by_model[usage.event.model_served] = by_model.get(usage.event.model_served, 0) + nanos
-    latest: dict[cumulative.Payer, datetime] = {}
-    for effect in found:
-        payer = cumulative.payer_of(effect.usage.event, effect.usage.received_at)
-        latest[payer] = max(latest.get(payer, effect.usage.received_at), effect.usage.received_at)
-    await post_usage(session, owed, key=f"usage:{batch}", memo={"batch": str(batch)}, occurred_at=latest)
+    latest_us: dict[cumulative.Payer, int] = {}
+    for source, changed, nanos, attos in zip(
+        sources, sums.values(), charges.nanos, charges.list_attos, strict=True
+    ):
+        changed.list_attos = attos
+        payer = source.payer
+        if payer.disposition in CHARGED:
+            changed.charge_nanos = nanos
+            by_model = owed.setdefault(payer, {})
+            by_model[source.model] = by_model.get(source.model, 0) + nanos
+            latest_us[payer] = max(latest_us.get(payer, 0), changed.latest_us)
+    await sums_store.keep_rated(session, rated)
+    await sums_store.add_rollups(session, sums)
+    occurred_at = {payer: instant(at_us) for payer, at_us in latest_us.items()}
+    await post_usage(session, owed, key=f"usage:{batch}", memo={"batch": str(batch)}, occurred_at=occurred_at)
 
 
 async def post_usage(
@@ -217,11 +233,21 @@ async def post_usage(
     await post_all(session, transactions)
 
 
+def _numbered_by(meter: str | None) -> journal_store.Numbering:
+    return journal_store.JOURNALS if meter is None else journal_store.METERS
+
+
 async def _note_received(
-    session: AsyncSession, arrivals: Sequence[Arrival], result: Ingested, *, since: str | None
+    session: AsyncSession,
+    arrivals: Sequence[Arrival],
+    result: Ingested,
+    *,
+    since: str | None,
+    numbered_by: journal_store.Numbering,
 ) -> None:
     places = [arrival.place for arrival in arrivals if arrival.place is not None]
-    result.safe = await journal_store.note_received(session, places)
+    if places:
+        result.safe = await journal_store.note_received(session, places, numbered_by=numbered_by)
     if since is not None:
         to = arrivals[-1].entry
         assert to is not None, "an arrival from the stream without its entry"
@@ -229,15 +255,21 @@ async def _note_received(
 
 
 async def _keep_aside(
-    database: Database, arrival: Arrival, reason: str, *, source: str, since: str | None
+    database: Database,
+    arrival: Arrival,
+    reason: str,
+    *,
+    source: str,
+    since: str | None,
+    meter: str | None,
 ) -> Ingested:
     reason = reason.replace("\x00", "")[:REASON_CHARACTERS_MAX]
     log.error("usage_quarantined", reason=reason, source=source)
     async with database.begin() as session:
         await session.execute(ONE_AT_A_TIME)
-        await store.quarantine(session, arrival.raw, reason=reason, source=source)
+        await store.quarantine(session, [(arrival.raw, reason)], source=source)
         result = Ingested([Verdict(EventOutcome.QUARANTINED, reason)])
-        await _note_received(session, [arrival], result, since=since)
+        await _note_received(session, [arrival], result, since=since, numbered_by=_numbered_by(meter))
     return result
 
 

@@ -4,25 +4,28 @@ A request counts once: by its final event, or by its estimate until that comes. 
 estimate that was counted before it, and an estimate that comes after the final one counts nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from uuid import UUID
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
-from headrace_billing.ingest.arrival import CHARGED, Usage
-from headrace_billing.rating.book import PriceBook, list_attos
-from headrace_contracts.usage import Disposition, Grade, ServiceTier, TokenCounts
+from headrace_billing.ingest.arrival import EPOCH, Identity, Usage
+from headrace_billing.rating.cumulative import Payer, Used, period_of
+from headrace_contracts.usage import Disposition, Grade, ServiceTier
+
+HOUR_US = 3_600_000_000
+NO_KEY = ""
+"""Of what belongs to no API key: what closing a month adds, and usage of which an outside meter knows no key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     usage: Usage
     sign: int
     """+1 counts it, -1 takes it back."""
 
 
-def effects(inserted: Iterable[Usage], standing: Mapping[UUID, Usage]) -> list[Effect]:
-    """`standing` has, by id, the event of the other grade that was stored by an earlier batch."""
+def effects(inserted: Iterable[Usage], standing: Mapping[str, Usage]) -> list[Effect]:
+    """`standing` has, by request, the event of the other grade that was stored by an earlier batch."""
     fresh = {usage.identity: usage for usage in inserted}
     found: list[Effect] = []
     for (request, grade), usage in fresh.items():
@@ -31,13 +34,12 @@ def effects(inserted: Iterable[Usage], standing: Mapping[UUID, Usage]) -> list[E
             found.append(Effect(usage, 1))
             if earlier is not None:
                 found.append(Effect(earlier, -1))
-        elif earlier is None and (request, Grade.FINAL) not in fresh:
+        elif earlier is None and Identity(request, Grade.FINAL) not in fresh:
             found.append(Effect(usage, 1))
     return found
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RollupKey:
+class RollupKey(NamedTuple):
     hour: datetime
     org: str
     project: str
@@ -56,36 +58,33 @@ class RollupKey:
 @dataclass(slots=True)
 class RollupSums:
     requests: int = 0
-    tokens: TokenCounts = field(default_factory=TokenCounts)
+    input_uncached: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output_visible: int = 0
+    reasoning: int = 0
     list_attos: int = 0
     charge_nanos: int = 0
     """What was posted, or will be in the same transaction."""
-
-    def add(self, tokens: TokenCounts, attos: int, nanos: int, sign: int) -> None:
-        self.requests += sign
-        self.tokens = TokenCounts(
-            **{
-                name: getattr(self.tokens, name) + sign * getattr(tokens, name)
-                for name in TokenCounts.__struct_fields__
-            }
-        )
-        self.list_attos += sign * attos
-        self.charge_nanos += nanos
+    latest_us: int = 0
+    """When the last request that changes it was received."""
 
 
 Rollups = dict[RollupKey, RollupSums]
 
 
-def rollups(found: Sequence[Effect], charges: Mapping[int, int], books: Mapping[str, PriceBook]) -> Rollups:
-    """Signed sums by hour of receipt and whatever a report may group by.
-
-    `charges` has what each effect, by its place, added to the charge of its groups.
-    """
+def rollups(found: Iterable[Effect]) -> Rollups:
+    """Signed sums by hour of receipt and whatever a report may group by, not yet rated."""
     sums: Rollups = {}
-    for place, effect in enumerate(found):
-        event, received_at = effect.usage.event, effect.usage.received_at
+    hours: dict[int, datetime] = {}
+    for usage, sign in found:
+        event = usage.event
+        number = event.received_at_us // HOUR_US
+        hour = hours.get(number)
+        if hour is None:
+            hour = hours[number] = EPOCH + timedelta(hours=number)
         key = RollupKey(
-            received_at.replace(minute=0, second=0, microsecond=0),
+            hour,
             event.org,
             event.project,
             event.key,
@@ -98,13 +97,35 @@ def rollups(found: Sequence[Effect], charges: Mapping[int, int], books: Mapping[
             event.session or "",
             event.task or "",
         )
-        attos = list_attos(
-            event.tokens,
-            books[event.price_book],
-            event.model_served,
-            at=received_at,
-            tier=event.service_tier,
-        )
-        nanos = charges.get(place, 0) if event.disposition in CHARGED else 0
-        sums.setdefault(key, RollupSums()).add(event.tokens, attos, nanos, effect.sign)
+        changed = sums.get(key)
+        if changed is None:
+            changed = sums[key] = RollupSums()
+        tokens = event.tokens
+        changed.requests += sign
+        changed.input_uncached += sign * tokens.input_uncached
+        changed.cache_read += sign * tokens.cache_read
+        changed.cache_write += sign * tokens.cache_write
+        changed.output_visible += sign * tokens.output_visible
+        changed.reasoning += sign * tokens.reasoning
+        changed.latest_us = max(changed.latest_us, event.received_at_us)
     return sums
+
+
+def used(sums: Rollups) -> list[Used]:
+    """What there is to rate, in the order of the rollups. Each token once, in the class that it is priced by."""
+    periods: dict[datetime, date] = {}
+    found = []
+    for key, changed in sums.items():
+        hour = key.hour
+        period = periods.get(hour)
+        if period is None:
+            period = periods[hour] = period_of(hour)
+        payer = Payer(period, key.org, key.project, key.wallet, key.currency, key.disposition)
+        quantities = (
+            changed.input_uncached,
+            changed.cache_read,
+            changed.cache_write,
+            changed.output_visible + changed.reasoning,
+        )
+        found.append(Used(payer, key.price_book, key.model, key.service_tier, hour, quantities))
+    return found

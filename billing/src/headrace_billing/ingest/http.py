@@ -64,7 +64,7 @@ def _reply(arrivals: list[Arrival], result: Ingested) -> UsageEventReply:
     return UsageEventReply(
         results=[
             EventResult(
-                id=str(arrival.usage.id) if arrival.usage else "",
+                id=arrival.usage.id if arrival.usage else "",
                 grade=int(arrival.usage.event.grade) if arrival.usage else 0,
                 outcome=verdict.outcome,
                 reason=verdict.reason,

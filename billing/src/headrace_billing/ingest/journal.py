@@ -16,9 +16,21 @@ class Received:
 
     def with_more(self, sequences: Iterable[int]) -> "Received":
         """Whatever the order, and however often."""
+        return self._with((sequence, sequence) for sequence in sequences)
+
+    def with_range(self, first: int, last: int) -> "Received":
+        return self._with([(first, last)])
+
+    def misses(self, first: int, last: int) -> bool:
+        """Whether all of these are missing, and something beyond them is not."""
+        if not self.contiguous < first <= last or not self.above or last > self.above[-1][1]:
+            return False
+        return all(last < begins or first > ends for begins, ends in self.above)
+
+    def _with(self, more: Iterable[Range]) -> "Received":
         ranges = [(1, self.contiguous)] if self.contiguous else []
         ranges += self.above
-        ranges += [(sequence, sequence) for sequence in sequences]
+        ranges += more
         merged: list[Range] = []
         for first, last in sorted(ranges):
             if merged and first <= merged[-1][1] + 1:

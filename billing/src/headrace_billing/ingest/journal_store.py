@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.database import Database
@@ -23,12 +24,22 @@ class CursorMoved(Exception):
     """Another worker has committed from the stream meanwhile; read again from where it is now."""
 
 
-async def note_received(session: AsyncSession, places: Iterable[Place]) -> dict[Journal, int]:
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """Which table tells how much of somebody's numbers has been received."""
+
+    select: TextClause
+    upsert: TextClause
+
+
+async def note_received(
+    session: AsyncSession, places: Iterable[Place], *, numbered_by: Numbering
+) -> dict[Journal, int]:
     """Advances the journals; how far each of them is safe now."""
     sequences: dict[Journal, list[int]] = {}
     for place in places:
         sequences.setdefault((place.producer, place.boot), []).append(place.sequence)
-    standing = await _received(session, list(sequences))
+    standing = await _received(session, list(sequences), numbered_by)
     rows = []
     for (producer, boot), numbers in sorted(sequences.items()):
         received = standing.get((producer, boot), Received()).with_more(numbers)
@@ -41,7 +52,7 @@ async def note_received(session: AsyncSession, places: Iterable[Place]) -> dict[
                 "above": [list(pair) for pair in received.above],
             }
         )
-    await session.execute(UPSERT, {"rows": json.dumps(rows)})
+    await session.execute(numbered_by.upsert, {"rows": json.dumps(rows)})
     return {journal: standing[journal].contiguous for journal in sequences}
 
 
@@ -73,9 +84,11 @@ async def move_cursor(session: AsyncSession, *, since: str, to: str) -> None:
     await session.execute(UPSERT_CURSOR, {"stream": channels.USAGE, "committed": to})
 
 
-async def _received(session: AsyncSession, journals: list[Journal]) -> dict[Journal, Received]:
+async def _received(
+    session: AsyncSession, journals: list[Journal], numbered_by: Numbering
+) -> dict[Journal, Received]:
     rows = await session.execute(
-        SELECT_JOURNALS, {"producers": [j[0] for j in journals], "boots": [j[1] for j in journals]}
+        numbered_by.select, {"producers": [j[0] for j in journals], "boots": [j[1] for j in journals]}
     )
     return {
         (row.producer, row.boot): Received(
@@ -115,19 +128,38 @@ for i = 1, #ARGV, 2 do
 end
 """
 
-SELECT_JOURNALS = text("""
-    SELECT j.producer, j.boot, j.contiguous, j.above
-    FROM journals j JOIN unnest(CAST(:producers AS text[]), CAST(:boots AS text[])) AS w (producer, boot)
-      USING (producer, boot)
-""")
+JOURNALS = Numbering(
+    select=text("""
+        SELECT j.producer, j.boot, j.contiguous, j.above
+        FROM journals j JOIN unnest(CAST(:producers AS text[]), CAST(:boots AS text[])) AS w (producer, boot)
+          USING (producer, boot)
+    """),
+    upsert=text("""
+        INSERT INTO journals (producer, boot, contiguous, above)
+        SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+          AS r (producer text, boot text, contiguous bigint, above jsonb)
+        ON CONFLICT (producer, boot)
+        DO UPDATE SET contiguous = excluded.contiguous, above = excluded.above, updated_at = now()
+    """),
+)
 
-UPSERT = text("""
-    INSERT INTO journals (producer, boot, contiguous, above)
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-      AS r (producer text, boot text, contiguous bigint, above jsonb)
-    ON CONFLICT (producer, boot)
-    DO UPDATE SET contiguous = excluded.contiguous, above = excluded.above, updated_at = now()
-""")
+# A gap is looked at by how long it has been open.
+METERS = Numbering(
+    select=text("""
+        SELECT m.meter AS producer, m.source AS boot, m.contiguous, m.above
+        FROM meter_sequences m JOIN unnest(CAST(:producers AS text[]), CAST(:boots AS text[])) AS w (meter, source)
+          USING (meter, source)
+    """),
+    upsert=text("""
+        INSERT INTO meter_sequences AS m (meter, source, contiguous, above, gap_since)
+        SELECT r.producer, r.boot, r.contiguous, r.above, CASE WHEN r.above <> '[]' THEN now() END
+        FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+          AS r (producer text, boot text, contiguous bigint, above jsonb)
+        ON CONFLICT (meter, source) DO UPDATE SET
+          contiguous = excluded.contiguous, above = excluded.above, updated_at = now(),
+          gap_since = CASE WHEN excluded.above <> '[]' THEN coalesce(m.gap_since, now()) END
+    """),
+)
 
 SELECT_WAITING = text("""
     SELECT producer, boot, contiguous FROM journals WHERE published < contiguous LIMIT :limit

@@ -6,24 +6,18 @@ is what is written against.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
+from datetime import UTC, datetime
+from typing import Any, LiteralString
 
-import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.ingest.arrival import Usage, fingerprint, instant
+from headrace_billing.database import copy_rows
+from headrace_billing.ingest.arrival import EPOCH, MICROSECOND, Identity, Usage, instant
+from headrace_billing.ingest.effects import HOUR_US, NO_KEY
+from headrace_billing.ingest.fingerprint import fingerprint
 from headrace_billing.rating.book import PriceBook
-from headrace_contracts.usage import (
-    Grade,
-    TokenCounts,
-    UsageEvent,
-    decode_event,
-    encode_event,
-)
-
-Identity = tuple[UUID, Grade]
+from headrace_contracts.usage import Dialect, Grade, UsageEvent, decode_event, encode_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +35,8 @@ class Directory:
         """Why the event can't be anybody's."""
         if self.projects.get(event.project) != event.org:
             return "unknown_project"
-        if self.keys.get(event.key) != event.project:
+        nameless = event.dialect is Dialect.OUTSIDE and event.key == NO_KEY
+        if self.keys.get(event.key) != event.project and not nameless:
             return "unknown_key"
         if self.wallets.get(event.wallet) != (event.org, event.currency):
             return "unknown_wallet"
@@ -59,34 +54,41 @@ async def directory(session: AsyncSession, events: Sequence[UsageEvent]) -> Dire
     )
 
 
-async def begin_batch(session: AsyncSession, *, source: str, events: int) -> int:
-    batch: int = (await session.execute(INSERT_BATCH, {"source": source, "events": events})).scalar_one()
+async def begin_batch(session: AsyncSession, *, source: str, meter: str | None, events: int) -> int:
+    parameters = {"source": source, "meter": meter, "events": events}
+    batch: int = (await session.execute(INSERT_BATCH, parameters)).scalar_one()
     return batch
 
 
+async def known(session: AsyncSession, requests: Iterable[str]) -> dict[Identity, bytes]:
+    """Which events of these requests are stored, with what they said."""
+    rows = await session.execute(SELECT_KNOWN, {"ids": _array(requests)})
+    return {Identity(str(row.id), Grade(row.grade)): bytes(row.payload_hash) for row in rows}
+
+
+async def stored(session: AsyncSession, requests: Iterable[str]) -> dict[str, Usage]:
+    """One event of each of these requests."""
+    rows = await session.execute(SELECT_STORED, {"ids": _array(requests)})
+    events = [decode_event(row.payload.encode()) for row in rows]
+    return {event.id: Usage(event, fingerprint(event)) for event in events}
+
+
 async def insert_events(
-    session: AsyncSession, usages: Sequence[Usage], books: Mapping[str, PriceBook], *, batch: int
-) -> set[Identity]:
-    """Those that were not stored before."""
-    rows = await session.execute(
-        INSERT_EVENTS,
-        {"batch": batch, "rows": as_json([_event_row(u, books[u.event.price_book]) for u in usages])},
-    )
-    return {(row.id, Grade(row.grade)) for row in rows}
+    session: AsyncSession, usages: Iterable[Usage], books: Mapping[str, PriceBook], *, batch: int
+) -> None:
+    """None of them may be stored already: whoever inserts has looked, under the lock that every writer holds."""
+    windows: dict[tuple[str, str, int], str] = {}
 
+    def window(event: UsageEvent) -> str:
+        place = (event.price_book, event.model_served, event.received_at_us // HOUR_US)
+        if place not in windows:
+            at = instant(event.received_at_us)
+            windows[place] = books[event.price_book].window_of(event.model_served, at)
+        return windows[place]
 
-async def stored_hashes(session: AsyncSession, ids: Iterable[UUID]) -> dict[Identity, bytes]:
-    rows = await session.execute(SELECT_HASHES, {"ids": sorted(set(ids))})
-    return {(row.id, Grade(row.grade)): bytes(row.payload_hash) for row in rows}
-
-
-async def stored_before(session: AsyncSession, ids: Iterable[UUID], *, batch: int) -> list[Usage]:
-    """Events of these requests that an earlier batch stored."""
-    rows = await session.execute(SELECT_EARLIER, {"ids": sorted(set(ids)), "batch": batch})
-    events = [(row.id, decode_event(row.payload.encode())) for row in rows]
-    return [
-        Usage(event, request, instant(event.received_at_us), fingerprint(event)) for request, event in events
-    ]
+    # In the order of ids, which is mostly that of time: each index grows where it grew before.
+    rows = [_event_row(usage, window(usage.event), batch) for usage in sorted(usages, key=_by_id)]
+    await copy_rows(session, COPY_EVENTS, rows, types=[kind for _, kind in EVENT_COLUMNS])
 
 
 async def keep_conflict(session: AsyncSession, usage: Usage, *, source: str) -> None:
@@ -102,89 +104,125 @@ async def keep_conflict(session: AsyncSession, usage: Usage, *, source: str) -> 
     )
 
 
-async def quarantine(session: AsyncSession, raw: bytes, *, reason: str, source: str) -> None:
-    await session.execute(INSERT_QUARANTINE, {"raw": raw, "reason": reason, "source": source})
+async def quarantine(session: AsyncSession, refused: Iterable[tuple[bytes, str]], *, source: str) -> None:
+    """Each with its reason."""
+    rows = [{"raw": raw, "reason": reason, "source": source} for raw, reason in refused]
+    if rows:
+        await session.execute(INSERT_QUARANTINE, rows)
 
 
-def _event_row(usage: Usage, book: PriceBook) -> dict[str, Any]:
+def _by_id(usage: Usage) -> str:
+    return usage.event.id
+
+
+def _array(requests: Iterable[str]) -> str:
+    """As Postgres writes it: ids need no quotes, and thousands of them are dumped at once."""
+    return "{" + ",".join(sorted(set(requests))) + "}"
+
+
+def _event_row(usage: Usage, window: str, batch: int) -> tuple[Any, ...]:
+    """The columns of `EVENT_COLUMNS`, in its order and types."""
     event = usage.event
-    return {
-        "id": usage.id,
-        "grade": event.grade,
-        "producer": event.producer,
-        "boot": event.boot,
-        "sequence": event.sequence,
-        "org": event.org,
-        "project": event.project,
-        "key": event.key,
-        "wallet": event.wallet,
-        "currency": event.currency,
-        "deployment": event.deployment,
-        "model_requested": event.model_requested,
-        "model_served": event.model_served,
-        "dialect": event.dialect,
-        "session": event.session,
-        "task": event.task,
-        "task_attempt": event.task_attempt,
-        "received_at": usage.received_at,
-        "first_token_at": None if event.first_token_at_us is None else instant(event.first_token_at_us),
-        "finished_at": instant(event.finished_at_us),
-        "ending": event.ending,
-        "attempts": event.attempts,
-        **token_columns(event.tokens),
-        "price_book": event.price_book,
-        "disposition": event.disposition,
-        "service_tier": event.service_tier,
-        "price_window": book.window_of(event.model_served, usage.received_at),
-        "payload": msgspec.Raw(encode_event(event)),
-        "payload_hash": usage.payload_hash.hex(),
-    }
-
-
-def token_columns(tokens: TokenCounts) -> dict[str, int]:
-    return {f"tokens_{name}": getattr(tokens, name) for name in TokenCounts.__struct_fields__}
-
-
-def as_json(rows: list[dict[str, Any]]) -> str:
-    return msgspec.json.encode(rows).decode()
+    tokens = event.tokens
+    first_token_at_us = event.first_token_at_us
+    return (
+        bytes.fromhex(event.id.replace("-", "")),
+        int(event.grade),
+        batch,
+        event.producer,
+        event.boot,
+        event.sequence,
+        event.org,
+        event.project,
+        event.key,
+        event.wallet,
+        event.currency,
+        event.deployment,
+        event.model_requested,
+        event.model_served,
+        event.dialect.value,
+        event.session,
+        event.task,
+        event.task_attempt,
+        event.received_at_us - POSTGRES_EPOCH_US,
+        None if first_token_at_us is None else first_token_at_us - POSTGRES_EPOCH_US,
+        event.finished_at_us - POSTGRES_EPOCH_US,
+        event.ending.value,
+        event.attempts,
+        tokens.input_uncached,
+        tokens.cache_read,
+        tokens.cache_write,
+        tokens.output_visible,
+        tokens.reasoning,
+        event.price_book,
+        event.disposition.value,
+        event.service_tier.value,
+        window,
+        JSONB_VERSION + encode_event(event),
+        usage.payload_hash,
+    )
 
 
 SELECT_PROJECTS = text("SELECT id, org FROM projects WHERE id = ANY(:ids)")
 SELECT_KEYS = text("SELECT id, project FROM api_keys WHERE id = ANY(:ids)")
 SELECT_WALLETS = text("SELECT id, org, currency FROM wallets WHERE id = ANY(:ids)")
 
-INSERT_BATCH = text("INSERT INTO ingest_batches (source, events) VALUES (:source, :events) RETURNING id")
-
-INSERT_EVENTS = text("""
-    INSERT INTO usage_events (
-      id, grade, batch, producer, boot, sequence, org, project, key, wallet, currency, deployment,
-      model_requested, model_served, dialect, session, task, task_attempt, received_at, first_token_at,
-      finished_at, ending, attempts, tokens_input_uncached, tokens_cache_read, tokens_cache_write,
-      tokens_output_visible, tokens_reasoning, price_book, disposition, service_tier, price_window, payload,
-      payload_hash)
-    SELECT
-      id, grade, :batch, producer, boot, sequence, org, project, key, wallet, currency, deployment,
-      model_requested, model_served, dialect, session, task, task_attempt, received_at, first_token_at,
-      finished_at, ending, attempts, tokens_input_uncached, tokens_cache_read, tokens_cache_write,
-      tokens_output_visible, tokens_reasoning, price_book, disposition, service_tier, price_window, payload,
-      decode(payload_hash, 'hex')
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
-      id uuid, grade smallint, producer text, boot text, sequence bigint, org text, project text, key text,
-      wallet text, currency text, deployment text, model_requested text, model_served text, dialect text,
-      session text, task text, task_attempt text, received_at timestamptz, first_token_at timestamptz,
-      finished_at timestamptz, ending text, attempts integer, tokens_input_uncached bigint,
-      tokens_cache_read bigint, tokens_cache_write bigint, tokens_output_visible bigint,
-      tokens_reasoning bigint, price_book text, disposition text, service_tier text, price_window text,
-      payload jsonb, payload_hash text)
-    ON CONFLICT (id, grade) DO NOTHING
-    RETURNING id, grade
+INSERT_BATCH = text("""
+    INSERT INTO ingest_batches (source, meter, events) VALUES (:source, :meter, :events) RETURNING id
 """)
 
-SELECT_HASHES = text("SELECT id, grade, payload_hash FROM usage_events WHERE id = ANY(:ids)")
+# In COPY's binary format, whose bytes are those of the column: a uuid is its 16, a timestamp the microseconds since
+# 2000, jsonb its text after the number of the format. Nothing is written or parsed as text on the way.
+EVENT_COLUMNS: tuple[tuple[LiteralString, str], ...] = (
+    ("id", "bytea"),
+    ("grade", "int2"),
+    ("batch", "int8"),
+    ("producer", "text"),
+    ("boot", "text"),
+    ("sequence", "int8"),
+    ("org", "text"),
+    ("project", "text"),
+    ("key", "text"),
+    ("wallet", "text"),
+    ("currency", "text"),
+    ("deployment", "text"),
+    ("model_requested", "text"),
+    ("model_served", "text"),
+    ("dialect", "text"),
+    ("session", "text"),
+    ("task", "text"),
+    ("task_attempt", "text"),
+    ("received_at", "int8"),
+    ("first_token_at", "int8"),
+    ("finished_at", "int8"),
+    ("ending", "text"),
+    ("attempts", "int4"),
+    ("tokens_input_uncached", "int8"),
+    ("tokens_cache_read", "int8"),
+    ("tokens_cache_write", "int8"),
+    ("tokens_output_visible", "int8"),
+    ("tokens_reasoning", "int8"),
+    ("price_book", "text"),
+    ("disposition", "text"),
+    ("service_tier", "text"),
+    ("price_window", "text"),
+    ("payload", "bytea"),
+    ("payload_hash", "bytea"),
+)
+POSTGRES_EPOCH_US = (datetime(2000, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
+JSONB_VERSION = b"\x01"
+COPY_EVENTS: LiteralString = (
+    "COPY usage_events (" + ", ".join([name for name, _ in EVENT_COLUMNS]) + ") FROM STDIN (FORMAT BINARY)"
+)
 
-SELECT_EARLIER = text("""
-    SELECT id, payload::text AS payload FROM usage_events WHERE id = ANY(:ids) AND batch <> :batch
-""")
+# Joined, not `= ANY`: Postgres would read the list of ids anew for every row that it looks at.
+WANTED = "unnest(CAST(CAST(:ids AS text) AS uuid[])) AS w (id) JOIN usage_events e USING (id)"
+
+SELECT_KNOWN = text(f"SELECT id, e.grade, e.payload_hash FROM {WANTED}")  # noqa: S608 - a constant
+
+SELECT_STORED = text(f"""
+    SELECT DISTINCT ON (id) e.payload::text AS payload FROM {WANTED} ORDER BY id, e.grade DESC
+""")  # noqa: S608 - a constant
 
 INSERT_CONFLICT = text("""
     INSERT INTO usage_conflicts (id, grade, payload_hash, payload, source)

@@ -5,12 +5,14 @@ is what is written against.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any, LiteralString
 
+import msgspec
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.database import copy_rows
 from headrace_billing.ingest.effects import RollupKey, RollupSums
-from headrace_billing.ingest.store import as_json, token_columns
 from headrace_billing.rating.book import PriceLine
 from headrace_billing.rating.cumulative import Group, Payer, Rated
 from headrace_billing.rating.price import TokenClass
@@ -19,35 +21,37 @@ from headrace_contracts.usage import Disposition, ServiceTier
 
 async def add_rollups(session: AsyncSession, sums: Mapping[RollupKey, RollupSums]) -> None:
     """By session and hour, by hour, and by day: each report reads the coarsest that tells what it asks."""
-    rows = _rollup_rows(sums)
+    await session.execute(CREATE_CHANGES)
+    await copy_rows(session, COPY_CHANGES, [_rollup_row(key, sums[key]) for key in sorted(sums)])
     for statement in UPSERT_ROLLUPS:
-        await session.execute(statement, {"rows": rows})
+        await session.execute(statement)
+    await session.execute(FORGET_CHANGES)
 
 
-def _rollup_rows(sums: Mapping[RollupKey, RollupSums]) -> str:
-    rows = [
-        {
-            "session": key.session,
-            "task": key.task,
-            "hour": key.hour,
-            "org": key.org,
-            "project": key.project,
-            "key": key.key,
-            "wallet": key.wallet,
-            "currency": key.currency,
-            "model": key.model,
-            "price_book": key.price_book,
-            "disposition": key.disposition,
-            "service_tier": key.service_tier,
-            "requests": sums[key].requests,
-            **token_columns(sums[key].tokens),
-            # As text: JSON's readers may take a long integer for a float.
-            "list_attos": str(sums[key].list_attos),
-            "charge_nanos": str(sums[key].charge_nanos),
-        }
-        for key in sorted(sums)
-    ]
-    return as_json(rows)
+def _rollup_row(key: RollupKey, sums: RollupSums) -> tuple[Any, ...]:
+    """The columns of `CHANGES`, in its order."""
+    return (
+        key.hour,
+        key.session,
+        key.task,
+        key.org,
+        key.project,
+        key.key,
+        key.wallet,
+        key.currency,
+        key.model,
+        key.price_book,
+        key.disposition.value,
+        key.service_tier.value,
+        sums.requests,
+        sums.input_uncached,
+        sums.cache_read,
+        sums.cache_write,
+        sums.output_visible,
+        sums.reasoning,
+        sums.list_attos,
+        sums.charge_nanos,
+    )
 
 
 async def rated(session: AsyncSession, payers: Iterable[Payer]) -> dict[Group, Rated]:
@@ -92,14 +96,26 @@ async def keep_rated(session: AsyncSession, ratings: Mapping[Group, Rated]) -> N
         }
         for group in sorted(ratings)
     ]
-    await session.execute(UPSERT_RATED, {"rows": as_json(rows)})
+    await session.execute(UPSERT_RATED, {"rows": msgspec.json.encode(rows).decode()})
 
 
+TIME = "hour timestamptz"
+FINER = "session text, task text"
 PLACE = """org text, project text, key text, wallet text, currency text, model text, price_book text,
       disposition text, service_tier text"""
 
 SUMS = """requests bigint, tokens_input_uncached bigint, tokens_cache_read bigint, tokens_cache_write bigint,
       tokens_output_visible bigint, tokens_reasoning bigint, list_attos numeric, charge_nanos numeric"""
+
+# A session's own table, made once a connection: what one transaction changes is read three times from it.
+CREATE_CHANGES = text(f"""
+    CREATE TEMPORARY TABLE IF NOT EXISTS rollup_changes ({TIME}, {FINER}, {PLACE}, {SUMS}) ON COMMIT DELETE ROWS
+""")
+
+COPY_CHANGES: LiteralString = "COPY rollup_changes FROM STDIN"
+
+# A transaction may add more than once.
+FORGET_CHANGES = text("DELETE FROM rollup_changes")
 
 
 def _names(columns: str) -> list[str]:
@@ -114,8 +130,7 @@ def _upsert(table: str, *, begins: str, finer: str = "") -> TextClause:
     return text(f"""
         INSERT INTO {table} AS u (hour, {", ".join(places + sums)})
         SELECT {begins}, {", ".join(places)}, {", ".join(f"sum({name})" for name in sums)}
-        FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-          AS r (hour timestamptz, session text, task text, {PLACE}, {SUMS})
+        FROM rollup_changes
         GROUP BY {begins}, {", ".join(places)}
         ON CONFLICT (hour, {unique})
         DO UPDATE SET {", ".join(f"{name} = u.{name} + excluded.{name}" for name in sums)}
@@ -123,7 +138,7 @@ def _upsert(table: str, *, begins: str, finer: str = "") -> TextClause:
 
 
 UPSERT_ROLLUPS = (
-    _upsert("usage_rollups_by_session", begins="hour", finer="session text, task text"),
+    _upsert("usage_rollups_by_session", begins="hour", finer=FINER),
     _upsert("usage_rollups", begins="hour"),
     _upsert("usage_rollups_by_day", begins="date_trunc('day', hour)"),
 )

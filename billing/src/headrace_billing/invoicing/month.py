@@ -16,15 +16,12 @@ from headrace_billing.ids import new_id
 from headrace_billing.ingest import sums_store
 from headrace_billing.ingest.arrival import CHARGED
 from headrace_billing.ingest.batch import ONE_AT_A_TIME, post_usage
-from headrace_billing.ingest.effects import RollupKey, RollupSums
+from headrace_billing.ingest.effects import NO_KEY, RollupKey, RollupSums
 from headrace_billing.invoicing.usage_store import Whose
 from headrace_billing.rating import cumulative
 from headrace_billing.rating.cumulative import Group, Payer
 from headrace_billing.rating.store import price_books
 from headrace_contracts.usage import Disposition
-
-NO_KEY = ""
-"""No key caused what closing adds."""
 
 
 async def waiting(session: AsyncSession, befores: Mapping[Whose, datetime]) -> set[Whose]:

@@ -39,7 +39,7 @@ LOOP_FAILURES = Metric(
 INGESTED = Metric(
     "headrace_billing_ingested_events_total",
     Kind.COUNTER,
-    "Usage events committed since this worker started, by the way they came: `stream`, or `journal` over HTTP.",
+    "Usage events committed since this worker started, by the way they came: `stream`, `journal` over HTTP, or `meter`.",
     ("source",),
 )
 STREAM_LAG = Metric(

@@ -71,7 +71,7 @@ class Figures:
         """Batches are committed one at a time and in the order of their ids, so none is missed."""
         if self._last_batch is None:
             self._last_batch = (await session.execute(SELECT_LAST_BATCH)).scalar_one()
-            self._ingested = {"stream": 0, "journal": 0}
+            self._ingested = {"stream": 0, "journal": 0, "meter": 0}
             return
         for row in await session.execute(SELECT_BATCHES, {"after": self._last_batch}):
             self._ingested[row.source] += int(row.events)

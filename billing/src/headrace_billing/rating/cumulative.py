@@ -6,15 +6,15 @@ A group adds up over a calendar month (UTC) of the instants at which requests we
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import NamedTuple
 
 from headrace_billing.rating.book import PriceBook, PriceLine
-from headrace_billing.rating.price import quantities
-from headrace_billing.rating.schedule import charge_nanos
-from headrace_contracts.usage import Disposition, UsageEvent
+from headrace_billing.rating.price import TokenClass
+from headrace_billing.rating.schedule import Schedule, charge_nanos
+from headrace_contracts.usage import Disposition, ServiceTier
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Payer:
+class Payer(NamedTuple):
     """Whose charges are posted together."""
 
     period: date
@@ -25,8 +25,7 @@ class Payer:
     disposition: Disposition
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Group:
+class Group(NamedTuple):
     """Whose quantity is rated as one."""
 
     payer: Payer
@@ -46,10 +45,22 @@ class Rated:
 NOTHING = Rated(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Used(NamedTuple):
+    """Tokens of one payer and one hour."""
+
+    payer: Payer
+    price_book: str
+    model: str
+    service_tier: ServiceTier
+    hour: datetime
+    """By whole hours a price can change, and by nothing finer."""
+    quantities: tuple[int, int, int, int]
+    """Signed, in the order of `TokenClass`."""
+
+
+class Change(NamedTuple):
     source: int
-    """Which of the events it comes from."""
+    """Which of what was used it comes from."""
     group: Group
     quantity: int
     """Signed."""
@@ -60,46 +71,72 @@ def period_of(received_at: datetime) -> date:
     return received_at.date().replace(day=1)
 
 
-def payer_of(event: UsageEvent, received_at: datetime) -> Payer:
-    return Payer(
-        period_of(received_at), event.org, event.project, event.wallet, event.currency, event.disposition
-    )
-
-
-def changes(
-    events: Iterable[tuple[UsageEvent, datetime, int]], books: Mapping[str, PriceBook]
-) -> list[Change]:
-    """Each event comes with the instant it was received and +1 or -1."""
+def changes(used: Iterable[Used], books: Mapping[str, PriceBook]) -> list[Change]:
     found = []
-    for source, (event, received_at, sign) in enumerate(events):
-        payer, book = payer_of(event, received_at), books[event.price_book]
-        for token_class, quantity in quantities(event.tokens).items():
+    groups: dict[tuple[object, ...], list[Group]] = {}
+    for source, one in enumerate(used):
+        place = one[:-1]
+        known = groups.get(place)
+        if known is None:
+            book = books[one.price_book]
+            known = groups[place] = [_group(one, token_class, book) for token_class in TokenClass]
+        for group, quantity in zip(known, one.quantities, strict=True):
             if quantity:
-                line = book.line(event.model_served, token_class, at=received_at, tier=event.service_tier)
-                group = Group(payer, event.price_book, event.model_served, line)
-                found.append(Change(source, group, sign * quantity))
+                found.append(Change(source, group, quantity))
     return found
 
 
-def rate(
-    standing: Mapping[Group, Rated], changed: Iterable[Change], books: Mapping[str, PriceBook]
-) -> tuple[dict[Group, Rated], dict[int, int]]:
-    """What each changed group is rated at from now on, and what each source added to the charge.
+def _group(one: Used, token_class: TokenClass, book: PriceBook) -> Group:
+    line = book.line(one.model, token_class, at=one.hour, tier=one.service_tier)
+    return Group(one.payer, one.price_book, one.model, line)
 
-    The sources' nano-units add up to the difference exactly: each is what the cumulative charge moved by.
-    """
-    rated: dict[Group, Rated] = {}
-    added: dict[int, int] = {}
+
+@dataclass(slots=True)
+class _Running:
+    schedule: Schedule
+    quantity: int
+    charge_nanos: int
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """By source, as long as the list of what was used."""
+
+    nanos: list[int]
+    """What each added to the charge; they add up to the difference exactly."""
+    list_attos: list[int]
+    """What each is worth before tiers, minimum and maximum; adds up without rounding."""
+
+
+def rate(
+    standing: Mapping[Group, Rated],
+    changed: Iterable[Change],
+    books: Mapping[str, PriceBook],
+    *,
+    sources: int,
+) -> tuple[dict[Group, Rated], Charges]:
+    """What each changed group is rated at from now on, and what each source added."""
+    running: dict[Group, _Running] = {}
+    charges = Charges([0] * sources, [0] * sources)
     # What is taken back comes last, so that no quantity on the way is below zero.
-    for change in sorted(changed, key=lambda change: change.quantity < 0):
-        group = change.group
-        before = rated.get(group) or standing.get(group, NOTHING)
-        quantity = before.quantity + change.quantity
-        schedule = books[group.price_book].schedule(group.model, group.line)
-        charge = charge_nanos(quantity, schedule, closed=before.closed)
-        rated[group] = Rated(quantity, charge, before.closed)
-        added[change.source] = added.get(change.source, 0) + charge - before.charge_nanos
-    return rated, added
+    for source, group, change in sorted(changed, key=_taken_back):
+        run = running.get(group)
+        if run is None:
+            before = standing.get(group, NOTHING)
+            schedule = books[group.price_book].schedule(group.model, group.line)
+            run = running[group] = _Running(schedule, before.quantity, before.charge_nanos, before.closed)
+        run.quantity += change
+        nanos = charge_nanos(run.quantity, run.schedule, closed=run.closed)
+        charges.nanos[source] += nanos - run.charge_nanos
+        charges.list_attos[source] += change * run.schedule.ceiling_rate
+        run.charge_nanos = nanos
+    rated = {group: Rated(run.quantity, run.charge_nanos, run.closed) for group, run in running.items()}
+    return rated, charges
+
+
+def _taken_back(change: Change) -> bool:
+    return change.quantity < 0
 
 
 def close(standing: Mapping[Group, Rated], books: Mapping[str, PriceBook]) -> dict[Group, Rated]:

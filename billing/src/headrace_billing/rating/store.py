@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,6 +39,28 @@ async def in_force(
         await session.execute(SELECT_IN_FORCE, {"currency": currency, "org": org, "at": at})
     ).scalar()
     return None if found is None else (await price_books(session, [found]))[found]
+
+
+class Asked(NamedTuple):
+    """Whose prices, and when."""
+
+    currency: str
+    org: str
+    at: datetime
+
+
+async def ids_in_force(session: AsyncSession, asked: Iterable[Asked]) -> dict[Asked, str]:
+    """The book that an organisation's usage is rated by: its own if it has one by then, or everybody's."""
+    wanted = sorted(set(asked))
+    rows = await session.execute(
+        SELECT_IDS_IN_FORCE,
+        {
+            "currencies": [one.currency for one in wanted],
+            "orgs": [one.org for one in wanted],
+            "ats": [one.at for one in wanted],
+        },
+    )
+    return {wanted[row.n - 1]: row.id for row in rows if row.id is not None}
 
 
 async def overrides_in_force(session: AsyncSession, *, currency: str, at: datetime) -> dict[str, Overrides]:
@@ -94,6 +117,15 @@ SELECT_IN_FORCE = text("""
     SELECT id FROM price_books
     WHERE currency = :currency AND coalesce(org, '') = coalesce(CAST(:org AS text), '') AND effective_at <= :at
     ORDER BY effective_at DESC, version DESC LIMIT 1
+""")
+
+SELECT_IDS_IN_FORCE = text("""
+    SELECT w.n, (
+      SELECT b.id FROM price_books b
+      WHERE b.currency = w.currency AND coalesce(b.org, '') IN (w.org, '') AND b.effective_at <= w.at
+      ORDER BY (b.org IS NULL), b.effective_at DESC, b.version DESC LIMIT 1) AS id
+    FROM unnest(CAST(:currencies AS text[]), CAST(:orgs AS text[]), CAST(:ats AS timestamptz[]))
+      WITH ORDINALITY AS w (currency, org, at, n)
 """)
 
 SELECT_OVERRIDES = text("""

@@ -28,13 +28,20 @@ async def counts(session: AsyncSession, scope: Scope) -> tuple[Counts, Counts]:
     )
 
 
-async def money(session: AsyncSession, scope: Scope) -> list[Money]:
-    """One a currency. Usage is compared by the whole months that the scope touches, the rest as it stands."""
+async def money(session: AsyncSession, scope: Scope, *, rate_events: bool = True) -> list[Money]:
+    """One a currency. Usage is compared by the whole months that the scope touches, the rest as it stands.
+
+    Rating a month's events anew reads all of them; without that, their charge is taken to be what was rated.
+    """
     sums: dict[str, dict[str, int]] = {}
     nothing = dict.fromkeys((one.name for one in SUMS), 0)
     for row in await session.execute(SELECT_SUMS, _parameters(scope)):
         sums.setdefault(row.currency, dict(nothing))[row.name] = int(row.nanos)
-    events = await _charges(session, scope)
+    events = (
+        await _charges(session, scope)
+        if rate_events
+        else {currency: found["rated"] for currency, found in sums.items()}
+    )
     for currency in events:
         sums.setdefault(currency, dict(nothing))
     return [

@@ -11,18 +11,19 @@ from headrace_billing.bodies import PAGE_MAX, Body, Id, Name
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import InvalidRequest
 from headrace_billing.idempotency import recall, remember
-from headrace_billing.parts import PartsOf
-from headrace_billing.reconciliation import losses, store
+from headrace_billing.parts import Parts, PartsOf
+from headrace_billing.reconciliation import looks_store, losses, settling, store
+from headrace_billing.reconciliation.jobs import look_around
 from headrace_billing.reconciliation.losses import Loss
 from headrace_billing.reconciliation.reconciling import reconcile
-from headrace_billing.reconciliation.report import Scope
-from headrace_billing.reconciliation.request import Graces, Tokens, compare
+from headrace_billing.reconciliation.report import BEGINNING, Scope, worse
+from headrace_billing.reconciliation.request import Graces, Status, Tokens, compare
+from headrace_billing.reconciliation.settling import Matter, Settlement
+from headrace_billing.reconciliation.stage import documents
 from headrace_billing.reconciliation.store import Request
 
 router = APIRouter(tags=["reconciliation"], dependencies=[AdminOnly])
 
-BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
-"""Before the first event that ingest takes."""
 # The clocks of a gateway and of billing need not agree to the second.
 CLOCK_SKEW = timedelta(minutes=5)
 GRACES = Graces()
@@ -62,6 +63,57 @@ async def show_reconciliation(
         "requests": [_row(request, now=now) for request in page],
         "next": page[-1].billed.request_id if page and len(page) == limit else None,
     }
+
+
+@router.get("/v1/reconciliation/stages")
+async def show_stages(parts: PartsOf) -> dict[str, Any]:
+    """What the last look at each stage saw, from the engine to the invoice, each with the time that it is as of."""
+    return await _stages(parts)
+
+
+@router.post("/v1/reconciliation/looks")
+async def look_at_stages(parts: PartsOf) -> dict[str, Any]:
+    """Looks at every stage now, and answers as GET /v1/reconciliation/stages. Changes nothing else."""
+    await look_around(parts.database, now=parts.now())
+    return await _stages(parts)
+
+
+async def _stages(parts: Parts) -> dict[str, Any]:
+    async with parts.database.begin() as session:
+        stages = documents(await looks_store.looks(session))
+    status = Status.GREEN
+    for stage in stages:
+        status = worse(status, stage["status"])
+    return {"status": status, "at": parts.now().isoformat(), "stages": stages}
+
+
+class NewSettlement(Body):
+    kind: Matter
+    id: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,200}$")]
+    """As `unreconciled` names it."""
+    reason: Name
+    declared_by: Name
+    confirmed_by: Name
+
+
+@router.post("/v1/reconciliation/settlements", status_code=201)
+async def settle_matter(
+    body: NewSettlement, parts: PartsOf, idempotency_key: IdempotencyKey
+) -> dict[str, Any]:
+    """The books stay as they are: of a conflict the first event counts, and what was quarantined is charged to nobody."""
+    at = parts.now()
+    once = {"scope": "settlements", "key": idempotency_key}
+    async with parts.database.begin() as session:
+        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        if known is not None:
+            return known
+        await settling.settle(
+            session,
+            Settlement(body.kind, body.id, body.reason, body.declared_by, body.confirmed_by, at),
+        )
+        answer = {**body.model_dump(mode="json"), "declared_at": at.isoformat()}
+        await remember(session, **once, answer=answer)
+    return answer
 
 
 @router.post("/v1/reconciliation/losses", status_code=201)

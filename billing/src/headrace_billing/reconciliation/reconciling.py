@@ -8,26 +8,14 @@ from headrace_billing.reconciliation import books_store, payment_store, store
 from headrace_billing.reconciliation.books import Check, count_checks, money_checks
 from headrace_billing.reconciliation.report import Culprit, Report, Scope, Tally
 from headrace_billing.reconciliation.request import Difference, Graces, Reason, Status, compare
-from headrace_billing.reconciliation.store import Orphan
-from headrace_contracts.engine import EngineEnding
 
 
 async def reconcile(session: AsyncSession, scope: Scope, *, now: datetime, graces: Graces) -> Report:
     """`session` must see one moment: what came in meanwhile would look like a difference."""
     tally = Tally()
-    tally.add_matched(*await store.matched(session, scope))
-    async for request in store.unmatched(session, scope):
-        tally.add(compare(request.billed, request.records, now=now, graces=graces))
-    async for orphan in store.orphans(session, scope):
-        if now >= presumed_lost_at(orphan, graces):
-            ended = f"{orphan.ending} on {orphan.replica}, deployment {orphan.deployment}; no event came"
-            culprit = Culprit(orphan.attempt, Reason.LOST, Status.RED, ended)
-            tally.add_lost(culprit, orphan.tokens)
-    if scope.organization is None:
-        probes, lost = await store.unbilled(session, scope)
-        tally.add_unbilled(Difference.PROBE, probes)
-        tally.add_unbilled(Difference.DECLARED_LOST, lost)
-    await _blame_the_odd(session, scope, tally)
+    await compare_engine(session, scope, tally, now=now, graces=graces)
+    await blame_kept_aside(session, scope, tally)
+    await blame_gaps(session, scope, tally, now=now, graces=graces)
 
     events, rollups = await books_store.counts(session, scope)
     money = await books_store.money(session, scope)
@@ -45,16 +33,25 @@ async def reconcile(session: AsyncSession, scope: Scope, *, now: datetime, grace
     )
 
 
-def presumed_lost_at(orphan: Orphan, graces: Graces) -> datetime:
-    """Until then its event may be on its way, or the request still be running."""
-    if orphan.ending is EngineEnding.STARTED:
-        return orphan.started_at + graces.running
-    return (orphan.finished_at or orphan.started_at) + graces.event
+async def compare_engine(
+    session: AsyncSession, scope: Scope, tally: Tally, *, now: datetime, graces: Graces
+) -> None:
+    """What engines yielded against what was billed, request by request."""
+    tally.add_matched(*await store.matched(session, scope))
+    async for request in store.unmatched(session, scope):
+        tally.add(compare(request.billed, request.records, now=now, graces=graces))
+    async for orphan in store.orphans(session, scope, now=now, graces=graces):
+        ended = f"{orphan.ending} on {orphan.replica}, deployment {orphan.deployment}; no event came"
+        tally.add_lost(Culprit(orphan.attempt, Reason.LOST, Status.RED, ended), orphan.tokens)
+    if scope.organization is None:
+        probes, lost = await store.unbilled(session, scope)
+        tally.add_unbilled(Difference.PROBE, probes)
+        tally.add_unbilled(Difference.DECLARED_LOST, lost)
+    for doubled in await store.doubled(session, scope):
+        tally.blame(Culprit(doubled, Reason.DOUBLED, Status.RED, "counts more than once"))
 
 
-async def _blame_the_odd(session: AsyncSession, scope: Scope, tally: Tally) -> None:
-    for request in await store.doubled(session, scope):
-        tally.blame(Culprit(request, Reason.DOUBLED, Status.RED, "counts more than once"))
+async def blame_kept_aside(session: AsyncSession, scope: Scope, tally: Tally) -> None:
     for request in await store.conflicts(session, scope):
         told = "its event came twice with different content; the first one counts"
         tally.blame(Culprit(request, Reason.CONFLICT, Status.RED, told))
@@ -63,3 +60,22 @@ async def _blame_the_odd(session: AsyncSession, scope: Scope, tally: Tally) -> N
     for payment in await payment_store.differences(session, scope):
         told = f"its balance transaction is {payment.reason}: see GET /v1/reconciliation/payments"
         tally.blame(Culprit(payment.id, Reason.PAYMENT_DIFFERS, Status.RED, told))
+
+
+async def blame_gaps(
+    session: AsyncSession, scope: Scope, tally: Tally, *, now: datetime, graces: Graces
+) -> None:
+    """Numbers of outside meters that did not come, though later ones did."""
+    for gap in await store.gaps(session, scope):
+        red = now >= gap.since + graces.sequence_gap
+        told = (
+            f"{gap.missing} of its numbers are missing since {gap.since:%Y-%m-%d %H:%M}Z, from {gap.first} on"
+        )
+        tally.blame(
+            Culprit(
+                f"{gap.meter} {gap.source}",
+                Reason.SEQUENCE_GAP if red else Reason.AWAITING_SEQUENCE,
+                Status.RED if red else Status.PENDING,
+                told,
+            )
+        )

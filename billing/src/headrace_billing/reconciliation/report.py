@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from headrace_billing.reconciliation.books import Check, Counts
@@ -14,6 +14,9 @@ from headrace_billing.reconciliation.request import (
     Status,
     Tokens,
 )
+
+BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
+"""Before the first event that ingest takes."""
 
 UNRECONCILED_MAX = 100
 """Culprits named in one report; the count says how many there are."""

@@ -44,8 +44,10 @@ class Reason(StrEnum):
     QUARANTINED = "quarantined"
     BOOKS_DIFFER = "books_differ"
     PAYMENT_DIFFERS = "payment_differs"
+    SEQUENCE_GAP = "sequence_gap"
     AWAITING_ENGINE_RECORD = "awaiting_engine_record"
     AWAITING_FINAL_EVENT = "awaiting_final_event"
+    AWAITING_SEQUENCE = "awaiting_sequence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Graces:
     """From an estimate to the final event of a gateway that came back."""
     event: timedelta = timedelta(minutes=2)
     """From the end of an engine request to its event: the journal sends again after 10 s what was not acknowledged."""
+    sequence_gap: timedelta = timedelta(hours=1)
+    """From a gap in an outside meter's numbers being seen to its being closed: batches overtake each other."""
     running: timedelta = timedelta(hours=2)
     """For an engine request of which only the start is known; longer than any request may take."""
 

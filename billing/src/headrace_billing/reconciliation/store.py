@@ -1,4 +1,7 @@
-"""Requests beside their engine records, in Postgres. What matches is summed there; only the rest is looked at."""
+"""Requests beside their engine records, in Postgres. What matches is summed there; only the rest is looked at.
+
+What outside meters report was yielded by no engine of ours, and is held to the other stages alone.
+"""
 
 # ruff: noqa: S608 - what is put into the SQL here are fragments of this file
 
@@ -13,7 +16,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.reconciliation.report import Scope
-from headrace_billing.reconciliation.request import Billed, Tokens, Yielded
+from headrace_billing.reconciliation.request import Billed, Graces, Tokens, Yielded
 from headrace_contracts.engine import EngineEnding
 from headrace_contracts.usage import Ending, Grade
 
@@ -67,14 +70,23 @@ class Orphan:
     deployment: str
     ending: EngineEnding
     tokens: Tokens
-    started_at: datetime
-    finished_at: datetime | None
 
 
-async def orphans(session: AsyncSession, scope: Scope) -> AsyncIterator[Orphan]:
-    """An engine does not know for whom it works: an orphan may be anybody's who used its deployment in that time."""
+async def orphans(
+    session: AsyncSession, scope: Scope, *, now: datetime, graces: Graces
+) -> AsyncIterator[Orphan]:
+    """Those that are lost: of others the event may be on its way, or the request still be running.
+
+    An engine does not know for whom it works: an orphan may be anybody's who used its deployment in that time.
+    """
     rows = await session.stream(
-        SELECT_ORPHANS, _parameters(scope), execution_options={"yield_per": STREAMED_ROWS}
+        SELECT_ORPHANS,
+        {
+            **_parameters(scope),
+            "ended_before": now - graces.event,
+            "started_before": now - graces.running,
+        },
+        execution_options={"yield_per": STREAMED_ROWS},
     )
     async for row in rows:
         yield Orphan(
@@ -83,8 +95,6 @@ async def orphans(session: AsyncSession, scope: Scope) -> AsyncIterator[Orphan]:
             row.deployment,
             EngineEnding(row.ending),
             Tokens(int(row.prompt), int(row.output)),
-            row.started_at,
-            row.finished_at,
         )
 
 
@@ -104,6 +114,25 @@ async def conflicts(session: AsyncSession, scope: Scope) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Of one source of an outside meter."""
+
+    meter: str
+    source: str
+    since: datetime
+    first: int
+    missing: int
+
+
+async def gaps(session: AsyncSession, scope: Scope) -> list[Gap]:
+    """Of the meters that report for the organisation: its own, and those that have reported usage of it in that time."""
+    rows = await session.execute(SELECT_GAPS, _parameters(scope))
+    return [
+        Gap(row.meter, row.source, row.gap_since, int(row.contiguous) + 1, int(row.missing)) for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantined:
     id: str
     reason: str
@@ -114,19 +143,19 @@ class Quarantined:
 async def quarantined(session: AsyncSession, scope: Scope) -> list[Quarantined]:
     """Events that could not be stored and that name the organisation; without one also those that name nobody.
 
-    One that came again and could be stored is no trouble any more, nor one whose engine request was declared lost.
+    One that came again and could be stored is no trouble any more, nor one whose engine request was declared lost,
+    nor one that two people have settled since.
     """
     found = []
+    settled_at = {row.id: row.at for row in await session.execute(SELECT_SETTLED)}
     rows = await session.execute(SELECT_QUARANTINE, {"start": scope.start, "limit": QUARANTINE_ROWS_MAX})
     for row in rows:
         remains = _remains(bytes(row.raw))
-        if scope.organization in (None, remains.get("org")):
-            named = remains.get("org")
-            found.append(
-                Quarantined(
-                    str(remains.get("id", row.digest)), row.reason, named if isinstance(named, str) else None
-                )
-            )
+        name, org = str(remains.get("id", row.digest)), remains.get("org")
+        if scope.organization in (None, org) and not (
+            name in settled_at and settled_at[name] >= row.stored_at
+        ):
+            found.append(Quarantined(name, row.reason, org if isinstance(org, str) else None))
     resolved = await session.execute(SELECT_RESOLVED, {"ids": [one.id for one in found]})
     settled = {str(request) for request in resolved.scalars()}
     return [one for one in found if one.id not in settled]
@@ -186,6 +215,7 @@ RECORDS = """
 BESIDE = f"""
     FROM usage_effective e {RECORDS}
     WHERE (CAST(:org AS text) IS NULL OR e.org = :org) AND e.received_at >= :start AND e.received_at < :end
+      AND e.dialect <> 'outside'
 """
 BILLED_INPUT = "(e.tokens_input_uncached + e.tokens_cache_read + e.tokens_cache_write)"
 BILLED_OUTPUT = "(e.tokens_output_visible + e.tokens_reasoning)"
@@ -213,6 +243,7 @@ SELECT_UNMATCHED = text(f"SELECT {COLUMNS} {BESIDE} AND NOT {MATCHED} ORDER BY e
 SELECT_PAGE = text(f"""
     SELECT {COLUMNS} FROM usage_effective e
     WHERE (CAST(:org AS text) IS NULL OR e.org = :org) AND e.received_at >= :start AND e.received_at < :end
+      AND e.dialect <> 'outside'
       AND (CAST(:before AS uuid) IS NULL OR e.id < CAST(:before AS uuid))
     ORDER BY e.id DESC LIMIT :limit
 """)
@@ -224,9 +255,11 @@ SELECT_DOUBLED = text("""
 """)
 
 SELECT_ORPHANS = text("""
-    SELECT r.replica, r.attempt, r.deployment, r.ending, r.prompt, r.output, r.started_at, r.finished_at
+    SELECT r.replica, r.attempt, r.deployment, r.ending, r.prompt, r.output
     FROM engine_records r
     WHERE NOT r.probe AND r.started_at >= :start AND r.started_at < :end
+      AND CASE r.ending WHEN 'started' THEN r.started_at <= :started_before
+                        ELSE coalesce(r.finished_at, r.started_at) <= :ended_before END
       AND NOT EXISTS (SELECT 1 FROM usage_events e WHERE e.id = r.request_id)
       AND NOT EXISTS (SELECT 1 FROM declared_losses d WHERE d.replica = r.replica AND d.attempt = r.attempt)
       AND (CAST(:org AS text) IS NULL OR r.deployment IN (
@@ -249,11 +282,30 @@ SELECT_UNBILLED = text("""
 SELECT_CONFLICTS = text("""
     SELECT DISTINCT c.id FROM usage_conflicts c JOIN usage_effective e ON e.id = c.id
     WHERE (CAST(:org AS text) IS NULL OR e.org = :org) AND e.received_at >= :start AND e.received_at < :end
+      AND NOT EXISTS (SELECT 1 FROM declared_settled s
+                      WHERE s.kind = 'conflict' AND s.id = c.id::text AND s.declared_at >= c.stored_at)
+""")
+
+SELECT_GAPS = text("""
+    SELECT m.meter, m.source, m.gap_since, m.contiguous,
+           (SELECT (m.above -> -1 ->> 1)::bigint - m.contiguous - sum((r ->> 1)::bigint - (r ->> 0)::bigint + 1)
+            FROM jsonb_array_elements(m.above) AS r) AS missing
+    FROM meter_sequences m JOIN meters t ON t.id = m.meter
+    WHERE m.gap_since IS NOT NULL AND (
+      CAST(:org AS text) IS NULL OR t.org = :org
+      OR (t.org IS NULL AND EXISTS (
+            SELECT 1 FROM usage_events e WHERE e.org = :org AND e.dialect = 'outside' AND e.producer = m.meter
+              AND e.received_at >= :start AND e.received_at < :end)))
+    ORDER BY m.meter, m.source
 """)
 
 SELECT_QUARANTINE = text("""
-    SELECT encode(sha256, 'hex') AS digest, raw, reason FROM usage_quarantine
+    SELECT encode(sha256, 'hex') AS digest, raw, reason, stored_at FROM usage_quarantine
     WHERE stored_at >= :start ORDER BY stored_at LIMIT :limit
+""")
+
+SELECT_SETTLED = text("""
+    SELECT id, max(declared_at) AS at FROM declared_settled WHERE kind = 'quarantined' GROUP BY id
 """)
 
 SELECT_RESOLVED = text("""

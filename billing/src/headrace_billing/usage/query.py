@@ -7,7 +7,7 @@ to the nano-unit, in whatever way they are grouped.
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -35,6 +35,13 @@ class Granularity(StrEnum):
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
+
+
+UNITS = {Granularity.HOUR: timedelta(hours=1), Granularity.DAY: DAY}
+"""Of which a year has too many to read them all for one page."""
+
+HORIZON_GROWTH = 4
+"""So that all that is read in vain is a third of what the last look reads, at most."""
 
 
 class Rollup(StrEnum):
@@ -86,17 +93,32 @@ class Query:
     def by_session(self) -> bool:
         return bool(FINE & {*self.group_by, *self.filters})
 
-    def parts(self, start: datetime) -> list[Part]:
-        """The coarsest tables that tell what is asked, from `start` on: whole days by the day, hours at the edges."""
+    def horizons(self, start: datetime, *, limit: int) -> Iterator[datetime]:
+        """Ends up to which a page that begins at `start` is looked for, one after the other; the last is the query's.
+
+        What is told apart by time comes in its order, so a page is found in the first hours or days that fill it:
+        in one of them, may be, or where nothing else is told apart in one more than the page has places.
+        """
+        unit = UNITS.get(self.granularity) if self.granularity else None
+        if unit is not None:
+            began = EPOCH + (start - EPOCH) // unit * unit
+            units = 1 if self.group_by else limit + 1
+            while (end := began + units * unit) < self.end:
+                yield end
+                units *= HORIZON_GROWTH
+        yield self.end
+
+    def parts(self, start: datetime, end: datetime) -> list[Part]:
+        """The coarsest tables that tell what is asked: whole days by the day, hours at the edges."""
         if self.by_session:
-            return [Part(Rollup.BY_SESSION, start, self.end)]
+            return [Part(Rollup.BY_SESSION, start, end)]
         first_day, last_day = (
             -(-(start - EPOCH) // DAY) * DAY + EPOCH,
-            (self.end - EPOCH) // DAY * DAY + EPOCH,
+            (end - EPOCH) // DAY * DAY + EPOCH,
         )
         if self.granularity is Granularity.HOUR or first_day >= last_day:
-            return [Part(Rollup.BY_HOUR, start, self.end)]
-        edges = [Part(Rollup.BY_HOUR, start, first_day), Part(Rollup.BY_HOUR, last_day, self.end)]
+            return [Part(Rollup.BY_HOUR, start, end)]
+        edges = [Part(Rollup.BY_HOUR, start, first_day), Part(Rollup.BY_HOUR, last_day, end)]
         return [Part(Rollup.BY_DAY, first_day, last_day), *(edge for edge in edges if edge.start < edge.end)]
 
     @property

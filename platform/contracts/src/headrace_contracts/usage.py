@@ -44,6 +44,7 @@ class Dialect(StrEnum):
     OPENAI_EMBEDDINGS = "openai.embeddings"
     ANTHROPIC_MESSAGES = "anthropic.messages"
     ZAI_CHAT = "zai.chat"
+    OUTSIDE = "outside"  # reported by an outside meter, which was asked in whatever way
 
 
 class ServiceTier(StrEnum):
