@@ -12,13 +12,18 @@ from headrace_billing import schema
 from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
+from headrace_billing.audit.http import router as audit
+from headrace_billing.audit.trail import AuditTrail
 from headrace_billing.body_limit import BodyLimit
+from headrace_billing.callers import Authorized
 from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.ingest.http import router as ingest
 from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
+from headrace_billing.members.http import router as members
+from headrace_billing.members.token_http import router as member_tokens
 from headrace_billing.openapi import describe, operation_id
 from headrace_billing.outcomes.http import router as outcomes
 from headrace_billing.parts import Parts, PartsOf
@@ -35,6 +40,9 @@ ROUTERS = (
     accounts,
     changes,
     service_accounts,
+    members,
+    member_tokens,
+    audit,
     ledger,
     credit,
     rating,
@@ -78,10 +86,12 @@ def compose(parts: Parts) -> FastAPI:
         title="Headrace billing",
         version="1",
         lifespan=lifespan,
+        dependencies=[Authorized],
         generate_unique_id_function=operation_id,
     )
     app.state.parts = parts
     app.add_middleware(BodyLimit)
+    app.add_middleware(AuditTrail, database=parts.database)
     answer_problems(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -1,0 +1,112 @@
+"""Every operation of the API and what it needs: the one place that says so. An operation without a line is refused.
+
+Operations are named as in the OpenAPI document (`operationId`), which is by the function that answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from headrace_billing.members.permission import Permission
+
+
+class Open(Enum):
+    """What asks for no member."""
+
+    TO_ALL = "to all"
+    TO_MACHINES = "to machines"
+    """By the ingest token."""
+
+
+class Reach(Enum):
+    """How far the members of an organisation come."""
+
+    SELLER = "seller"
+    """Not at all."""
+    NAMED = "named"
+    """They must name what it is about, and whatever they name must be their organisation's."""
+    OWN = "own"
+    """What they name must be their organisation's; where they name nothing the route keeps to it by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    permission: Permission
+    reach: Reach = Reach.SELLER
+
+
+def _named(permission: Permission) -> Operation:
+    return Operation(permission, Reach.NAMED)
+
+
+def _own(permission: Permission) -> Operation:
+    return Operation(permission, Reach.OWN)
+
+
+OPERATIONS: Mapping[str, Operation | Open] = {
+    "healthz": Open.TO_ALL,
+    "readyz": Open.TO_ALL,
+    "take_usage_events": Open.TO_MACHINES,
+    "take_engine_records": Open.TO_MACHINES,
+    # Accounts
+    "add_organization": Operation(Permission.ACCOUNTS_WRITE),
+    "list_organizations": Operation(Permission.ACCOUNTS_READ),
+    "change_organization": Operation(Permission.ACCOUNTS_WRITE),
+    "add_project": Operation(Permission.ACCOUNTS_WRITE),
+    "list_projects": _named(Permission.ACCOUNTS_READ),
+    "change_project": Operation(Permission.ACCOUNTS_WRITE),
+    "add_key": _named(Permission.KEYS_WRITE),
+    "list_keys": _named(Permission.ACCOUNTS_READ),
+    "change_key": _named(Permission.KEYS_WRITE),
+    "rotate_key": _named(Permission.KEYS_WRITE),
+    "revoke_key": _named(Permission.KEYS_WRITE),
+    "add_service_account": _named(Permission.KEYS_WRITE),
+    "list_service_accounts": _named(Permission.ACCOUNTS_READ),
+    "disable_service_account": _named(Permission.KEYS_WRITE),
+    # Members, and what they did
+    "show_me": _own(Permission.SELF),
+    "add_member": _named(Permission.MEMBERS_WRITE),
+    "list_members": _named(Permission.MEMBERS_READ),
+    "change_member": _named(Permission.MEMBERS_WRITE),
+    "remove_member": _named(Permission.MEMBERS_WRITE),
+    "issue_member_token": _named(Permission.SELF),
+    "list_member_tokens": _named(Permission.SELF),
+    "revoke_member_token": _named(Permission.SELF),
+    "show_audit_log": _own(Permission.AUDIT_READ),
+    # Credit and the ledger
+    "grant_credit": Operation(Permission.MONEY_WRITE),
+    "refund_grant": Operation(Permission.MONEY_WRITE),
+    "list_grants": _named(Permission.MONEY_READ),
+    "show_grant": _named(Permission.MONEY_READ),
+    "show_wallet": _named(Permission.MONEY_READ),
+    "set_alert": _named(Permission.ALERTS_WRITE),
+    "list_notices": _named(Permission.MONEY_READ),
+    "show_trial_balance": Operation(Permission.BOOKS_READ),
+    # Prices and costs
+    "publish_price_book": Operation(Permission.PRICES_WRITE),
+    "list_price_books": _named(Permission.PRICES_READ),
+    "preview_prices": Operation(Permission.PRICES_READ),
+    "publish_cost_book": Operation(Permission.BOOKS_WRITE),
+    "list_cost_books": Operation(Permission.BOOKS_READ),
+    "show_margins": Operation(Permission.BOOKS_READ),
+    # Outcomes; the routes themselves keep the seller from accepting what it sells
+    "add_outcome_type": Operation(Permission.PRICES_WRITE),
+    "add_task": _named(Permission.TASKS_WRITE),
+    "show_task": _named(Permission.TASKS_READ),
+    "report_outcome": _named(Permission.TASKS_WRITE),
+    "show_outcome": _named(Permission.TASKS_READ),
+    "accept_outcome": _named(Permission.TASKS_WRITE),
+    "reject_outcome": _named(Permission.TASKS_WRITE),
+    # Invoices
+    "close": Operation(Permission.MONEY_WRITE),
+    "list_invoices": _named(Permission.MONEY_READ),
+    "show_invoice": _named(Permission.MONEY_READ),
+    "show_pdf": _named(Permission.MONEY_READ),
+    "save_seller": Operation(Permission.MONEY_WRITE),
+    # Reconciliation
+    "show_reconciliation": Operation(Permission.BOOKS_READ),
+    "declare_loss": Operation(Permission.BOOKS_WRITE),
+    # Usage
+    "show_usage": _own(Permission.USAGE_READ),
+    "show_costs": _own(Permission.USAGE_READ),
+}
