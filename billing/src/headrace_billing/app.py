@@ -12,6 +12,7 @@ from headrace_billing import schema
 from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
+from headrace_billing.approvals.http import router as approvals
 from headrace_billing.audit.http import router as audit
 from headrace_billing.audit.trail import AuditTrail
 from headrace_billing.body_limit import BodyLimit
@@ -33,6 +34,7 @@ from headrace_billing.reconciliation.http import router as reconciliation
 from headrace_billing.settings import ApiSettings, from_environment
 from headrace_billing.usage.http import router as usage
 from headrace_billing.valkey import ValkeyError, connect
+from headrace_billing.webhooks.http import router as webhooks
 from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
 
@@ -43,6 +45,8 @@ ROUTERS = (
     members,
     member_tokens,
     audit,
+    approvals,
+    webhooks,
     ledger,
     credit,
     rating,
@@ -69,6 +73,7 @@ def create() -> FastAPI:
             now=lambda: datetime.now(UTC),
             trusted_proxies=settings.trusted_proxies,
             token_signing_secret=settings.token_signing_secret_bytes,
+            webhook_networks=settings.webhook_networks,
         )
     )
 

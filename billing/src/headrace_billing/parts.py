@@ -23,6 +23,8 @@ class Parts:
     trusted_proxies: Sequence[Network] = ()
     token_signing_secret: bytes | None = None
     """Null where no keys are made that sign."""
+    webhook_networks: Sequence[Network] = ()
+    """Those that webhooks may be sent to although they are not public."""
 
 
 def _parts(request: Request) -> Parts:

@@ -41,6 +41,15 @@ class WorkerSettings(DatabaseSettings):
     # for usage that was under way when it was lost.
     drain_wait_seconds: float = Field(12, ge=0, le=120)
 
+    # Networks beside the public ones that webhooks may be sent to, as CIDRs with commas between them; to these without
+    # TLS too.
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _networks(cls, given: object) -> object:
+        return _separated(given)
+
     @field_validator("signing_key")
     @classmethod
     def _whole_key(cls, value: SecretStr) -> SecretStr:
@@ -72,10 +81,8 @@ class ApiSettings(WorkerSettings):
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _separated(cls, given: object) -> object:
-        return (
-            [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given
-        )
+    def _proxies(cls, given: object) -> object:
+        return _separated(given)
 
     @field_validator("token_signing_secret")
     @classmethod
@@ -89,3 +96,7 @@ class ApiSettings(WorkerSettings):
     def token_signing_secret_bytes(self) -> bytes | None:
         secret = self.token_signing_secret
         return None if secret is None else bytes.fromhex(secret.get_secret_value())
+
+
+def _separated(given: object) -> object:
+    return [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given

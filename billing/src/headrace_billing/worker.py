@@ -24,6 +24,8 @@ from headrace_billing.outcomes.jobs import pass_time
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
+from headrace_billing.webhooks.jobs import Courier
+from headrace_billing.webhooks.sending import Sender
 
 log = structlog.get_logger()
 
@@ -52,6 +54,12 @@ async def run(settings: WorkerSettings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     restarts = RestartWatch()
+    courier = Courier(
+        database,
+        Sender(allowed=settings.webhook_networks),
+        signing_key=settings.signing_key_bytes,
+        now=lambda: datetime.now(UTC),
+    )
     loops = (
         Loop(
             "cold_load",
@@ -71,6 +79,7 @@ async def run(settings: WorkerSettings) -> None:
         Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=lambda: datetime.now(UTC))), 1),
         Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
+        Loop("webhooks", courier.step, 1),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
     )
     try:
@@ -78,6 +87,7 @@ async def run(settings: WorkerSettings) -> None:
         await run_loops(loops, stop)
         log.info("worker_stopped")
     finally:
+        await courier.close()
         await valkey.aclose()
         await database.close()
 

@@ -73,6 +73,13 @@ OPERATIONS: Mapping[str, Operation | Open] = {
     "list_member_tokens": _named(Permission.SELF),
     "revoke_member_token": _named(Permission.SELF),
     "show_audit_log": _own(Permission.AUDIT_READ),
+    # Four eyes
+    "list_approvals": Operation(Permission.APPROVALS_READ),
+    "show_approval": Operation(Permission.APPROVALS_READ),
+    "approve": Operation(Permission.APPROVALS_DECIDE),
+    "refuse": Operation(Permission.APPROVALS_DECIDE),
+    "list_approval_bounds": Operation(Permission.APPROVALS_READ),
+    "set_approval_bound": Operation(Permission.BOUNDS_WRITE),
     # Credit and the ledger
     "grant_credit": Operation(Permission.MONEY_WRITE),
     "refund_grant": Operation(Permission.MONEY_WRITE),
@@ -82,6 +89,14 @@ OPERATIONS: Mapping[str, Operation | Open] = {
     "set_alert": _named(Permission.ALERTS_WRITE),
     "list_notices": _named(Permission.MONEY_READ),
     "show_trial_balance": Operation(Permission.BOOKS_READ),
+    # Webhooks
+    "add_webhook_endpoint": _named(Permission.WEBHOOKS_WRITE),
+    "list_webhook_endpoints": _named(Permission.WEBHOOKS_READ),
+    "change_webhook_endpoint": _named(Permission.WEBHOOKS_WRITE),
+    "rotate_webhook_secret": _named(Permission.WEBHOOKS_WRITE),
+    "replay_webhooks": _named(Permission.WEBHOOKS_WRITE),
+    "remove_webhook_endpoint": _named(Permission.WEBHOOKS_WRITE),
+    "list_webhook_deliveries": _named(Permission.WEBHOOKS_READ),
     # Prices and costs
     "publish_price_book": Operation(Permission.PRICES_WRITE),
     "list_price_books": _named(Permission.PRICES_READ),

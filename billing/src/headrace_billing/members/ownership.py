@@ -66,6 +66,13 @@ MEMBER_TOKEN = _kind(
     settings="o.name, o.prefix, o.expires_at, o.revoked_at",
 )
 
+APPROVAL = _kind("approval", "approvals o", settings="o.status, o.decided_by")
+ENDPOINT = _kind(
+    "webhook endpoint",
+    "webhook_endpoints o",
+    settings="o.url, o.description, o.events, o.status, o.secret_number, o.removed_at",
+)
+
 KINDS: Mapping[str, Kind] = {
     "organization": ORGANIZATION,
     "organization_id": ORGANIZATION,
@@ -84,6 +91,8 @@ KINDS: Mapping[str, Kind] = {
     "seller_id": SELLER,
     "member_id": MEMBER,
     "token_id": MEMBER_TOKEN,
+    "approval_id": APPROVAL,
+    "endpoint_id": ENDPOINT,
 }
 
 
