@@ -8,7 +8,6 @@ import asyncio
 import random
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
@@ -41,23 +40,22 @@ class Courier:
 
     async def step(self) -> bool:
         """Sets out with what is due and fits, and waits a moment for one to come back; whether there may be more."""
-        counted = Counter(self._under_way.values())
+        busy = sorted(set(self._under_way.values()))
         free = IN_FLIGHT_MAX - len(self._under_way)
-        claimed = []
         if free > 0:
             async with self._database.begin() as session:
                 claimed = await queue_store.claim(
-                    session, now=self._now(), limit=free, each=EACH_MAX, busy=sorted(counted)
+                    session, now=self._now(), limit=free, each=EACH_MAX, busy=busy
                 )
-        for delivery in claimed:
-            task = asyncio.create_task(self._deliver(delivery))
-            self._under_way[task] = delivery.endpoint.id
-            task.add_done_callback(self._under_way.pop)
-        if self._under_way:
-            await asyncio.wait(
-                list(self._under_way), timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-        return bool(claimed) or bool(self._under_way)
+            for delivery in claimed:
+                task = asyncio.create_task(self._deliver(delivery))
+                self._under_way[task] = delivery.endpoint.id
+                task.add_done_callback(self._under_way.pop)
+        under_way = list(self._under_way)
+        if under_way:
+            await asyncio.wait(under_way, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        # Whoever comes back makes room for more of its endpoint.
+        return bool(busy) or bool(under_way)
 
     async def close(self) -> None:
         """Lets what is under way come back."""
