@@ -57,6 +57,7 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX audit_log_of_org ON audit_log (org, id)",
+    "CREATE INDEX audit_log_of_actor ON audit_log (actor, id)",
     """
     CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION append_only()

@@ -38,6 +38,7 @@ __all__ = [
     "MachineOnly",
     "MemberOf",
     "OrgMember",
+    "bearer",
 ]
 
 IDEMPOTENCY_KEY_CHARACTERS_MAX = 255

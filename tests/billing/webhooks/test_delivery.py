@@ -1,8 +1,9 @@
 """Messages reach a receiver that verifies them, over HTTP, whatever the receiver does meanwhile."""
 
 import asyncio
+import signal
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -11,8 +12,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from headrace_billing.database import Database
 from headrace_billing.webhooks import schedule
 from headrace_billing.webhooks.jobs import EACH_MAX
+from tests.billing.clock import Clock
 from tests.billing.seller import NOW, Customer, Document, Seller
 from tests.billing.test_killed_jobs import ROOT, SCRIPT
+from tests.billing.test_processes import START_SECONDS, environment, running, until
 from tests.billing.webhooks.conftest import Post
 from tests.billing.webhooks.receiver import Receiver, answer, drip, flood, hang, receiving
 
@@ -289,6 +292,29 @@ async def test_a_worker_killed_after_any_statement_delivers_all_of_it_with_the_i
     async with database.begin() as session:
         messages = await session.execute(text("SELECT count(*) FROM webhook_messages"))
         assert messages.scalar_one() == 2
+
+
+async def test_the_worker_delivers_by_itself_and_stops_when_it_is_told(
+    told: Told, receiver: Receiver, database_url: str, valkey_url: str, clock: Clock
+) -> None:
+    seller, customer, endpoint = told
+    await revoke(seller, customer)
+    env = environment(database_url, valkey_url) | {
+        "HEADRACE_BILLING_SIGNING_KEY": bytes(range(32)).hex(),
+        "HEADRACE_BILLING_WEBHOOK_NETWORKS": "127.0.0.0/8",
+    }
+    with running("headrace_billing", "worker", env=env) as worker:
+
+        async def delivered() -> bool:
+            (logged,) = await log_of(seller, endpoint)
+            return bool(logged["status"] == "delivered")
+
+        await until(delivered)
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.wait, START_SECONDS) == 0
+    clock.now = datetime.now(UTC)
+    (body,) = receiver.verified(endpoint["secret"])
+    assert body["type"] == "key.revoked"
 
 
 def test_the_pauses_grow_and_end_with_the_message_s_life() -> None:

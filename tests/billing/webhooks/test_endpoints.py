@@ -21,8 +21,9 @@ from headrace_billing.settings import WorkerSettings
 from headrace_billing.webhooks.endpoint import EndpointUrlInvalid, check_url, may_speak_to
 from headrace_billing.webhooks.event import EventType
 from headrace_billing.webhooks.sending import Sender
-from tests.billing.ingest.usage import Gateway, take
-from tests.billing.outcomes.market import OUTCOME_TYPE, Market
+from tests.billing.ingest.usage import Gateway
+from tests.billing.invoicing.shop import Shop
+from tests.billing.outcomes.market import OUTCOME_TYPE
 from tests.billing.seller import Customer, Seller
 from tests.billing.webhooks.conftest import LOOPBACK, Post
 from tests.billing.webhooks.receiver import Handler, Receiver
@@ -196,11 +197,10 @@ async def test_there_are_not_too_many_endpoints_of_one_organisation(
 async def test_everything_that_happens_is_noted_under_a_type_that_the_reference_names(
     seller: Seller, customer: Customer, receiver: Receiver, post: Post, parts: Parts
 ) -> None:
-    """One customer's way through all that endpoints hear of, but for invoices, which have a test of their own."""
     endpoint = await seller.post("/v1/webhook-endpoints", {"organization": customer.org, "url": receiver.url})
     price_book = await seller.publish_prices()
     await seller.post("/v1/outcome-types", OUTCOME_TYPE)
-    market = Market(
+    shop = Shop(
         seller=seller,
         customer=customer,
         buyer=Seller(seller.http, customer.secret),
@@ -209,15 +209,22 @@ async def test_everything_that_happens_is_noted_under_a_type_that_the_reference_
         parts=parts,
         clock=post.clock,
     )
-    accepted = await market.solve("What is 17+25?")
-    await market.buyer.post(f"/v1/outcomes/{accepted['id']}/accept", {})
+    await shop.sell_outcome("What is 17+25?")
     await seller.ask("PUT", f"/v1/wallets/{customer.wallet}/alert", {"below": "50.00"})
-    await take(parts.database, market.gateway.event())
+    await shop.sell()
     await tell_low_balances(parts.database, now=post.clock.now)
     await seller.post(f"/v1/keys/{customer.key}/revoke")
+    post.clock.passes(days=2)
+    await shop.close()
     await post.round()
     types = [body["type"] for body in receiver.verified(endpoint["secret"])]
-    assert sorted(types) == ["credit.low", "key.revoked", "outcome.accepted", "outcome.verified"]
+    assert sorted(types) == [
+        "credit.low",
+        "invoice.finalized",
+        "key.revoked",
+        "outcome.accepted",
+        "outcome.verified",
+    ]
     assert set(types) <= set(EventType)
 
 

@@ -78,7 +78,9 @@ class Deed:
     async def _insert(
         self, session: AsyncSession, changes: Mapping[str, Any], *, refused_as: str | None = None
     ) -> None:
-        objects = dict.fromkeys([*(thing.id for thing in self.named), *self.made])
+        # What a refused request was about to make never came to be.
+        made = self.made if refused_as is None else []
+        objects = dict.fromkeys([*(thing.id for thing in self.named), *made])
         await session.execute(
             INSERT,
             {

@@ -61,7 +61,7 @@ class Sender:
         self._resolve = resolve
         self._total_seconds = total_seconds
         self._client = httpx2.AsyncClient(
-            verify=ssl.create_default_context() if tls is None else tls,
+            verify=True if tls is None else tls,
             trust_env=False,
             follow_redirects=False,
             timeout=total_seconds,
