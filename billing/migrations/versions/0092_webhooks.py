@@ -40,14 +40,14 @@ STATEMENTS = (
     """,
     "CREATE INDEX webhook_messages_by_time ON webhook_messages (at)",
     """
-    CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON webhook_messages
+    CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON webhook_messages
     FOR EACH STATEMENT EXECUTE FUNCTION append_only()
     """,
     # `due_at` is null once it is delivered or given up. A claim moves it on, so that it comes again if its worker died.
     """
     CREATE TABLE webhook_deliveries (
       endpoint text NOT NULL REFERENCES webhook_endpoints,
-      message text NOT NULL REFERENCES webhook_messages,
+      message text NOT NULL REFERENCES webhook_messages ON DELETE CASCADE,
       status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'delivered', 'given_up')),
       attempts integer NOT NULL DEFAULT 0,
       since timestamptz NOT NULL,
@@ -55,6 +55,7 @@ STATEMENTS = (
       PRIMARY KEY (endpoint, message)
     )
     """,
+    "CREATE INDEX webhook_deliveries_of_message ON webhook_deliveries (message)",
     "CREATE INDEX webhook_deliveries_due ON webhook_deliveries (endpoint, due_at) WHERE status = 'pending'",
     """
     CREATE TABLE webhook_attempts (
@@ -65,10 +66,10 @@ STATEMENTS = (
       response_status integer,
       error text,
       seconds double precision NOT NULL,
-      FOREIGN KEY (endpoint, message) REFERENCES webhook_deliveries
+      FOREIGN KEY (endpoint, message) REFERENCES webhook_deliveries ON DELETE CASCADE
     )
     """,
-    "CREATE INDEX webhook_attempts_of_endpoint ON webhook_attempts (endpoint, id)",
+    "CREATE INDEX webhook_attempts_of_delivery ON webhook_attempts (endpoint, message, id)",
     """
     CREATE FUNCTION webhook_note(of_org text, of_type text, of_at timestamptz, of_data jsonb) RETURNS void
     LANGUAGE plpgsql AS $$

@@ -24,7 +24,7 @@ from headrace_billing.outcomes.jobs import pass_time
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
-from headrace_billing.webhooks.jobs import Courier
+from headrace_billing.webhooks.jobs import Courier, forget_old
 from headrace_billing.webhooks.sending import Sender
 
 log = structlog.get_logger()
@@ -80,6 +80,7 @@ async def run(settings: WorkerSettings) -> None:
         Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=datetime.now(UTC))), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=datetime.now(UTC)), 5),
         Loop("webhooks", courier.step, 1),
+        Loop("webhook_messages", lambda: forget_old(database, now=datetime.now(UTC)), 3600),
         Loop("expiry", lambda: expire_lots(database, now=datetime.now(UTC)), 60),
     )
     try:

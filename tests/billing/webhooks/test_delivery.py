@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from headrace_billing.database import Database
 from headrace_billing.webhooks import schedule
-from headrace_billing.webhooks.jobs import EACH_MAX
+from headrace_billing.webhooks.jobs import EACH_MAX, forget_old
 from tests.billing.clock import Clock
 from tests.billing.seller import NOW, Customer, Document, Seller
 from tests.billing.test_killed_jobs import ROOT, SCRIPT
@@ -292,6 +292,24 @@ async def test_a_worker_killed_after_any_statement_delivers_all_of_it_with_the_i
     async with database.begin() as session:
         messages = await session.execute(text("SELECT count(*) FROM webhook_messages"))
         assert messages.scalar_one() == 2
+
+
+async def test_messages_are_forgotten_after_a_quarter_with_what_was_tried_of_them(
+    told: Told, post: Post, database: Database, clock: Clock
+) -> None:
+    seller, customer, endpoint = told
+    await revoke(seller, customer)
+    await post.after(days=80)
+    await revoke(seller, customer)
+    await post.after(days=10)
+    assert not await forget_old(database, now=clock.now)
+    assert len(await log_of(seller, endpoint)) == 2
+    clock.passes(seconds=1)
+    await forget_old(database, now=clock.now)
+    (kept,) = await log_of(seller, endpoint)
+    assert len(kept["attempts"]) == 1
+    async with database.begin() as session:
+        assert (await session.execute(text("SELECT count(*) FROM webhook_attempts"))).scalar_one() == 1
 
 
 async def test_the_worker_delivers_by_itself_and_stops_when_it_is_told(

@@ -23,9 +23,16 @@ EACH_MAX = 4
 """Of one endpoint at a time: a receiver that hangs holds no more than these."""
 # Soon enough for what became due meanwhile.
 LOOK_SECONDS = 0.5
+FORGET_BATCH_MAX = 1000
 TRACEBACK_FRAMES_MAX = 12
 
 log = structlog.get_logger()
+
+
+async def forget_old(database: Database, *, now: datetime) -> bool:
+    """Drops a batch of messages that are past their time; whether there may be more."""
+    async with database.begin() as session:
+        return await queue_store.forget(session, now=now, limit=FORGET_BATCH_MAX) == FORGET_BATCH_MAX
 
 
 class Courier:

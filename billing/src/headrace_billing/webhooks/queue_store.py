@@ -82,6 +82,12 @@ async def record(
         await _disable(session, endpoint, f"nothing was taken since {failing_since.isoformat()}", now=now)
 
 
+async def forget(session: AsyncSession, *, now: datetime, limit: int) -> int:
+    """Drops the oldest messages of those that are past their time, with what was tried of them; how many."""
+    gone = await session.execute(FORGET, {"before": now - schedule.KEPT, "limit": limit})
+    return len(gone.all())
+
+
 async def _disable(session: AsyncSession, endpoint_id: str, reason: str, *, now: datetime) -> None:
     """With a notice to the organisation. The seller, whose endpoints have none, sees it in the list."""
     endpoint = await store.lock(session, endpoint_id)
@@ -139,6 +145,11 @@ FAILING = text("""
 """)
 DISABLE = text("""
     UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = :reason WHERE id = :endpoint
+""")
+FORGET = text("""
+    DELETE FROM webhook_messages WHERE id IN (
+      SELECT id FROM webhook_messages WHERE at < :before ORDER BY at LIMIT :limit FOR UPDATE SKIP LOCKED)
+    RETURNING id
 """)
 INSERT_NOTICE = text("""
     INSERT INTO notices (id, org, kind, at, content)

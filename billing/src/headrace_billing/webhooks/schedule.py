@@ -9,6 +9,8 @@ PAUSE_MAX = timedelta(hours=8)
 AGE_MAX = timedelta(days=3)
 # Longer than one delivery's life: an endpoint that one message upset goes on with the next.
 FAILING_MAX = timedelta(days=5)
+# A quarter to look back on and to replay; the books keep what happened for good.
+KEPT = timedelta(days=90)
 JITTER = 0.2
 """So that what failed together doesn't come back together."""
 
