@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from sqlalchemy import text
 
 from headrace_billing.app import compose
@@ -156,7 +155,7 @@ async def fingerprint(database: Database) -> dict[str, str]:
 
 
 async def test_no_route_lets_a_customer_s_owner_see_or_touch_what_is_another_organisation_s(
-    shop: Shop, parts: Parts, valkey: Redis
+    shop: Shop, parts: Parts
 ) -> None:
     theirs = await things_of(shop)
     assert set(theirs) == set(KINDS)

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,7 +13,7 @@ from headrace_billing.webhooks import schedule
 from headrace_billing.webhooks.jobs import EACH_MAX, forget_old
 from tests.billing.clock import Clock
 from tests.billing.seller import NOW, Customer, Document, Seller
-from tests.billing.test_killed_jobs import ROOT, SCRIPT
+from tests.billing.test_killed_jobs import killed_until_done
 from tests.billing.test_processes import START_SECONDS, environment, running, until
 from tests.billing.webhooks.conftest import Post
 from tests.billing.webhooks.receiver import Receiver, answer, drip, flood, hang, receiving
@@ -276,15 +275,7 @@ async def test_a_worker_killed_after_any_statement_delivers_all_of_it_with_the_i
     seller, customer, endpoint = told
     for _ in range(2):
         await revoke(seller, customer)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *(str(SCRIPT), "webhooks", database_url, valkey_url, customer.org, NOW.isoformat()),
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    printed, _ = await process.communicate()
-    assert process.returncode == 0
-    assert int(printed.splitlines()[-1]) > 4
+    assert await killed_until_done("webhooks", database_url, valkey_url, customer) > 4
     logged = await log_of(seller, endpoint)
     assert [each["status"] for each in logged] == ["delivered", "delivered"]
     assert set(receiver.ids) == {each["id"] for each in logged}

@@ -12,7 +12,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,8 +19,6 @@ from headrace_billing.members.ownership import Named, settings_of
 
 OBJECTS_MAX = 20
 """More than any one request names and makes; the rest of a long list is left off."""
-
-log = structlog.get_logger()
 
 
 class Side(StrEnum):
