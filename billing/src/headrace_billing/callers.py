@@ -1,7 +1,7 @@
 """Whether whoever calls may do what it asks for.
 
-`authorize` stands before every route of the app: it asks `operations` what the route
-needs, and refuses a route that has no line there.
+`authorize` stands before every route of the app: it asks `operations` what the route needs, and refuses a route that
+has no line there. It also begins the entry that the request will leave in the audit log.
 """
 
 import hmac
