@@ -154,6 +154,7 @@ async def test_nothing_that_runs_after_a_request_is_taken_for_its_doing(
     seller: Seller, database: Database
 ) -> None:
     customer = await seller.customer()
+    assert (await change_limits(seller, customer, **{"if-match": '"9"'})).status_code == 412
     before = len(await entries(seller))
     async with database.begin() as session:
         await session.execute(text("UPDATE api_keys SET name = 'x' WHERE id = :id"), {"id": customer.key})
