@@ -15,7 +15,11 @@ from headrace_billing.accounting.http import router as accounting
 from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
+from headrace_billing.approvals.http import router as approvals
+from headrace_billing.audit.http import router as audit
+from headrace_billing.audit.trail import AuditTrail
 from headrace_billing.body_limit import BodyLimit
+from headrace_billing.callers import Authorized
 from headrace_billing.clock.http import router as test_clock
 from headrace_billing.clock.movable import MovableClock
 from headrace_billing.clock.store import FOLLOW_SECONDS, follow
@@ -31,6 +35,8 @@ from headrace_billing.invoicing.settlement_http import router as settlements
 from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
+from headrace_billing.members.http import router as members
+from headrace_billing.members.token_http import router as member_tokens
 from headrace_billing.meters.backfill_http import router as backfills
 from headrace_billing.meters.http import router as meters
 from headrace_billing.metrics.catalogue import CATALOGUE
@@ -52,6 +58,7 @@ from headrace_billing.usage.http import router as usage
 from headrace_billing.usage.request_http import router as requests
 from headrace_billing.usage.session_http import router as sessions
 from headrace_billing.valkey import ValkeyError, connect
+from headrace_billing.webhooks.http import router as webhooks
 from headrace_contracts import channels
 from headrace_telemetry.logs import configure_logs
 from headrace_telemetry.scrape import serve_metrics
@@ -62,6 +69,11 @@ ROUTERS = (
     accounts,
     changes,
     service_accounts,
+    members,
+    member_tokens,
+    audit,
+    approvals,
+    webhooks,
     ledger,
     credit,
     rating,
@@ -106,6 +118,7 @@ def create() -> FastAPI:
             token_signing_secret=settings.token_signing_secret_bytes,
             tax=adapter_of(settings.tax_adapter),
             stripe=connected(settings.stripe_access),
+            webhook_networks=settings.webhook_networks,
         ),
         scraped_at=None
         if settings.metrics_port is None
@@ -134,11 +147,13 @@ def compose(parts: Parts, *, scraped_at: tuple[str, int] | None = None) -> FastA
         title="Headrace billing",
         version="1",
         lifespan=lifespan,
+        dependencies=[Authorized],
         generate_unique_id_function=operation_id,
     )
     app.state.parts = parts
     app.add_middleware(BodyLimit)
     app.add_middleware(Counted, counts=counts)
+    app.add_middleware(AuditTrail, database=parts.database)
     answer_problems(app)
     for router in ROUTERS:
         app.include_router(router)

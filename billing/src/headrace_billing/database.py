@@ -1,7 +1,8 @@
 """The way to Postgres: one pool a process, and sessions that are one transaction each."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
@@ -15,6 +16,11 @@ POOL_OVERFLOW = 10
 POOL_WAIT_SECONDS = 10
 STATEMENT_TIMEOUT_MS = 30_000
 CONNECT_TIMEOUT_SECONDS = 5
+
+BEFORE_COMMIT: ContextVar[Callable[[AsyncSession], Awaitable[None]] | None] = ContextVar(
+    "BEFORE_COMMIT", default=None
+)
+"""What is to be written with whatever the work under way commits."""
 
 
 class Database:
@@ -41,6 +47,8 @@ class Database:
     async def begin(self) -> AsyncIterator[AsyncSession]:
         async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+            if (hook := BEFORE_COMMIT.get()) is not None:
+                await hook(session)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:

@@ -52,6 +52,15 @@ class ScopeMissing(BillingError):
         )
 
 
+class RoleMissing(BillingError):
+    """The caller's role does not include it."""
+
+    code = "role_missing"
+
+    def __init__(self, role: str, permission: str) -> None:
+        super().__init__(f"The role {role!r} does not include {permission!r}. Ask a member whose role does.")
+
+
 class NotFound(BillingError):
     """No such object, or not the caller's."""
 

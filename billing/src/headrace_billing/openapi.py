@@ -18,8 +18,8 @@ document (RFC 9457) with a stable `code`.
 BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "The admin's token; an API key (`hr-…`) where a customer asks about what is its own; under "
-    "`/internal` the ingest token, and under `/v1/usage-events` a meter's (`hm-…`).",
+    "description": "The admin's token or a member's (`hrs-…`); an API key (`hr-…`) where a customer asks about what "
+    "is its own; under `/internal` the ingest token, and under `/v1/usage-events` a meter's (`hm-…`).",
 }
 
 PROBLEM = {

@@ -29,6 +29,8 @@ class Parts:
     tax: TaxAdapter = field(default_factory=TaxTable)
     stripe: Stripe | None = None
     """Null where no Stripe account is connected."""
+    webhook_networks: Sequence[Network] = ()
+    """Those that webhooks may be sent to although they are not public."""
 
     @property
     def is_test(self) -> bool:

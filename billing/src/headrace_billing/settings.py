@@ -86,6 +86,15 @@ class WorkerSettings(DatabaseSettings):
             return_url=self.payments_return_url,
         )
 
+    # Networks beside the public ones that webhooks may be sent to, as CIDRs with commas between them; to these without
+    # TLS too.
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _networks(cls, given: object) -> object:
+        return _separated(given)
+
     @field_validator("signing_key")
     @classmethod
     def _whole_key(cls, value: SecretStr) -> SecretStr:
@@ -129,10 +138,8 @@ class ApiSettings(WorkerSettings):
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _separated(cls, given: object) -> object:
-        return (
-            [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given
-        )
+    def _proxies(cls, given: object) -> object:
+        return _separated(given)
 
     @field_validator("token_signing_secret")
     @classmethod
@@ -146,3 +153,7 @@ class ApiSettings(WorkerSettings):
     def token_signing_secret_bytes(self) -> bytes | None:
         secret = self.token_signing_secret
         return None if secret is None else bytes.fromhex(secret.get_secret_value())
+
+
+def _separated(given: object) -> object:
+    return [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given

@@ -44,6 +44,8 @@ from headrace_billing.reconciliation.jobs import look_around
 from headrace_billing.reconciliation.many import Lookout
 from headrace_billing.settings import WorkerSettings
 from headrace_billing.valkey import connect
+from headrace_billing.webhooks.jobs import Courier, forget_old
+from headrace_billing.webhooks.sending import Sender
 from headrace_telemetry.metrics import Sample
 from headrace_telemetry.scrape import serve_metrics
 
@@ -86,6 +88,12 @@ async def run(settings: WorkerSettings) -> None:
     now: Callable[[], datetime] = clock or (lambda: datetime.now(UTC))
     books = Books(database, adapter_of(settings.tax_adapter), test=settings.test_clock)
     lookout = Lookout()
+    courier = Courier(
+        database,
+        Sender(allowed=settings.webhook_networks),
+        signing_key=settings.signing_key_bytes,
+        now=now,
+    )
     loops = (
         Loop(
             "cold_load",
@@ -114,6 +122,8 @@ async def run(settings: WorkerSettings) -> None:
             30,
             rest_times=20,
         ),
+        Loop("webhooks", courier.step, 1),
+        Loop("webhook_messages", lambda: forget_old(database, now=now()), 3600),
         Loop("expiry", lambda: expire_lots(database, now=now()), 60),
         *(
             ()
@@ -143,6 +153,7 @@ async def run(settings: WorkerSettings) -> None:
     finally:
         if stripe is not None:
             stripe.close()
+        await courier.close()
         await valkey.aclose()
         await database.close()
 

@@ -57,7 +57,7 @@ async def show_trial_balance(parts: PartsOf, at: AwareDatetime | None = None) ->
 
 
 @router.post("/v1/accounting-months/{month}/close", status_code=201)
-async def close(
+async def close_accounting_month(
     month: MonthPath, body: MonthToClose, parts: PartsOf, idempotency_key: IdempotencyKey
 ) -> dict[str, Any]:
     """For good, and for all sellers. Refused while a customer is not reconciled or an invoice of it is a draft."""

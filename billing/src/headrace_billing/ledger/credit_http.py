@@ -1,25 +1,32 @@
 """The admin's routes for credit: granting, looking at what became of it, and refunding what is left."""
 
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, Field, model_validator
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounts import store as accounts
+from headrace_billing.approvals import store as approvals
+from headrace_billing.approvals.documents import approval_document
 from headrace_billing.bodies import Amount, Body, Currency, Id, ModelName, Name, PageOf, page_of
-from headrace_billing.callers import AdminOnly, IdempotencyKey
+from headrace_billing.callers import AdminOnly, IdempotencyKey, MemberOf
 from headrace_billing.errors import BillingError, ExpiryInThePast
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
 from headrace_billing.ledger import grants_store, spendable, store, wallets
 from headrace_billing.ledger.grant import Grant, GrantKind, GrantSource
 from headrace_billing.ledger.grants_store import Granted
-from headrace_billing.ledger.lots import PRIORITY_DEFAULT
+from headrace_billing.ledger.lots import PRIORITY_DEFAULT, Holdings
 from headrace_billing.ledger.refund import CreditNotRefundable, refund_transaction, refundable_nanos
 from headrace_billing.money import major, nanos_of
-from headrace_billing.parts import PartsOf
+from headrace_billing.parts import Parts, PartsOf
 
 PRIORITY_MAX = 1000
+WAITS = "More than the seller's bound: nothing was granted yet, and the `approval` waits for a second member."
 
 router = APIRouter(tags=["credit"], dependencies=[AdminOnly])
 
@@ -63,48 +70,90 @@ class Refund(Body):
     """Null refunds all that can be."""
 
 
-@router.post("/v1/credit-grants", status_code=201)
+@router.post("/v1/credit-grants", status_code=201, responses={202: {"description": WAITS}})
 async def grant_credit(
-    body: NewCreditGrant, parts: PartsOf, idempotency_key: IdempotencyKey
+    body: NewCreditGrant,
+    caller: MemberOf,
+    parts: PartsOf,
+    idempotency_key: IdempotencyKey,
+    response: Response,
 ) -> dict[str, Any]:
-    at, amount_nanos = parts.now(), nanos_of(body.amount)
+    """More than the seller's bound waits for a second member: the answer is 202 and holds the `approval`."""
+    at, once = parts.now(), {"scope": "credit-grants", "key": idempotency_key}
+    request = body.model_dump(mode="json")
+    async with parts.database.begin() as session:
+        answer = await recall(session, **once, request=request)
+        if answer is None:
+            grant, holdings = await _grant_of(session, body, at)
+            bound: dict[str, Any] = {"currency": grant.currency, "amount_nanos": grant.amount_nanos}
+            if await approvals.needed(session, "grant_credit", **bound):
+                (balance,) = await wallets.balances(session, [grant.wallet])
+                approval = await approvals.ask(
+                    session,
+                    "grant_credit",
+                    **bound,
+                    org=balance.org,
+                    subject=grant.wallet,
+                    request=request,
+                    reason=grant.reason,
+                    by=caller.member.id,
+                    at=at,
+                )
+                answer = {"approval": approval_document(approval, now=at)}
+            else:
+                answer = await _give(session, grant, holdings)
+            await remember(session, **once, answer=answer)
+    if "approval" in answer:
+        response.status_code = HTTPStatus.ACCEPTED
+    else:
+        await spendable.push_soon(parts.database, parts.valkey, answer["wallet"])
+    return answer
+
+
+async def grant_as_agreed(session: AsyncSession, request: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+    """Gives what waited for a second member. Raises what the request would raise now."""
+    return await _give(session, *await _grant_of(session, NewCreditGrant.model_validate(request), at))
+
+
+async def tell_granted(parts: Parts, result: Mapping[str, Any]) -> None:
+    await spendable.push_soon(parts.database, parts.valkey, result["wallet"])
+
+
+async def _grant_of(session: AsyncSession, body: NewCreditGrant, at: datetime) -> tuple[Grant, Holdings]:
+    """The grant and what it goes into, locked."""
     if body.expires_at is not None and body.expires_at <= at:
         raise ExpiryInThePast
-    async with parts.database.begin() as session:
-        answer = await recall(
-            session, scope="credit-grants", key=idempotency_key, request=body.model_dump(mode="json")
-        )
-        if answer is not None:
-            return answer
-        wallet = body.wallet or (await accounts.project(session, str(body.project))).wallet
-        holdings = (await wallets.lock(session, [wallet]))[wallet]
-        if holdings.currency != body.currency:
-            raise wallets.CurrencyMismatch(wallet, holdings.currency)
-        if body.scope.project is not None:
-            project = await accounts.project(session, body.scope.project)
-            if project.wallet != wallet:
-                raise ScopeInvalid(f"{project.id} pays from another wallet than {wallet}.")
-        grant = Grant(
-            id=new_id("lot", at),
-            wallet=wallet,
-            currency=body.currency,
-            amount_nanos=amount_nanos,
-            kind=body.kind,
-            source=body.source,
-            reason=body.reason,
-            at=at,
-            expires_at=body.expires_at,
-            scope=body.scope.project,
-            scope_model=body.scope.model,
-            priority=body.priority,
-        )
-        await grants_store.give(session, grant, holdings)
-        (balance,) = await wallets.balances(session, [wallet])
-        granted = await grants_store.granted(session, grant.id)
-        answer = {**_document(granted), "balance": major(balance.balance_nanos)}
-        await remember(session, scope="credit-grants", key=idempotency_key, answer=answer)
-    await spendable.push_soon(parts.database, parts.valkey, wallet)
-    return answer
+    amount_nanos = nanos_of(body.amount)
+    wallet = body.wallet or (await accounts.project(session, str(body.project))).wallet
+    holdings = (await wallets.lock(session, [wallet]))[wallet]
+    if holdings.currency != body.currency:
+        raise wallets.CurrencyMismatch(wallet, holdings.currency)
+    if body.scope.project is not None:
+        project = await accounts.project(session, body.scope.project)
+        if project.wallet != wallet:
+            raise ScopeInvalid(f"{project.id} pays from another wallet than {wallet}.")
+    grant = Grant(
+        id=new_id("lot", at),
+        wallet=wallet,
+        currency=body.currency,
+        amount_nanos=amount_nanos,
+        kind=body.kind,
+        source=body.source,
+        reason=body.reason,
+        at=at,
+        expires_at=body.expires_at,
+        scope=body.scope.project,
+        scope_model=body.scope.model,
+        priority=body.priority,
+    )
+    return grant, holdings
+
+
+async def _give(session: AsyncSession, grant: Grant, holdings: Holdings) -> dict[str, Any]:
+    await grants_store.give(session, grant, holdings)
+    (balance,) = await wallets.balances(session, [grant.wallet])
+    granted = await grants_store.granted(session, grant.id)
+    return {**_document(granted), "balance": major(balance.balance_nanos)}
 
 
 @router.get("/v1/credit-grants")

@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounts import store as accounts
 from headrace_billing.bodies import PRINTABLE, Amount, Body, Currency, Id, Name
-from headrace_billing.callers import Admin, AdminOnly, CallerOf, Customer, IdempotencyKey
+from headrace_billing.callers import Admin, AdminOnly, Caller, CallerOf, Customer, IdempotencyKey, OrgMember
 from headrace_billing.errors import Forbidden, InvalidRequest, NotFound
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
+from headrace_billing.members.member import BOOTSTRAP
 from headrace_billing.money import currency_of, nanos_of
 from headrace_billing.outcomes import lifecycle, store, task_store
 from headrace_billing.outcomes.announcing import announce
@@ -79,7 +80,7 @@ class NewTask(Body):
     dedupe_key: DedupeKey
     cost_guard: Amount | None = None
     project: Id | None = None
-    """The admin's to say; an API key is its project's."""
+    """A member's to say; an API key is its project's."""
 
 
 class NewOutcome(Body):
@@ -189,7 +190,7 @@ async def accept_outcome(
 ) -> Document:
     """The customer's word, as an observer of grade A. The seller can't accept what it sells."""
     if isinstance(caller, Admin):
-        raise Forbidden("The seller can't accept an outcome; the customer does, with an API key.")
+        raise Forbidden("The seller can't accept an outcome; the customer does.")
 
     async def accept(session: AsyncSession, case: Case, at: datetime) -> str | None:
         grade, actor = ObserverGrade.CUSTOMER, _actor(caller)
@@ -223,7 +224,7 @@ Step = Callable[[AsyncSession, Case, datetime], Awaitable[str | None]]
 
 async def _step(
     parts: Parts,
-    caller: Admin | Customer,
+    caller: Caller,
     outcome_id: str,
     step: Step,
     *,
@@ -251,24 +252,28 @@ async def _show(parts: Parts, outcome_id: str) -> Document:
         return await outcome_document(session, await store.read(session, outcome_id))
 
 
-def _project_of(caller: Admin | Customer, named: str | None) -> str:
+def _project_of(caller: Caller, named: str | None) -> str:
     if isinstance(caller, Customer):
         caller.require(KeyScope.TASKS)
         if named not in (None, caller.project):
             raise NotFound("project", named)
         return caller.project
     if named is None:
-        raise InvalidRequest("project: the admin's token belongs to no project; name one.")
+        raise InvalidRequest("project: a member's token belongs to no project; name one.")
     return named
 
 
-def _must_see(caller: Admin | Customer, task: Task) -> None:
+def _must_see(caller: Caller, task: Task) -> None:
     """Raises `NotFound` for another project's: whether it exists is none of the caller's business."""
     if isinstance(caller, Customer):
         caller.require(KeyScope.TASKS)
         if caller.project != task.project:
             raise NotFound("task", task.id)
+    elif isinstance(caller, OrgMember) and caller.org != task.org:
+        raise NotFound("task", task.id)
 
 
-def _actor(caller: Admin | Customer) -> str:
-    return f"key:{caller.key}" if isinstance(caller, Customer) else "admin"
+def _actor(caller: Caller) -> str:
+    if isinstance(caller, Customer):
+        return f"key:{caller.key}"
+    return "admin" if caller.member is BOOTSTRAP else f"member:{caller.member.id}"

@@ -1,4 +1,4 @@
-"""What was used and what it cost, for whoever used it: a key sees its project, the admin everybody."""
+"""What was used and what it cost, for whoever used it: a key sees its project, a member its organisation, the seller everybody."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, StringConstraints
 
 from headrace_billing.bodies import PRINTABLE, Currency, Id, ModelName
-from headrace_billing.callers import Admin, CallerOf, Customer
+from headrace_billing.callers import Admin, Caller, CallerOf, OrgMember
 from headrace_billing.errors import NotFound
 from headrace_billing.intervals import interval
 from headrace_billing.money import major
@@ -75,10 +75,12 @@ def _asked(
     return Asked(query, cursor, limit)
 
 
-def _allowed(caller: Admin | Customer, filters: dict[Dimension, str]) -> dict[Dimension, str]:
-    """A key's project is added to whatever its holder asks for, and no other one can be asked for."""
+def _allowed(caller: Caller, filters: dict[Dimension, str]) -> dict[Dimension, str]:
+    """A key's project, or a member's organisation, is added to whatever is asked for, and no other one can be."""
     if isinstance(caller, Admin):
         return filters
+    if isinstance(caller, OrgMember):
+        return {**filters, Dimension.ORGANIZATION: caller.org}
     caller.require(KeyScope.USAGE_READ)
     if Dimension.ORGANIZATION in filters and filters[Dimension.ORGANIZATION] != caller.org:
         raise NotFound("organization", filters[Dimension.ORGANIZATION])

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from headrace_billing.callers import Admin, CallerOf, Customer
+from headrace_billing.callers import Admin, Caller, CallerOf, OrgMember
 from headrace_billing.errors import NotFound
 from headrace_billing.money import major
 from headrace_billing.parts import PartsOf
@@ -39,9 +39,11 @@ async def show_request(request_id: UUID, parts: PartsOf, caller: CallerOf) -> di
         return _document(events, books[counted.event.price_book], lines, postings, invoiced)
 
 
-def _may_see(caller: Admin | Customer, stored: StoredEvent) -> bool:
+def _may_see(caller: Caller, stored: StoredEvent) -> bool:
     if isinstance(caller, Admin):
         return True
+    if isinstance(caller, OrgMember):
+        return caller.org == stored.event.org
     caller.require(KeyScope.USAGE_READ)
     return (caller.org, caller.project) == (stored.event.org, stored.event.project)
 

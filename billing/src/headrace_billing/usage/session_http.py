@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
 from headrace_billing.bodies import Id
-from headrace_billing.callers import Admin, CallerOf
+from headrace_billing.callers import Admin, CallerOf, OrgMember
 from headrace_billing.errors import NotFound
 from headrace_billing.intervals import IntervalInvalid, interval
 from headrace_billing.money import major
@@ -55,6 +55,9 @@ async def show_sessions(
     if isinstance(caller, Admin):
         if organization is None and project is None:
             raise QueryTooWide
+    elif isinstance(caller, OrgMember):
+        # What it names was held to its organisation already.
+        organization = caller.org
     else:
         caller.require(KeyScope.USAGE_READ)
         if organization not in (None, caller.org):

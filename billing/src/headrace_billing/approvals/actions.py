@@ -1,0 +1,27 @@
+"""What can wait for a second member, and how it is done once that member agrees.
+
+An operation asks with `store.needed` and `store.ask`, and has its action here under the same name.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.ledger import credit_http
+from headrace_billing.parts import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    do: Callable[[AsyncSession, Mapping[str, Any], datetime], Awaitable[dict[str, Any]]]
+    """In the transaction that records the agreement; what it gives is the approval's result."""
+    tell: Callable[[Parts, Mapping[str, Any]], Awaitable[None]]
+    """What must be pushed at once after it stands, by the result."""
+
+
+ACTIONS: Mapping[str, Action] = {
+    "grant_credit": Action(credit_http.grant_as_agreed, credit_http.tell_granted),
+}
