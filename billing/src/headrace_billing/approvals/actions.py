@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.invoicing import settlement_http
 from headrace_billing.ledger import credit_http
 from headrace_billing.parts import Parts
 
@@ -22,6 +23,11 @@ class Action:
     """What must be pushed at once after it stands, by the result."""
 
 
+async def _nothing_to_tell(_: Parts, __: Mapping[str, Any]) -> None:
+    """No gateway goes by it."""
+
+
 ACTIONS: Mapping[str, Action] = {
     "grant_credit": Action(credit_http.grant_as_agreed, credit_http.tell_granted),
+    "write_off": Action(settlement_http.write_off_as_agreed, _nothing_to_tell),
 }

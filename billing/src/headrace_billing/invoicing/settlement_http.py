@@ -1,13 +1,19 @@
 """The seller's routes for what becomes of an invoice: payments, credit notes, voiding, write-offs."""
 
 import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.approvals import store as approvals
+from headrace_billing.approvals.documents import approval_document
 from headrace_billing.bodies import Amount, Body, Currency, Id, Name
-from headrace_billing.callers import AdminOnly, IdempotencyKey
+from headrace_billing.callers import AdminOnly, IdempotencyKey, MemberOf
 from headrace_billing.errors import BillingError
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
@@ -33,6 +39,9 @@ from headrace_billing.parts import PartsOf
 router = APIRouter(tags=["invoices"], dependencies=[AdminOnly])
 
 LINES_MAX = 10_000
+WAITS = (
+    "More than the seller's bound: nothing was written off yet, and the `approval` waits for a second member."
+)
 
 
 class PaidInTheFuture(BillingError):
@@ -132,39 +141,83 @@ async def void(
     return await _credited(invoice_id, body, parts, idempotency_key, void=True)
 
 
-@router.post("/v1/invoices/{invoice_id}/write-offs", status_code=201)
+@router.post("/v1/invoices/{invoice_id}/write-offs", status_code=201, responses={202: {"description": WAITS}})
 async def write_off(
-    invoice_id: Id, body: ByTwo, parts: PartsOf, idempotency_key: IdempotencyKey
+    invoice_id: Id,
+    body: ByTwo,
+    caller: MemberOf,
+    parts: PartsOf,
+    *,
+    idempotency_key: IdempotencyKey,
+    response: Response,
 ) -> dict[str, Any]:
-    """All that is open becomes bad debt. Money that comes after all recovers it."""
+    """All that is open becomes bad debt. Money that comes after all recovers it.
+
+    More than the seller's bound waits for a second member: the answer is 202 and holds the `approval`.
+    """
     at, once = parts.now(), {"scope": f"write-offs {invoice_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
-        known = await recall(session, **once, request=body.model_dump(mode="json"))
-        if known is not None:
-            return known
-        body.approval.check()
-        standing = await settlement_store.lock(session, invoice_id)
-        write_off_id = new_id("wof", at)
-        await ledger.post(session, write_off_transaction(standing, write_off=write_off_id, at=at))
-        written_off = Settlement(
-            id=write_off_id,
-            invoice=invoice_id,
-            kind=SettlementKind.WRITE_OFF,
-            amount_minor=standing.open_minor,
-            reason=body.reason,
-            approval=body.approval,
-            happened_at=at,
-            recorded_at=at,
-        )
-        await settlement_store.add(session, written_off)
-        answer = {
-            "id": write_off_id,
-            "invoice": invoice_id,
-            "amount": plain(standing.open_minor, standing.currency),
-            "standing": standing_document(await settlement_store.standing(session, invoice_id)),
-        }
-        await remember(session, **once, answer=answer)
+        request = body.model_dump(mode="json")
+        answer = await recall(session, **once, request=request)
+        if answer is None:
+            body.approval.check()
+            standing = await settlement_store.lock(session, invoice_id)
+            bound: dict[str, Any] = {
+                "currency": standing.currency,
+                "amount_nanos": standing.open_minor * nanos_per_minor(standing.currency),
+            }
+            if standing.open_minor and await approvals.needed(session, "write_off", **bound):
+                approval = await approvals.ask(
+                    session,
+                    "write_off",
+                    **bound,
+                    org=standing.organization,
+                    subject=invoice_id,
+                    request={**request, "invoice": invoice_id},
+                    reason=body.reason,
+                    by=caller.member.id,
+                    at=at,
+                )
+                answer = {"approval": approval_document(approval, now=at)}
+            else:
+                answer = await _written_off(session, standing, body, at)
+            await remember(session, **once, answer=answer)
+    if "approval" in answer:
+        response.status_code = HTTPStatus.ACCEPTED
     return answer
+
+
+async def write_off_as_agreed(
+    session: AsyncSession, request: Mapping[str, Any], at: datetime
+) -> dict[str, Any]:
+    """Writes off what waited for a second member, as much as is open now."""
+    body = ByTwo.model_validate({name: value for name, value in request.items() if name != "invoice"})
+    return await _written_off(session, await settlement_store.lock(session, request["invoice"]), body, at)
+
+
+async def _written_off(
+    session: AsyncSession, standing: Standing, body: ByTwo, at: datetime
+) -> dict[str, Any]:
+    """Raises `NothingOpen`."""
+    write_off_id = new_id("wof", at)
+    await ledger.post(session, write_off_transaction(standing, write_off=write_off_id, at=at))
+    written_off = Settlement(
+        id=write_off_id,
+        invoice=standing.invoice,
+        kind=SettlementKind.WRITE_OFF,
+        amount_minor=standing.open_minor,
+        reason=body.reason,
+        approval=body.approval,
+        happened_at=at,
+        recorded_at=at,
+    )
+    await settlement_store.add(session, written_off)
+    return {
+        "id": write_off_id,
+        "invoice": standing.invoice,
+        "amount": plain(standing.open_minor, standing.currency),
+        "standing": standing_document(await settlement_store.standing(session, standing.invoice)),
+    }
 
 
 @router.get("/v1/invoices/{invoice_id}/settlements")
