@@ -135,8 +135,8 @@ class Inference:
                 idempotency,
                 trace=None if trace is None else trace.id,
             )
-            about = About(caller.org, caller.project_id, request.model)
-            if self._guards:
+            about = About(caller.org, caller.project_id, request.model) if self._guards else None
+            if about is not None:
                 await self._guards.check(body, about)
         except GatewayError:
             # Whose key is no longer one learns nothing but that.
@@ -164,7 +164,7 @@ class Inference:
                 org=caller.org,
                 lease=lease,
                 recording=None if idempotency is None else Recording(),
-                watch=self._guards.watch(about),
+                watch=None if about is None else self._guards.watch(about),
                 trace=trace,
                 span=None if trace is None else trace.admitted(lease.id, call),
             )
