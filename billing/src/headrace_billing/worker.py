@@ -17,6 +17,7 @@ import structlog
 
 from headrace_billing.accounts import outbox
 from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
+from headrace_billing.charges.recognising import recognise_over
 from headrace_billing.clock.movable import MovableClock
 from headrace_billing.clock.store import FOLLOW_SECONDS, follow
 from headrace_billing.database import Database
@@ -124,6 +125,7 @@ async def run(settings: WorkerSettings) -> None:
         ),
         Loop("webhooks", courier.step, 1),
         Loop("webhook_messages", lambda: forget_old(database, now=now()), 3600),
+        Loop("recognition", lambda: recognise_over(database, now=now()), 300),
         Loop("expiry", lambda: expire_lots(database, now=now()), 60),
         *(
             ()

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace_billing.accounting import store
 from headrace_billing.accounting.month import BooksBroken, MonthNotReconciled, begins, ends, may_close
 from headrace_billing.accounting.store import ClosedMonth
+from headrace_billing.charges.recognising import recognise
 from headrace_billing.database import Database
 from headrace_billing.invoicing.settlement import Approval
 from headrace_billing.ledger.store import projections_off
@@ -34,6 +35,7 @@ async def close_month(
     last = await store.last_closed(session)
     unfinished = await store.unfinished_drafts(session, until=ends(month))
     may_close(month, last=last, now=now, unfinished=unfinished)
+    await recognise(session, through=month)
     # From a snapshot, before anybody has to wait: what is posted meanwhile is reconciled by the next month.
     async with database.snapshot() as seen:
         await _must_be_reconciled(seen, month, now=now)

@@ -2,7 +2,8 @@
 
 Paid credit is deferred when it is sold, and recognised as it burns; what expires is breakage. So of each month
 opening + sold + returned - burnt - expired - refunded = closing, and over all months sold = recognised + deferred +
-refunded. Usage that is paid afterwards is recognised when it is used, and unbilled until an invoice takes it.
+refunded. Usage that is paid afterwards is recognised when it is used, and unbilled until an invoice takes it. What is
+charged for a time stands in `deferred` until its seconds have passed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,10 @@ DEFERRALS: Mapping[TransactionKind, Deferral] = {
 RECOGNISED = (
     AccountKind.REVENUE_TOKENS,
     AccountKind.REVENUE_OUTCOMES,
+    AccountKind.REVENUE_SUBSCRIPTIONS,
+    AccountKind.REVENUE_COMMITMENTS,
+    AccountKind.REVENUE_GPU_TIME,
+    AccountKind.SERVICE_CREDITS,
     AccountKind.BREAKAGE,
     AccountKind.PROMO_CONTRA,
     AccountKind.ROUNDING,
@@ -44,6 +49,7 @@ RECOGNISED = (
 BALANCES = (
     AccountKind.WALLET_PAID,
     AccountKind.OUTCOME_RESERVED,
+    AccountKind.DEFERRED,
     AccountKind.UNBILLED,
     AccountKind.RECEIVABLE,
     AccountKind.REFUND_LIABILITY,

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.charges import store as charge_store
 from headrace_billing.errors import BillingError
 from headrace_billing.ids import new_id
 from headrace_billing.invoicing import store
@@ -18,7 +19,7 @@ from headrace_billing.invoicing.document import document_of
 from headrace_billing.invoicing.drafting import Books, Draft, drawn_up
 from headrace_billing.invoicing.invoice import Invoice, number
 from headrace_billing.invoicing.orders import Order
-from headrace_billing.invoicing.postings import post
+from headrace_billing.invoicing.postings import post, taken_from_deferred
 from headrace_billing.invoicing.store import Issued
 from headrace_billing.ledger import store as ledger
 from headrace_billing.reconciliation.many import Lookout
@@ -54,6 +55,10 @@ async def close_periods(
         await store.add_all(session, issued)
         await store.put_on_invoices(session, issued, at=now)
         await ledger.post_all(session, [posted for one in issued for posted in post(one.invoice)])
+        for one in issued:
+            await charge_store.add_deferrals(
+                session, one.invoice.id, taken_from_deferred(one.invoice), at=now
+            )
     documents = {(one.invoice.organization, one.invoice.currency): one.document for one in issued}
     return [
         documents[one.invoice.organization, one.invoice.currency] if isinstance(one, Draft) else one

@@ -10,9 +10,9 @@ from datetime import datetime
 
 from headrace_billing.errors import BillingError
 from headrace_billing.invoicing.amounts import nanos_per_minor, plain
-from headrace_billing.invoicing.lines import LineKind
+from headrace_billing.invoicing.lines import Source
 from headrace_billing.invoicing.settlement import Split, Standing, taken_up
-from headrace_billing.invoicing.tax import contained_by_revenue, share_of_tax
+from headrace_billing.invoicing.tax import contained_by_source, share_of_tax
 from headrace_billing.ledger.transaction import (
     Account,
     AccountKind,
@@ -44,7 +44,7 @@ class Creditable:
     """A line of the invoice, and what of it no credit note has taken back."""
 
     position: int
-    kind: LineKind
+    source: Source
     prepaid: bool
     project: str | None
     amount_minor: int
@@ -105,19 +105,33 @@ def tax_of(
 
 def contained_of(
     lines: Sequence[Credited], every: Sequence[Creditable], *, invoice_tax_minor: int, tax_minor: int
-) -> dict[AccountKind, int]:
-    """To which revenue a tax goes back that the lines hold; notes for all lines leave none of it anywhere."""
+) -> dict[Source, int]:
+    """To where a tax goes back that the lines hold; notes for all lines leave none of it anywhere."""
     unpaid = [line for line in every if not line.prepaid]
-    outcomes = [line for line in unpaid if line.kind is LineKind.OUTCOME]
-    whole = sum(line.amount_minor for line in outcomes)
-    tax = contained_by_revenue(
-        invoice_tax_minor, outcomes_minor=whole, all_minor=sum(line.amount_minor for line in unpaid)
-    )[AccountKind.REVENUE_OUTCOMES]
-    before = whole - sum(line.left_minor for line in outcomes)
-    now = due_of(one for one in lines if one.line.kind is LineKind.OUTCOME)
-    upto = share_of_tax(tax, credited_minor=before + now, taxable_minor=whole)
-    back = upto - share_of_tax(tax, credited_minor=before, taxable_minor=whole)
-    return {AccountKind.REVENUE_OUTCOMES: back, AccountKind.REVENUE_TOKENS: tax_minor - back}
+    held = contained_by_source(invoice_tax_minor, ((line.source, line.amount_minor) for line in unpaid))
+    found: dict[Source, int] = {}
+    for source, tax in list(held.items())[:-1]:
+        of = [line for line in unpaid if line.source == source]
+        whole = sum(line.amount_minor for line in of)
+        before = whole - sum(line.left_minor for line in of)
+        now = due_of(one for one in lines if one.line.source == source)
+        upto = share_of_tax(tax, credited_minor=before + now, taxable_minor=whole)
+        found[source] = upto - share_of_tax(tax, credited_minor=before, taxable_minor=whole)
+    # The last one takes what rounding leaves, as it did on the invoice.
+    return {**found, **{source: tax_minor - sum(found.values()) for source in list(held)[-1:]}}
+
+
+def taken_from_deferred(
+    lines: Iterable[Credited], contained: Mapping[Source, int], *, currency: str
+) -> dict[str, int]:
+    """By charge, in nano-units below zero where it is a charge: what is no revenue to come any more."""
+    unit = nanos_per_minor(currency)
+    found: dict[str, int] = {}
+    for one in lines:
+        source = one.line.source
+        if source.charge is not None and source.account is AccountKind.DEFERRED:
+            found[source.charge] = contained.get(source, 0) * unit - one.exact_nanos
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,28 +186,29 @@ def credit_transaction(
     *,
     note: str,
     tax_minor: int,
-    contained: Mapping[AccountKind, int],
+    contained: Mapping[Source, int],
     parts: Split,
     returned: Sequence[Posting],
     at: datetime,
 ) -> Transaction:
     """`parts` is how the amount due is taken up, with the tax; `returned` is what prepaid lines give back.
 
-    `contained` is of the tax what revenue had to give for it, where prices hold it.
+    `contained` is of the tax what each source had to give for it, where prices hold it.
     """
     unit = nanos_per_minor(standing.currency)
-    postings = list(returned)
-    for one in lines:
-        kind = (
-            AccountKind.REVENUE_OUTCOMES if one.line.kind is LineKind.OUTCOME else AccountKind.REVENUE_TOKENS
-        )
-        if one.exact_nanos:
-            postings.append(Posting(business(kind, standing.currency), one.exact_nanos))
+    postings = [
+        *returned,
+        *(
+            Posting(business(one.line.source.account, standing.currency), one.exact_nanos)
+            for one in lines
+            if one.exact_nanos
+        ),
+    ]
     if tax_minor:
         postings.append(Posting(business(AccountKind.TAX_PAYABLE, standing.currency), tax_minor * unit))
     postings += [
-        Posting(business(kind, standing.currency), -minor * unit)
-        for kind, minor in contained.items()
+        Posting(business(source.account, standing.currency), -minor * unit)
+        for source, minor in contained.items()
         if minor
     ]
     postings += [

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.charges.charge import ChargeKind, Recognition, account_of
 from headrace_billing.errors import NotFound
 from headrace_billing.invoicing.credit_note import Burnt, Creditable, Credited, Payer
-from headrace_billing.invoicing.lines import LineKind
+from headrace_billing.invoicing.lines import OUTCOMES, TOKENS, LineKind, Source
 from headrace_billing.invoicing.settlement import Approval
 from headrace_billing.ledger import wallets
 from headrace_billing.ledger.lots import Holdings
@@ -31,7 +32,7 @@ async def creditable(session: AsyncSession, invoice: str) -> list[Creditable]:
     return [
         Creditable(
             position=row.position,
-            kind=LineKind(row.kind),
+            source=_source(row),
             prepaid=row.prepaid,
             project=row.project,
             amount_minor=row.amount_minor,
@@ -41,6 +42,13 @@ async def creditable(session: AsyncSession, invoice: str) -> list[Creditable]:
         )
         for row in rows
     ]
+
+
+def _source(row: Row[Any]) -> Source:
+    if row.charge is not None:
+        account = account_of(ChargeKind(row.charge_kind), Recognition(row.recognition))
+        return Source(account, row.charge)
+    return OUTCOMES if LineKind(row.kind) is LineKind.OUTCOME else TOKENS
 
 
 async def taxed(session: AsyncSession, invoice: str) -> Taxed:
@@ -143,11 +151,13 @@ async def document(session: AsyncSession, note: str) -> dict[str, Any]:
 
 SELECT_CREDITABLE = text("""
     SELECT l.position, l.kind, l.prepaid, l.project, l.amount_minor, l.exact_nanos,
+           l.charge, g.kind AS charge_kind, g.recognition,
            coalesce(sum(c.amount_minor), 0) AS credited_minor, coalesce(sum(c.exact_nanos), 0) AS credited_nanos
     FROM invoice_lines l
+    LEFT JOIN charges g ON g.id = l.charge
     LEFT JOIN credit_note_lines c ON c.invoice = l.invoice AND c.position = l.position
     WHERE l.invoice = :id
-    GROUP BY l.invoice, l.position ORDER BY l.position
+    GROUP BY l.invoice, l.position, g.id ORDER BY l.position
 """)
 
 SELECT_TAXED = text("""

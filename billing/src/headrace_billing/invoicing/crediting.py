@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.charges import store as charge_store
 from headrace_billing.ids import new_id
 from headrace_billing.invoicing import credit_note_store, settlement_store, store
 from headrace_billing.invoicing.amounts import plain
@@ -18,6 +19,7 @@ from headrace_billing.invoicing.credit_note import (
     credited,
     due_of,
     given_back,
+    taken_from_deferred,
     tax_of,
 )
 from headrace_billing.invoicing.settlement import (
@@ -129,12 +131,14 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
             at=now,
         ),
     )
+    changed = taken_from_deferred(lines, contained, currency=standing.currency)
+    await charge_store.add_deferrals(session, note, changed, at=now)
     return document
 
 
 def _line(one: Credited, original: Document, currency: str) -> Document:
     shown = original["lines"][one.line.position - 1]
-    kept = ("kind", "description", "project", "model", "unit", "outcome_type", "prepaid")
+    kept = ("kind", "description", "project", "model", "unit", "outcome_type", "charge", "prepaid")
     return {
         "position": one.line.position,
         **{name: shown[name] for name in kept if name in shown},

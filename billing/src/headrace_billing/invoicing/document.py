@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from headrace_billing.charges.charge import Charge
 from headrace_billing.invoicing.amounts import plain
 from headrace_billing.invoicing.invoice import Invoice
 from headrace_billing.invoicing.lines import Line, LineKind
@@ -126,6 +127,8 @@ def _line(line: Line, currency: str, project_names: Mapping[str, str]) -> Docume
             "outcome_type": line.outcome_label,
             "accepted_as": line.accepted_as,
         }
+    if line.charge is not None:
+        return {**shown, **_charge(line.charge, project_names)}
     assert line.project is not None
     return {
         **shown,
@@ -141,6 +144,18 @@ def _line(line: Line, currency: str, project_names: Mapping[str, str]) -> Docume
         if line.span is None
         else {"start": line.span.start.isoformat(), "end": line.span.end.isoformat()},
     }
+
+
+def _charge(charge: Charge, project_names: Mapping[str, str]) -> Document:
+    project = charge.project
+    found: Document = {
+        "unit": charge.unit,
+        "unit_price": None if charge.unit_price is None else f"{charge.unit_price.normalize():f}",
+        "per": charge.per,
+        "charge": {"id": charge.id, "kind": charge.kind, "reference": charge.reference},
+        "period": {"start": charge.span.start.isoformat(), "end": charge.span.end.isoformat()},
+    }
+    return found if project is None else {**found, "project": {"id": project, "name": project_names[project]}}
 
 
 def _pricing(line: Line) -> Document:
@@ -159,6 +174,8 @@ def _pricing(line: Line) -> Document:
 def _description(line: Line) -> str:
     if line.kind is LineKind.OUTCOME:
         return f"{line.outcome_label}, {line.accepted_as}"
+    if line.charge is not None:
+        return line.charge.label
     assert line.token_class is not None
     described = f"{line.model}, {CLASS_NAMES[line.token_class]}"
     if line.price_window:

@@ -10,11 +10,19 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.charges import store as charge_store
+from headrace_billing.charges.charge import Charge
 from headrace_billing.database import Database
 from headrace_billing.errors import BillingError
 from headrace_billing.invoicing import month, party_store, store, usage_store
 from headrace_billing.invoicing.invoice import Invoice, must_bill, unpaid_minor
-from headrace_billing.invoicing.lines import AcceptedOutcome, Line, outcome_lines, token_lines
+from headrace_billing.invoicing.lines import (
+    AcceptedOutcome,
+    Line,
+    charge_lines,
+    outcome_lines,
+    token_lines,
+)
 from headrace_billing.invoicing.orders import Opened, Order, open_books
 from headrace_billing.invoicing.parties import Profile, Seller
 from headrace_billing.invoicing.reconciled import refusals
@@ -71,7 +79,9 @@ async def drawn_up(
                 now=now,
             )
     used = await _used(books, ready, now=now, lookout=lookout)
-    outcomes = await store.lock_accepted(session, {one.whose: one.period.end for one in ready})
+    upto = {one.whose: one.period.end for one in ready}
+    outcomes = await store.lock_accepted(session, upto)
+    charges = await charge_store.uninvoiced(session, upto)
     buyers = await party_store.profiles(session, {one.whose.organization: one.customer.name for one in ready})
     sellers: dict[str, Seller] = {}
     sold: dict[Whose, Sold | BillingError] = {}
@@ -83,7 +93,7 @@ async def drawn_up(
         buyer = buyers[one.whose.organization]
         seller = one.seller or buyer.seller
         try:
-            lines = _lines(one, use, outcomes[one.whose])
+            lines = _lines(one, use, outcomes[one.whose], charges[one.whose])
             if seller not in sellers:
                 sellers[seller] = await party_store.seller(session, seller)
             sold[one.whose] = Sold(one, use, outcomes[one.whose], lines, sellers[seller], buyer)
@@ -166,12 +176,15 @@ async def _used(
     }
 
 
-def _lines(one: Opened, used: Used, outcomes: Sequence[AcceptedOutcome]) -> tuple[Line, ...]:
+def _lines(
+    one: Opened, used: Used, outcomes: Sequence[AcceptedOutcome], charges: Sequence[Charge]
+) -> tuple[Line, ...]:
     """Raises `NothingToInvoice`."""
     currency = one.whose.currency
     lines = (
         *token_lines(used.portions, period=one.period, currency=currency, books=used.price_books),
         *outcome_lines(outcomes, currency=currency),
+        *charge_lines(charges),
     )
     must_bill(lines, organization=one.whose.organization, currency=currency)
     return lines

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from headrace_billing.charges.charge import ChargeKind
+
 Document = Mapping[str, Any]
 Row = dict[str, str]
 
@@ -51,7 +53,19 @@ COLUMNS = (
     "x_CostCenter",
 )
 
+CATEGORIES: Mapping[str, tuple[str, str]] = {
+    ChargeKind.PLAN: ("Purchase", "Recurring"),
+    ChargeKind.SEAT: ("Purchase", "Recurring"),
+    ChargeKind.ADD_ON: ("Purchase", "Recurring"),
+    ChargeKind.FEE: ("Purchase", "One-Time"),
+    ChargeKind.COMMITMENT: ("Purchase", "Recurring"),
+    ChargeKind.TRUE_UP: ("Purchase", "Recurring"),
+    ChargeKind.MINIMUM: ("Purchase", "Recurring"),
+    ChargeKind.SERVICE_CREDIT: ("Credit", "One-Time"),
+}
+
 SERVICE = "Model inference"
+UNITS = {"outcome": "Outcomes", "token": "Tokens"}
 NOTHING = Decimal(0)
 
 
@@ -67,10 +81,9 @@ def invoice_rows(document: Document) -> Iterable[Row]:
             **_costs(Decimal(line["amount"]), prepaid=line["prepaid"]),
             **_service(line, centers),
             **_quantities(line),
-            "ChargeCategory": "Usage",
-            "ChargeClass": "" if line.get("period") is None else "Correction",
+            **_category(line),
+            "ChargeClass": "Correction" if line["kind"] == "adjustment" else "",
             "ChargeDescription": line["description"],
-            "ChargeFrequency": "Usage-Based",
             "ChargePeriodStart": _instant(charged["start"]),
             "ChargePeriodEnd": _instant(charged["end"]),
         }
@@ -91,9 +104,8 @@ def credit_note_rows(document: Document) -> Iterable[Row]:
             **base,
             **_costs(-Decimal(line["amount"]), prepaid=line["prepaid"]),
             **_service(line, {}),
-            "ChargeCategory": "Usage",
+            **_category(line),
             "ChargeDescription": f"{line['description']}; credited from {document['invoice']['number']}",
-            "ChargeFrequency": "Usage-Based",
             "ChargePeriodStart": _instant(period["start"]),
             "ChargePeriodEnd": _instant(period["end"]),
         }
@@ -144,9 +156,18 @@ def _tax_row(base: Row, description: str, amount: Decimal, period: Document) -> 
     }
 
 
+def _category(line: Document) -> Row:
+    """What is bought for a time is a purchase, measured time is usage, and a credit is a credit."""
+    category, frequency = CATEGORIES.get(line.get("charge", {"kind": ""})["kind"], ("Usage", "Usage-Based"))
+    return {"ChargeCategory": category, "ChargeFrequency": frequency}
+
+
 def _service(line: Document, centers: Mapping[str, str | None]) -> Row:
     project = line.get("project") or {"id": "", "name": ""}
-    sku = line.get("outcome_type") or f"{line['model']}/{line.get('token_class', 'tokens')}"
+    if "charge" in line:
+        sku = line["charge"]["kind"]
+    else:
+        sku = line.get("outcome_type") or f"{line['model']}/{line.get('token_class', 'tokens')}"
     return {
         "SkuId": sku,
         "SubAccountId": project["id"],
@@ -157,7 +178,7 @@ def _service(line: Document, centers: Mapping[str, str | None]) -> Row:
 
 def _quantities(line: Document) -> Row:
     """Where more than one price made the amount there is no unit price, and so no pricing quantity."""
-    unit = "Outcomes" if line["unit"] == "outcome" else "Tokens"
+    unit = str(UNITS.get(line["unit"], line["unit"]))
     found = {"ConsumedQuantity": str(line["quantity"]), "ConsumedUnit": unit, "PricingCategory": "Standard"}
     if line["unit_price"] is None:
         return {**found, "PricingCategory": "Other"}
@@ -168,7 +189,7 @@ def _quantities(line: Document) -> Row:
         "PricingUnit": unit if per == 1 else f"{per} {unit}",
         "ContractedUnitPrice": line["unit_price"],
         "ListUnitPrice": line["unit_price"],
-        "SkuPriceId": line.get("price_book") or line["outcome_type"],
+        "SkuPriceId": line.get("price_book") or line.get("outcome_type") or line["charge"]["kind"],
     }
 
 

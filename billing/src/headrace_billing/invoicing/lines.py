@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from headrace_billing.charges.charge import Charge
 from headrace_billing.invoicing.amounts import minor_of_nanos, minor_of_tokens
 from headrace_billing.invoicing.usage import Portion, Span
+from headrace_billing.ledger.transaction import AccountKind
 from headrace_billing.outcomes.outcome import AcceptedAs
 from headrace_billing.rating.book import PriceBook, PriceLine
 from headrace_billing.rating.definition import Definition, written_schedule
@@ -18,6 +20,25 @@ class LineKind(StrEnum):
     TOKENS = "tokens"
     ADJUSTMENT = "adjustment"  # tokens of a period that was closed before they were known
     OUTCOME = "outcome"
+    CHARGE = "charge"  # for a time: a plan's fee, GPU time, a credit
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Source:
+    """Where in the books the seller's side of a line stands, and which charge it is of."""
+
+    account: AccountKind
+    charge: str | None = None
+
+
+TOKENS = Source(AccountKind.REVENUE_TOKENS)
+OUTCOMES = Source(AccountKind.REVENUE_OUTCOMES)
+
+
+def source_of(kind: LineKind, charge: Charge | None) -> Source:
+    if charge is not None:
+        return Source(charge.account, charge.id)
+    return OUTCOMES if kind is LineKind.OUTCOME else TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +68,11 @@ class Line:
     outcome_label: str | None = None
     accepted_as: AcceptedAs | None = None
     unit_price_nanos: int | None = None
+    charge: Charge | None = None
+
+    @property
+    def source(self) -> Source:
+        return source_of(self.kind, self.charge)
 
 
 def token_lines(
@@ -171,4 +197,20 @@ def outcome_lines(outcomes: Iterable[AcceptedOutcome], *, currency: str) -> list
             unit_price_nanos=price_nanos,
         )
         for (label, outcome_type, price_nanos, accepted_as, prepaid), count in sorted(groups.items())
+    ]
+
+
+def charge_lines(charges: Iterable[Charge]) -> list[Line]:
+    """One line each, in the order in which they happened."""
+    return [
+        Line(
+            kind=LineKind.CHARGE,
+            quantity=charge.quantity,
+            amount_minor=minor_of_nanos(charge.amount_nanos, charge.currency),
+            exact_nanos=charge.amount_nanos,
+            prepaid=False,
+            project=charge.project,
+            charge=charge,
+        )
+        for charge in charges
     ]

@@ -144,11 +144,11 @@ def _day(at: str) -> str:
 
 
 def _sections(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Lines under the name of their project; outcomes belong to the customer as a whole."""
+    """Lines under the name of their project; outcomes and most charges belong to the customer as a whole."""
     centers = {one["id"]: one["cost_center"] for one in document.get("projects", ())}
     sections: dict[str, list[dict[str, Any]]] = {}
     for line in document["lines"]:
-        title = "Outcomes"
+        title = "Plans, fees and credits" if "charge" in line else "Outcomes"
         if "project" in line:
             center = centers.get(line["project"]["id"])
             title = line["project"]["name"] + (f" · cost centre {center}" if center else "")
@@ -163,13 +163,19 @@ def _line(line: Mapping[str, Any], currency: str) -> dict[str, str]:
     per = " / 1M" if line["per"] == 1_000_000 else ""
     return {
         **shown,
-        "detail": f"Price book {line['price_book']}" if "price_book" in line else "",
+        "detail": _detail(line),
         "quantity": format_decimal(line["quantity"], locale=LOCALE),
         # A price of several tiers has no place in a column; the document has all of it.
-        "price": line["price"]["kind"]
+        "price": line.get("price", {"kind": ""})["kind"]
         if line["unit_price"] is None
         else _price(line["unit_price"], currency) + per,
     }
+
+
+def _detail(line: Mapping[str, Any]) -> str:
+    if "charge" in line:
+        return f"{_moment(line['period']['start'])} to {_moment(line['period']['end'])}"
+    return f"Price book {line['price_book']}" if "price_book" in line else ""
 
 
 def _money(amount: str, currency: str) -> str:

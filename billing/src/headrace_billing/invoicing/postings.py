@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 from headrace_billing.invoicing.amounts import nanos_per_minor
-from headrace_billing.invoicing.invoice import Invoice, unpaid_minor
-from headrace_billing.invoicing.lines import LineKind
-from headrace_billing.invoicing.tax import contained_by_revenue
+from headrace_billing.invoicing.invoice import Invoice
+from headrace_billing.invoicing.lines import Source
+from headrace_billing.invoicing.tax import contained_by_source
 from headrace_billing.ledger.transaction import (
     Account,
     AccountKind,
@@ -13,6 +13,7 @@ from headrace_billing.ledger.transaction import (
     Transaction,
     TransactionKind,
     business,
+    net,
 )
 
 
@@ -42,29 +43,44 @@ def post(invoice: Invoice) -> tuple[Transaction, ...]:
     return tuple(transaction for transaction in every if transaction is not None)
 
 
+def contained_tax(invoice: Invoice) -> dict[Source, int]:
+    """In minor units, where prices hold the tax: from where it comes."""
+    if not invoice.tax.included or not invoice.tax.tax_minor:
+        return {}
+    unpaid = ((line.source, line.amount_minor) for line in invoice.lines if not line.prepaid)
+    return contained_by_source(invoice.tax.tax_minor, unpaid)
+
+
+def taken_from_deferred(invoice: Invoice) -> dict[str, int]:
+    """By charge, in nano-units below zero: the tax in what is deferred is no revenue to come."""
+    unit = nanos_per_minor(invoice.currency)
+    return {
+        source.charge: -minor * unit
+        for source, minor in contained_tax(invoice).items()
+        if source.charge is not None and source.account is AccountKind.DEFERRED
+    }
+
+
 def _contained_tax(invoice: Invoice) -> Transaction | None:
     """Usage was recognised at the prices that hold the tax: it is taken out in the month that the usage was in."""
-    if not invoice.tax.included or not invoice.tax.tax_minor:
+    shares = contained_tax(invoice)
+    if not shares:
         return None
-    unit, outcomes = (
-        nanos_per_minor(invoice.currency),
-        [one for one in invoice.lines if one.kind is LineKind.OUTCOME],
-    )
-    shares = contained_by_revenue(
-        invoice.tax.tax_minor, outcomes_minor=unpaid_minor(outcomes), all_minor=unpaid_minor(invoice.lines)
-    )
+    unit = nanos_per_minor(invoice.currency)
     return Transaction(
         key=f"tax-contained:{invoice.id}",
         kind=TransactionKind.TAX_CONTAINED,
         currency=invoice.currency,
         occurred_at=min(invoice.issued_at, invoice.period.end - timedelta(microseconds=1)),
-        postings=(
-            *(
-                Posting(business(kind, invoice.currency), minor * unit)
-                for kind, minor in shares.items()
-                if minor
-            ),
-            Posting(business(AccountKind.TAX_PAYABLE, invoice.currency), -invoice.tax.tax_minor * unit),
+        postings=net(
+            (
+                *(
+                    Posting(business(source.account, invoice.currency), minor * unit)
+                    for source, minor in shares.items()
+                    if minor
+                ),
+                Posting(business(AccountKind.TAX_PAYABLE, invoice.currency), -invoice.tax.tax_minor * unit),
+            )
         ),
         memo={"invoice": invoice.id, "number": invoice.number},
     )

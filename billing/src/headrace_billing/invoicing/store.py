@@ -165,6 +165,7 @@ async def add_all(session: AsyncSession, every: Sequence[Issued]) -> None:
                 line.price_per_million,
                 line.outcome_type,
                 None if line.accepted_as is None else line.accepted_as.value,
+                None if line.charge is None else line.charge.id,
             )
             for issued in every
             for position, line in enumerate(issued.invoice.lines, 1)
@@ -225,7 +226,7 @@ COPY_LINES: LiteralString = """
     COPY invoice_lines (
       invoice, position, kind, quantity, amount_minor, exact_nanos, prepaid, project, model,
       price_book, token_class, price_window, service_tier, price_per_million, outcome_type,
-      accepted_as
+      accepted_as, charge
     ) FROM STDIN
 """
 COPY_PORTIONS: LiteralString = """

@@ -5,7 +5,7 @@ gift has no price to tax. It is rounded once an invoice, half away from zero (EN
 prices include it, it is taken out of what is due instead of added.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.errors import BillingError
 from headrace_billing.invoicing.amounts import divided_half_away
+from headrace_billing.invoicing.lines import TOKENS, Source
 from headrace_billing.invoicing.parties import Profile, Seller
-from headrace_billing.ledger.transaction import AccountKind
 
 RATE_PLACES = 4
 PERCENT = 100
@@ -129,13 +129,29 @@ def _scaled(percent: Decimal) -> int:
 
 def share_of_tax(tax: int, *, credited_minor: int, taxable_minor: int) -> int:
     """The tax of the credited part of a taxable sum; of all of it the whole tax, whatever parts it came in."""
-    return divided_half_away(tax * credited_minor, taxable_minor) if taxable_minor > 0 else 0
+    if taxable_minor == 0:
+        return 0
+    sign = 1 if taxable_minor > 0 else -1
+    return divided_half_away(sign * tax * credited_minor, sign * taxable_minor)
 
 
-def contained_by_revenue(tax: int, *, outcomes_minor: int, all_minor: int) -> dict[AccountKind, int]:
-    """From which revenue a tax comes that the lines hold."""
-    outcomes = share_of_tax(tax, credited_minor=outcomes_minor, taxable_minor=all_minor)
-    return {AccountKind.REVENUE_OUTCOMES: outcomes, AccountKind.REVENUE_TOKENS: tax - outcomes}
+def contained_by_source(tax: int, amounts: Iterable[tuple[Source, int]]) -> dict[Source, int]:
+    """From where in the books a tax comes that the lines hold, by their amounts; tokens take what rounding leaves."""
+    sums: dict[Source, int] = {}
+    for source, minor in amounts:
+        sums[source] = sums.get(source, 0) + minor
+    taxable, upto, taken = sum(sums.values()), 0, 0
+    found = {}
+    for source in sorted(sums, key=_order):
+        upto += sums[source]
+        share = share_of_tax(tax, credited_minor=upto, taxable_minor=taxable) - taken
+        found[source] = share
+        taken += share
+    return found
+
+
+def _order(source: Source) -> tuple[bool, bool, Source]:
+    return source == TOKENS, source.charge is not None, source
 
 
 def adapter_of(path: str) -> TaxAdapter:

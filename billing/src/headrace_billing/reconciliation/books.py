@@ -48,6 +48,8 @@ class Money:
     outcomes_ever: int
     """Prices of all outcomes that were accepted."""
     outcomes_prepaid_ever: int
+    charged_ever: int
+    """Charges for times, and credits."""
     invoiced: int
     """Exact amounts of all invoices."""
     invoiced_applied: int
@@ -63,7 +65,7 @@ def count_checks(events: Counts, rollups: Counts) -> list[Check]:
 
 
 def money_checks(money: Money) -> list[Check]:
-    unbilled = money.rated_ever + money.outcomes_ever - money.invoiced
+    unbilled = money.rated_ever + money.outcomes_ever + money.charged_ever - money.invoiced
     applied = money.rated_prepaid_ever + money.outcomes_prepaid_ever - money.invoiced_applied
     return [
         Check("usage: events = rated", money.events, money.rated, money.currency),
@@ -72,7 +74,12 @@ def money_checks(money: Money) -> list[Check]:
         Check("usage: rollups by session = rated", money.rolled_by_session, money.rated, money.currency),
         Check("usage: rated = ledger", money.rated, money.posted, money.currency),
         Check("invoices: issued = ledger", money.invoiced, money.posted_invoices, money.currency),
-        Check("unbilled: used and accepted - invoiced = ledger", unbilled, money.unbilled, money.currency),
+        Check(
+            "unbilled: used, accepted and charged - invoiced = ledger",
+            unbilled,
+            money.unbilled,
+            money.currency,
+        ),
         Check("wallet applied: prepaid - invoiced = ledger", applied, -money.applied, money.currency),
     ]
 

@@ -167,6 +167,7 @@ SUMS = (
     ),
     Sum("outcomes_ever", "y.price_nanos", *ACCEPTED, only="o.accepted_at IS NOT NULL"),
     Sum("outcomes_prepaid_ever", "y.price_nanos", *ACCEPTED, only="o.accepted_at IS NOT NULL AND k.reserved"),
+    Sum("charged_ever", "c.amount_nanos", "charges c", "c.org", "c.currency"),
     Sum("invoiced", "i.exact_nanos", "invoices i", "i.org", "i.currency"),
     Sum("invoiced_applied", "i.applied_nanos", "invoices i", "i.org", "i.currency"),
 )
