@@ -27,6 +27,7 @@ from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.gpu_time.http import router as gpu_time
 from headrace_billing.ingest.http import router as ingest
+from headrace_billing.invoicing.einvoice.http import router as e_invoices
 from headrace_billing.invoicing.focus_http import router as focus
 from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.invoicing.party_http import router as parties
@@ -82,6 +83,7 @@ ROUTERS = (
     meters,
     backfills,
     outcomes,
+    e_invoices,
     invoicing,
     parties,
     settlements,

@@ -92,6 +92,8 @@ STATUSES: dict[str, int] = {
     "books_broken": 409,
     "run_exists": 409,
     "vat_id_invalid": 422,
+    "e_invoice_incomplete": 409,
+    "e_invoice_currency": 409,
     "tax_unavailable": 503,
     "invoice_paid": 409,
     "nothing_open": 409,

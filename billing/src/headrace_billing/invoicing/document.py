@@ -5,6 +5,7 @@ from typing import Any
 
 from headrace_billing.charges.charge import Charge
 from headrace_billing.invoicing.amounts import plain
+from headrace_billing.invoicing.einvoice.particulars import Particulars
 from headrace_billing.invoicing.invoice import Invoice
 from headrace_billing.invoicing.lines import Line, LineKind
 from headrace_billing.invoicing.parties import Profile, Seller
@@ -66,6 +67,7 @@ def seller_document(seller: Seller) -> Document:
         "country": seller.country,
         "tax_id": seller.tax_id,
         "email": seller.email,
+        **_particulars(seller.e_invoice),
     }
 
 
@@ -76,7 +78,13 @@ def customer_document(organization: str, buyer: Profile) -> Document:
         "address": buyer.address,
         "country": buyer.country,
         "vat_id": buyer.vat_id or None,
+        **_particulars(buyer.e_invoice),
     }
+
+
+def _particulars(particulars: Particulars) -> Document:
+    stated = particulars.stated()
+    return {"e_invoice": stated} if stated else {}
 
 
 def tax_document(tax: Assessment, currency: str) -> Document:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 
 from headrace_billing.errors import BillingError
+from headrace_billing.invoicing.einvoice.particulars import BuyerParticulars, SellerParticulars
 
 PAYMENT_DAYS_DEFAULT = 30
 
@@ -20,6 +21,7 @@ class Seller:
     email: str
     number_prefix: str
     country: str = ""
+    e_invoice: SellerParticulars = field(default_factory=SellerParticulars)
 
 
 class NumberPrefixTaken(BillingError):
@@ -55,6 +57,7 @@ class Profile:
     payment_days: int = PAYMENT_DAYS_DEFAULT
     cost_centers: Mapping[str, str] = field(default_factory=dict)
     """By project."""
+    e_invoice: BuyerParticulars = field(default_factory=BuyerParticulars)
 
 
 def compact_vat_id(vat_id: str, country: str) -> str:

@@ -1,5 +1,6 @@
 """The seller's routes for who invoices, at which tax, and whom."""
 
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from headrace_billing.bodies import Body, Id, Name
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import InvalidRequest
 from headrace_billing.invoicing import party_store
+from headrace_billing.invoicing.einvoice.bodies import BuyerParticularsBody, SellerParticularsBody
+from headrace_billing.invoicing.einvoice.particulars import BuyerParticulars, SellerParticulars
 from headrace_billing.invoicing.parties import PAYMENT_DAYS_DEFAULT, Profile, Seller, compact_vat_id
 from headrace_billing.invoicing.party_store import DEFAULT_SELLER
 from headrace_billing.invoicing.tax import Rate
@@ -36,6 +39,14 @@ class SellerBody(Body):
     email: Brief = ""
     number_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{0,9}$")]
     country: CountryOrNone = ""
+    e_invoice: SellerParticularsBody = SellerParticularsBody()
+    """What an e-invoice says beyond that."""
+
+    @property
+    def particulars(self) -> SellerParticulars:
+        """Raises `VatIdInvalid`."""
+        fields = self.e_invoice.model_dump()
+        return SellerParticulars(**{**fields, "vat_id": compact_vat_id(fields["vat_id"], self.country)})
 
 
 class TaxRate(Body):
@@ -63,14 +74,17 @@ class ProfileBody(Body):
     payment_days: Annotated[int, Field(ge=0, le=PAYMENT_DAYS_MAX)] = PAYMENT_DAYS_DEFAULT
     cost_centers: Annotated[dict[Id, Brief], Field(max_length=COST_CENTERS_MAX, default_factory=dict)]
     """By project."""
+    e_invoice: BuyerParticularsBody = BuyerParticularsBody()
+    """What an e-invoice says beyond that."""
 
 
 @router.put("/v1/sellers/{seller_id}")
 async def save_seller(seller_id: Id, body: SellerBody, parts: PartsOf) -> dict[str, Any]:
     """Who invoices. Invoices that were issued keep what they say."""
+    seller = Seller(**{**body.model_dump(), "id": seller_id, "e_invoice": body.particulars})
     async with parts.database.begin() as session:
-        await party_store.save_seller(session, Seller(id=seller_id, **body.model_dump()))
-    return {"id": seller_id, **body.model_dump()}
+        await party_store.save_seller(session, seller)
+    return {**asdict(seller), "e_invoice": seller.e_invoice.stated()}
 
 
 @router.put("/v1/sellers/{seller_id}/tax-rates")
@@ -91,7 +105,8 @@ async def save_profile(organization_id: Id, body: ProfileBody, parts: PartsOf) -
     vat_id = compact_vat_id(body.vat_id, body.country)
     async with parts.database.begin() as session:
         await accounts.organization(session, organization_id)
-        profile = Profile(**{**body.model_dump(), "vat_id": vat_id})
+        says = BuyerParticulars(**body.e_invoice.model_dump())
+        profile = Profile(**{**body.model_dump(), "vat_id": vat_id, "e_invoice": says})
         await party_store.save_profile(session, organization_id, profile)
     return _document(organization_id, profile)
 
@@ -117,4 +132,5 @@ def _document(organization: str, profile: Profile) -> dict[str, Any]:
         "purchase_order": profile.purchase_order,
         "payment_days": profile.payment_days,
         "cost_centers": dict(profile.cost_centers),
+        "e_invoice": profile.e_invoice.stated(),
     }

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.errors import NotFound
+from headrace_billing.invoicing.einvoice.particulars import BuyerParticulars, SellerParticulars
 from headrace_billing.invoicing.parties import NumberPrefixTaken, Profile, Seller
 from headrace_billing.invoicing.tax import Rate
 
@@ -20,7 +21,8 @@ async def save_seller(session: AsyncSession, seller: Seller) -> None:
     """Raises `NumberPrefixTaken`."""
     try:
         async with session.begin_nested():
-            await session.execute(UPSERT_SELLER, asdict(seller))
+            fields = {**asdict(seller), "e_invoice": json.dumps(seller.e_invoice.stated())}
+            await session.execute(UPSERT_SELLER, fields)
     except IntegrityError as error:
         raise NumberPrefixTaken(seller.number_prefix) from error
 
@@ -30,7 +32,11 @@ async def seller(session: AsyncSession, seller_id: str) -> Seller:
     row = (await session.execute(SELECT_SELLER, {"id": seller_id})).mappings().first()
     if row is None:
         raise NotFound("seller", seller_id)
-    return Seller(**row)
+    return seller_of(row)
+
+
+def seller_of(row: RowMapping) -> Seller:
+    return Seller(**{**row, "e_invoice": SellerParticulars(**row["e_invoice"])})
 
 
 async def save_rates(session: AsyncSession, seller_id: str, rates: Sequence[Rate]) -> None:
@@ -58,7 +64,11 @@ async def save_profile(session: AsyncSession, organization: str, profile: Profil
     for project in profile.cost_centers:
         if project not in known:
             raise NotFound("project", project)
-    fields: dict[str, Any] = {**asdict(profile), "cost_centers": json.dumps(dict(profile.cost_centers))}
+    fields: dict[str, Any] = {
+        **asdict(profile),
+        "cost_centers": json.dumps(dict(profile.cost_centers)),
+        "e_invoice": json.dumps(profile.e_invoice.stated()),
+    }
     await session.execute(UPSERT_PROFILE, {"org": organization, **fields})
 
 
@@ -71,20 +81,22 @@ async def profiles(session: AsyncSession, names: Mapping[str, str]) -> dict[str,
     """By organisation; `names` are their own."""
     found = {org: Profile(seller=DEFAULT_SELLER, legal_name=name) for org, name in names.items()}
     for row in (await session.execute(SELECT_PROFILES, {"orgs": list(names)})).mappings():
-        found[row["org"]] = Profile(**{name: row[name] for name in row if name != "org"})
+        fields = {name: row[name] for name in row if name != "org"}
+        found[row["org"]] = Profile(**{**fields, "e_invoice": BuyerParticulars(**row["e_invoice"])})
     return found
 
 
 UPSERT_SELLER = text("""
-    INSERT INTO sellers (id, name, address, tax_id, email, number_prefix, country)
-    VALUES (:id, :name, :address, :tax_id, :email, :number_prefix, :country)
+    INSERT INTO sellers (id, name, address, tax_id, email, number_prefix, country, e_invoice)
+    VALUES (:id, :name, :address, :tax_id, :email, :number_prefix, :country, CAST(:e_invoice AS jsonb))
     ON CONFLICT (id) DO UPDATE
     SET name = excluded.name, address = excluded.address, tax_id = excluded.tax_id, email = excluded.email,
-        number_prefix = excluded.number_prefix, country = excluded.country
+        number_prefix = excluded.number_prefix, country = excluded.country,
+        e_invoice = excluded.e_invoice
 """)
 
 SELECT_SELLER = text("""
-    SELECT id, name, address, tax_id, email, number_prefix, country FROM sellers WHERE id = :id
+    SELECT id, name, address, tax_id, email, number_prefix, country, e_invoice FROM sellers WHERE id = :id
 """)
 
 DELETE_RATES = text("DELETE FROM tax_rates WHERE seller = :seller")
@@ -98,19 +110,19 @@ SELECT_PROJECTS = text("SELECT id FROM projects WHERE org = :org")
 
 UPSERT_PROFILE = text("""
     INSERT INTO billing_profiles (org, seller, legal_name, address, country, vat_id, tax_exempt,
-                                  prices_include_tax, purchase_order, payment_days, cost_centers)
+                                  prices_include_tax, purchase_order, payment_days, cost_centers, e_invoice)
     VALUES (:org, :seller, :legal_name, :address, :country, :vat_id, :tax_exempt, :prices_include_tax,
-            :purchase_order, :payment_days, CAST(:cost_centers AS jsonb))
+            :purchase_order, :payment_days, CAST(:cost_centers AS jsonb), CAST(:e_invoice AS jsonb))
     ON CONFLICT (org) DO UPDATE
     SET seller = excluded.seller, legal_name = excluded.legal_name, address = excluded.address,
         country = excluded.country, vat_id = excluded.vat_id, tax_exempt = excluded.tax_exempt,
         prices_include_tax = excluded.prices_include_tax,
         purchase_order = excluded.purchase_order, payment_days = excluded.payment_days,
-        cost_centers = excluded.cost_centers
+        cost_centers = excluded.cost_centers, e_invoice = excluded.e_invoice
 """)
 
 SELECT_PROFILES = text("""
     SELECT org, seller, legal_name, address, country, vat_id, tax_exempt, prices_include_tax, purchase_order, payment_days,
-           cost_centers
+           cost_centers, e_invoice
     FROM billing_profiles WHERE org = ANY(:orgs)
 """)

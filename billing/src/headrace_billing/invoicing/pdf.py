@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import typst
 from babel.dates import format_date, format_datetime
@@ -17,8 +17,12 @@ LOCALE = "en_US"
 MINUS = "\u2212"
 
 
-def print_pdf(document: Mapping[str, Any]) -> bytes:
-    """The document as PDF; the same document gives the same text."""
+ARCHIVAL: Literal["a-3b"] = "a-3b"
+"""PDF/A-3b, which may hold files."""
+
+
+def print_pdf(document: Mapping[str, Any], *, archival: bool = False) -> bytes:
+    """The document as PDF; the same document gives the same text. `archival` makes it a PDF/A-3b."""
     return _printed(
         {
             **_head(document, "Invoice"),
@@ -30,6 +34,7 @@ def print_pdf(document: Mapping[str, Any]) -> bytes:
                     else []
                 ),
                 _fact("Your order", document.get("purchase_order")),
+                _fact("Pay to", _account(document) if _is_due(document) else None),
                 _fact("Period from", _moment(document["period"]["start"])),
                 _fact("until", _moment(document["period"]["end"])),
             ],
@@ -37,11 +42,12 @@ def print_pdf(document: Mapping[str, Any]) -> bytes:
             "due": _fact(f"Amount due ({document['currency']})", _money_of(document, "amount_due")),
             "settled": "" if _is_due(document) else "Nothing is left to pay. Thank you.",
             "notes": document["notes"],
-        }
+        },
+        archival=archival,
     )
 
 
-def print_credit_note(document: Mapping[str, Any]) -> bytes:
+def print_credit_note(document: Mapping[str, Any], *, archival: bool = False) -> bytes:
     destinations = (
         ("off_amount_due", "Taken off what is due"),
         ("owed_to_customer", "Owed to you as money"),
@@ -72,7 +78,8 @@ def print_credit_note(document: Mapping[str, Any]) -> bytes:
                 for name, said in destinations
                 if Decimal(document[name])
             ],
-        }
+        },
+        archival=archival,
     )
 
 
@@ -80,9 +87,11 @@ def _tax_label(document: Mapping[str, Any]) -> str:
     return "Tax in it" if document.get("tax_included") else "Tax"
 
 
-def _printed(printable: Mapping[str, Any]) -> bytes:
+def _printed(printable: Mapping[str, Any], *, archival: bool) -> bytes:
     inputs = {"invoice": json.dumps(printable, ensure_ascii=False)}
-    printed: bytes = typst.compile(_template(), sys_inputs=inputs, format="pdf")
+    printed: bytes = typst.compile(
+        _template(), sys_inputs=inputs, format="pdf", pdf_standards=ARCHIVAL if archival else None
+    )
     return printed
 
 
@@ -99,7 +108,14 @@ def _head(document: Mapping[str, Any], title: str) -> dict[str, Any]:
         "seller": {
             "name": seller["name"],
             "lines": [
-                line for line in (*seller["address"].splitlines(), seller["tax_id"], seller["email"]) if line
+                line
+                for line in (
+                    *seller["address"].splitlines(),
+                    seller["tax_id"],
+                    _vat_line(seller),
+                    seller["email"],
+                )
+                if line
             ],
         },
         "customer": {
@@ -112,6 +128,20 @@ def _head(document: Mapping[str, Any], title: str) -> dict[str, Any]:
         },
         "sections": _sections(document),
     }
+
+
+def _vat_line(seller: Mapping[str, Any]) -> str | None:
+    """Where it is not said already."""
+    vat_id = seller.get("e_invoice", {}).get("vat_id")
+    return f"VAT id {vat_id}" if vat_id and vat_id not in seller["tax_id"].replace(" ", "") else None
+
+
+def _account(document: Mapping[str, Any]) -> str | None:
+    says = document["seller"].get("e_invoice", {})
+    if "iban" not in says:
+        return None
+    groups = " ".join(says["iban"][at : at + 4] for at in range(0, len(says["iban"]), 4))
+    return f"{groups} (BIC {says['bic']})" if "bic" in says else groups
 
 
 def _fact(label: str, value: str | None) -> dict[str, str]:

@@ -14,6 +14,7 @@ from headrace_billing.errors import NotFound
 from headrace_billing.invoicing.invoice import Invoice
 from headrace_billing.invoicing.lines import AcceptedOutcome
 from headrace_billing.invoicing.parties import Seller
+from headrace_billing.invoicing.party_store import seller_of
 from headrace_billing.invoicing.usage import Portion
 from headrace_billing.invoicing.usage_store import Whose
 from headrace_billing.outcomes.outcome import AcceptedAs
@@ -64,7 +65,7 @@ async def next_number(session: AsyncSession, seller: str) -> tuple[Seller, int]:
     if row is None:
         raise NotFound("seller", seller)
     count: int = (await session.execute(SELECT_NEXT_COUNT, {"id": seller})).scalar_one()
-    return Seller(**row), count
+    return seller_of(row), count
 
 
 async def lock_accepted(
@@ -258,7 +259,7 @@ SELECT_PROJECT_NAMES = text("SELECT org, id, name FROM projects WHERE org = ANY(
 SELECT_CURRENCIES = text("SELECT DISTINCT currency FROM projects WHERE org = :org ORDER BY currency")
 
 LOCK_SELLER = text("""
-    SELECT id, name, address, tax_id, email, number_prefix, country FROM sellers WHERE id = :id FOR UPDATE
+    SELECT id, name, address, tax_id, email, number_prefix, country, e_invoice FROM sellers WHERE id = :id FOR UPDATE
 """)
 
 SELECT_NEXT_COUNT = text("SELECT coalesce(max(sequence), 0) + 1 FROM invoices WHERE seller = :id")

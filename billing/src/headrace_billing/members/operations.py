@@ -137,6 +137,10 @@ OPERATIONS: Mapping[str, Operation | Open] = {
     "list_invoices": _named(Permission.MONEY_READ),
     "show_invoice": _named(Permission.MONEY_READ),
     "show_pdf": _named(Permission.MONEY_READ),
+    "show_factur_x": _named(Permission.MONEY_READ),
+    "show_invoice_xml": _named(Permission.MONEY_READ),
+    "show_credit_note_factur_x": Operation(Permission.MONEY_READ),
+    "show_credit_note_xml": Operation(Permission.MONEY_READ),
     "save_seller": Operation(Permission.MONEY_WRITE),
     # Payments
     "top_up": Operation(Permission.MONEY_WRITE),
