@@ -33,7 +33,6 @@ from headrace_billing.invoicing.http import router as invoicing
 from headrace_billing.invoicing.party_http import router as parties
 from headrace_billing.invoicing.run_http import router as invoice_runs
 from headrace_billing.invoicing.settlement_http import router as settlements
-from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger.credit_http import router as credit
 from headrace_billing.ledger.http import router as ledger
 from headrace_billing.members.http import router as members
@@ -50,6 +49,7 @@ from headrace_billing.payments.collecting_http import router as collecting
 from headrace_billing.payments.http import router as payments
 from headrace_billing.payments.reconciliation_http import router as payment_reconciliation
 from headrace_billing.payments.stripe_api import connected
+from headrace_billing.payments.tax_adapter import tax_adapter
 from headrace_billing.payments.webhook_http import router as stripe_webhook
 from headrace_billing.problems import answer_problems
 from headrace_billing.rating.http import router as rating
@@ -108,6 +108,7 @@ def create() -> FastAPI:
     """The app as a server runs it, from the environment."""
     configure_logs("billing-api", libraries=True)
     settings = from_environment(ApiSettings)
+    stripe = connected(settings.stripe_access)
     return compose(
         Parts(
             database=Database(settings.database_url.get_secret_value()),
@@ -118,8 +119,8 @@ def create() -> FastAPI:
             now=MovableClock() if settings.test_clock else lambda: datetime.now(UTC),
             trusted_proxies=settings.trusted_proxies,
             token_signing_secret=settings.token_signing_secret_bytes,
-            tax=adapter_of(settings.tax_adapter),
-            stripe=connected(settings.stripe_access),
+            tax=tax_adapter(settings.tax_adapter, stripe),
+            stripe=stripe,
             webhook_networks=settings.webhook_networks,
         ),
         scraped_at=None

@@ -95,6 +95,7 @@ STATUSES: dict[str, int] = {
     "e_invoice_incomplete": 409,
     "e_invoice_currency": 409,
     "tax_unavailable": 503,
+    "tax_refused": 409,
     "invoice_paid": 409,
     "nothing_open": 409,
     "needs_two": 422,

@@ -38,7 +38,8 @@ class WorkerSettings(DatabaseSettings):
     signing_key: SecretStr
     """32 bytes as hex; signs evidence, and later receipts."""
 
-    # `module:class` of whatever reckons tax on invoices; the built-in one goes by each seller's table of rates.
+    # `module:class` of whatever reckons tax on invoices; the built-in one goes by each seller's table of rates, and
+    # `stripe` is Stripe Tax.
     tax_adapter: str = "headrace_billing.invoicing.tax:TaxTable"
 
     # For an installation that only tests: its time can be moved ahead over the API, and its invoices say so.
@@ -70,6 +71,9 @@ class WorkerSettings(DatabaseSettings):
         missing = [name for name, value in given.items() if value is None]
         if 0 < len(missing) < len(given):
             msg = f"Stripe needs all of {', '.join(given)} or none; missing: {', '.join(missing)}"
+            raise ValueError(msg)
+        if self.tax_adapter == "stripe" and missing:
+            msg = f"tax_adapter is stripe, which needs {', '.join(missing)}"
             raise ValueError(msg)
         return self
 

@@ -25,7 +25,6 @@ from headrace_billing.ingest import journal_store
 from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
 from headrace_billing.invoicing.drafting import Books
 from headrace_billing.invoicing.jobs import finalise_due
-from headrace_billing.invoicing.tax import adapter_of
 from headrace_billing.ledger import spendable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
@@ -39,6 +38,8 @@ from headrace_billing.payments.collecting import dun
 from headrace_billing.payments.disputing import find_unheard
 from headrace_billing.payments.reconciling import reconcile_payments
 from headrace_billing.payments.stripe_api import connected
+from headrace_billing.payments.tax_adapter import tax_adapter
+from headrace_billing.payments.tax_filing import file_due
 from headrace_billing.payments.till import Till
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.reconciliation.jobs import look_around
@@ -87,7 +88,8 @@ async def run(settings: WorkerSettings) -> None:
     restarts, figures, counts = RestartWatch(), Figures(), LoopCounts()
     clock = MovableClock() if settings.test_clock else None
     now: Callable[[], datetime] = clock or (lambda: datetime.now(UTC))
-    books = Books(database, adapter_of(settings.tax_adapter), test=settings.test_clock)
+    stripe = connected(settings.stripe_access)
+    books = Books(database, tax_adapter(settings.tax_adapter, stripe), test=settings.test_clock)
     lookout = Lookout()
     courier = Courier(
         database,
@@ -140,7 +142,6 @@ async def run(settings: WorkerSettings) -> None:
     def samples() -> list[Sample]:
         return [*counts.samples(), *figures.samples(), *connections(database)]
 
-    stripe = connected(settings.stripe_access)
     if stripe is not None:
         loops = (*loops, *_payments(Till(database, valkey, stripe), now))
     try:
@@ -166,6 +167,7 @@ def _payments(till: Till, now: Callable[[], datetime]) -> tuple[Loop, ...]:
         Loop("top_ups", lambda: payments.look_at_top_ups(till, now=now()), 1),
         Loop("refunds", lambda: payments.look_at_refunds(till, now=now()), 1),
         Loop("disputes", lambda: payments.look_at_disputes(till, now=now()), 1),
+        Loop("tax_filings", lambda: file_due(till.database, till.stripe, now=now()), 5),
         Loop("dunning", lambda: dun(till, now=now()), 5),
         Loop("auto_top_ups", lambda: _at_rest(payments.start_auto_top_ups(till, now=now())), 5),
         Loop("disputes_unheard", lambda: _at_rest(find_unheard(till, now=now())), 3600),

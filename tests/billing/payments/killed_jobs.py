@@ -15,6 +15,7 @@ from headrace_billing.payments import jobs
 from headrace_billing.payments.access import StripeAccess
 from headrace_billing.payments.collecting import dun
 from headrace_billing.payments.stripe_api import Stripe
+from headrace_billing.payments.tax_filing import file_due
 from headrace_billing.payments.till import Till
 from headrace_billing.valkey import connect
 from tests.billing.killed_step import Fuse, die_after, until_through
@@ -35,12 +36,17 @@ def die_after_requests(fuse: Fuse) -> None:
     sdk.RequestsClient.request = counted  # type: ignore[method-assign, assignment]
 
 
+async def _file_taxes(till: Till, *, now: datetime) -> int:
+    return await file_due(till.database, till.stripe, now=now)
+
+
 JOBS = {
     "top_ups": (jobs.look_at_top_ups,),
     "auto_top_ups": (jobs.start_auto_top_ups, jobs.look_at_top_ups),
     "dunning": (dun, jobs.look_at_top_ups),
     "refunds": (jobs.look_at_refunds,),
     "disputes": (jobs.look_at_disputes,),
+    "taxes": (_file_taxes, _file_taxes),
 }
 
 
@@ -66,7 +72,7 @@ def main(name: str, database_url: str, valkey_url: str, stripe_url: str, at: str
 def _load(stripe: Stripe) -> None:
     """Makes the SDK's modules load here, and not in each child anew."""
     services = stripe._client.v1
-    _ = services.checkout.sessions, services.payment_intents, services.refunds
+    _ = services.checkout.sessions, services.payment_intents, services.refunds, services.tax.transactions
     services.disputes.list()
     stripe.close()
 

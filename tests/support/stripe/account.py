@@ -38,6 +38,8 @@ class Account:
     events: list[Object] = field(default_factory=list)
     cards: dict[str, Card] = field(default_factory=dict)
     """By payment method."""
+    tax_registrations: frozenset[str] = frozenset({"DE", "FR", "US"})
+    """Countries that the account has told Stripe Tax to collect in."""
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     # --- customers and cards

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tests.support.stripe.account import Account, Object, Refused
 from tests.support.stripe.forms import decoded
+from tests.support.stripe.taxes import create_calculation, create_reversal, create_transaction
 
 API_KEY = "sk_test_of_the_stand_in"
 WEBHOOK_SECRET = "whsec_of_the_stand_in"
@@ -168,6 +169,9 @@ ROUTES: tuple[tuple[str, Callable[..., Object]], ...] = (
         lambda a, p, i: listed("payment_method", "customer", "type")(a, {**p, "customer": i}),
     ),
     (r"POST /v1/payment_intents/(\w+)/cancel", lambda a, _, i: a.cancel_payment_intent(i)),
+    (r"POST /v1/tax/calculations", create_calculation),
+    (r"POST /v1/tax/transactions/create_from_calculation", create_transaction),
+    (r"POST /v1/tax/transactions/create_reversal", create_reversal),
     (r"POST /v1/refunds", lambda a, p: a.create_refund(p)),
     (r"GET /v1/disputes", listed("dispute", "payment_intent")),
     (r"GET /v1/refunds", listed("refund", "payment_intent")),

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace_billing.charges import store as charge_store
 from headrace_billing.errors import BillingError
 from headrace_billing.ids import new_id
-from headrace_billing.invoicing import store
+from headrace_billing.invoicing import store, tax_filing_store
 from headrace_billing.invoicing.document import document_of
 from headrace_billing.invoicing.drafting import Books, Draft, drawn_up
 from headrace_billing.invoicing.invoice import Invoice, number
@@ -31,7 +31,7 @@ async def close_period(session: AsyncSession, books: Books, order: Order, *, now
     """The invoice's document.
 
     Raises `NotFound`, `CurrencyAmbiguous`, `PeriodInvalid`, `NothingToInvoice`, `NotReconciled`, `NotReconciledYet`,
-    `TaxUnavailable`.
+    `TaxUnavailable`, `TaxRefused`.
     """
     (document,) = await close_periods(session, books, [order], now=now)
     if isinstance(document, BillingError):
@@ -54,6 +54,7 @@ async def close_periods(
     if issued:
         await store.add_all(session, issued)
         await store.put_on_invoices(session, issued, at=now)
+        await tax_filing_store.note_sales(session, [one.invoice for one in issued], at=now)
         await ledger.post_all(session, [posted for one in issued for posted in post(one.invoice)])
         for one in issued:
             await charge_store.add_deferrals(

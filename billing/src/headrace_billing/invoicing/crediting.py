@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.charges import store as charge_store
 from headrace_billing.ids import new_id
-from headrace_billing.invoicing import credit_note_store, settlement_store, store
+from headrace_billing.invoicing import credit_note_store, settlement_store, store, tax_filing_store
 from headrace_billing.invoicing.amounts import plain
 from headrace_billing.invoicing.credit_note import (
     Credited,
@@ -108,6 +108,9 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
         document=document,
     )
     await credit_note_store.add(session, issued, lines)
+    await tax_filing_store.note_reversal(
+        session, invoice, note=note, net_minor=due_of(lines), tax_minor=tax, at=now
+    )
     await settlement_store.take_up(
         session,
         invoice,

@@ -96,6 +96,7 @@ def tax_document(tax: Assessment, currency: str) -> Document:
         "taxable": plain(tax.taxable_minor, currency),
         "amount": plain(tax.tax_minor, currency),
         "included": tax.included,
+        **({"calculation": tax.calculation} if tax.calculation else {}),
     }
 
 

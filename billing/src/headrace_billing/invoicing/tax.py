@@ -37,6 +37,12 @@ class TaxUnavailable(BillingError):
     code = "tax_unavailable"
 
 
+class TaxRefused(BillingError):
+    """Whoever reckons the tax can't, until somebody has said or set something; nothing was issued."""
+
+    code = "tax_refused"
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     country: str
@@ -66,6 +72,8 @@ class Assessment:
     tax_minor: int
     included: bool = False
     """The lines hold it already."""
+    calculation: str = ""
+    """What whoever reckoned it calls it, and wants to be told of when the invoice is final; empty where nobody does."""
 
     @property
     def added_minor(self) -> int:
@@ -74,11 +82,11 @@ class Assessment:
 
 
 class TaxAdapter(Protocol):
-    """Reckons the tax of invoices: one assessment a sale, or `TaxUnavailable` rather than a guess."""
+    """Reckons the tax of invoices: one assessment a sale, or a refusal rather than a guess."""
 
     async def assess_all(
         self, session: AsyncSession, sales: Sequence[Sale]
-    ) -> Sequence[Assessment | TaxUnavailable]: ...
+    ) -> Sequence[Assessment | TaxUnavailable | TaxRefused]: ...
 
 
 class TaxTable:

@@ -28,6 +28,7 @@ from headrace_billing.payments.stripe_views import (
     payment_seen,
     refund_seen,
 )
+from headrace_billing.payments.tax_calls import TaxCalls
 
 # A charge may take a bank some seconds; a caller of ours waits for one call at most.
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
@@ -55,6 +56,7 @@ class Stripe:
                 timeout=(CONNECT_SECONDS, ANSWER_SECONDS), session=self._session
             ),
         )
+        self.tax = TaxCalls(self._client)
 
     def close(self) -> None:
         self._session.close()
