@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
+
+from stdnum import get_cc_module
 
 from headrace_billing.errors import BillingError
 from headrace_billing.invoicing.einvoice.particulars import BuyerParticulars, SellerParticulars
@@ -67,10 +68,10 @@ def compact_vat_id(vat_id: str, country: str) -> str:
     """
     if not vat_id:
         return ""
-    try:
-        checker = import_module(f"stdnum.{country.lower()}.vat")
-    except ImportError as error:
-        raise VatIdInvalid(vat_id, country) from error
+    # By what VAT is called in that country: `tva`, `btw`, `nip`.
+    checker = get_cc_module(country.lower(), "vat") if country else None
+    if checker is None:
+        raise VatIdInvalid(vat_id, country)
     bare = "".join(character for character in vat_id.upper() if character.isalnum())
     if not checker.is_valid(bare):
         raise VatIdInvalid(vat_id, country)
