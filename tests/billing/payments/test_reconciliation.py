@@ -158,3 +158,56 @@ async def test_a_stripe_that_does_not_answer_leaves_the_comparison_before(
     with pytest.raises(PaymentsUnavailable):
         await compared(counter)
     assert await counter.seller.get("/v1/reconciliation/payments") == before
+
+
+async def stage(counter: Counter, *, look: bool = True) -> Document:
+    """Stripe's, after a look at all of them."""
+    answer = await (
+        counter.seller.post("/v1/reconciliation/looks")
+        if look
+        else counter.seller.get("/v1/reconciliation/stages")
+    )
+    found: Document = answer["stages"][-1]
+    assert found["stage"] == "invoices = Stripe"
+    assert (answer["status"] == "red") == ("red" in {one["status"] for one in answer["stages"]})
+    return found
+
+
+async def test_a_look_compares_with_stripe_and_is_the_last_stage_with_its_own_time(
+    counter: Counter, fake: FakeStripe, customer: Customer
+) -> None:
+    await counter.paid(customer)
+    counter.clock.passes(hours=3)
+    green = await stage(counter)
+    assert (green["status"], green["as_of"], green["culprits"]) == ("green", counter.clock().isoformat(), [])
+    assert [(one["left"], one["right"]) for one in green["sides"]] == [
+        ("1", "1"),
+        ("19120000000", "19120000000"),
+    ]
+
+    # Stripe does not answer: what it said an hour ago stands, and says so.
+    counter.clock.passes(hours=1)
+    fake.fail_next(Fault.BUSY)
+    assert await stage(counter) == green
+
+
+async def test_a_payment_that_differs_is_red_in_the_stage_of_stripe_and_in_no_other(
+    counter: Counter, fake: FakeStripe, customer: Customer
+) -> None:
+    made = await checkout_paid(counter, fake, customer, amount_total=1999)
+    assert (await stage(counter))["status"] == "pending"
+    counter.clock.passes(hours=3)
+    red = await stage(counter)
+    assert (red["status"], red["culprits_count"]) == ("red", 1)
+    (booked,) = fake.account.listed("balance_transaction")
+    assert (red["culprits"][0]["id"], red["culprits"][0]["reason"]) == (booked["id"], "payment_differs")
+    others = (await counter.seller.get("/v1/reconciliation/stages"))["stages"][:-1]
+    assert {one["status"] for one in others} == {"green"}
+    fake.account.create_refund({"payment_intent": made["payment"]})
+    assert (await stage(counter))["status"] == "green"
+
+
+async def test_a_stripe_that_was_never_asked_is_pending(counter: Counter, fake: FakeStripe) -> None:
+    fake.fail_next(Fault.BUSY)
+    seen = await stage(counter)
+    assert (seen["status"], seen["as_of"], seen["sides"]) == ("pending", None, [])

@@ -157,6 +157,9 @@ async def test_an_answer_that_never_came_is_asked_for_again_and_nothing_is_told_
     fake: FakeStripe,
 ) -> None:
     invoice = await closed(seller, customer, "DE")
+    counter.clock.passes(hours=3)
+    (waiting,) = (await seller.post("/v1/reconciliation/looks"))["stages"][-1]["culprits"]
+    assert (waiting["id"], waiting["status"]) == (invoice["id"], "pending")
     fake.fail_next(Fault.SILENT, Fault.BUSY)
     for _ in range(3):
         await file_due(database, stripe, now=counter.clock())
@@ -182,6 +185,9 @@ async def test_a_calculation_that_has_expired_is_refused_and_so_is_what_would_re
     count = "SELECT count(*) FROM tax_filings WHERE state = 'refused' AND reason = '{}'"
     assert await counter.count(count.format("tax_calculation_expired")) == 1
     assert await counter.count(count.format("sale_not_filed")) == 1
+    looked = await seller.post("/v1/reconciliation/looks")
+    assert looked["status"] == "red"
+    assert {one["reason"] for one in looked["stages"][-1]["culprits"]} == {"tax_not_told"}
 
 
 async def test_a_worker_killed_between_the_invoice_and_stripe_tells_it_once(

@@ -64,7 +64,8 @@ async def test_the_command_shows_every_stage_and_its_exit_status_tells_whether_o
             await until(answers)
         green = await asyncio.to_thread(reconcile, state)
         assert green.exit_code == 0, green.output
-        assert "engine ■ events ■ rollups ■ rated ■ ledger ■ invoices" in green.output
+        assert "engine ■ events ■ rollups ■ rated ■ ledger ■ invoices · Stripe" in green.output
+        assert "not used" in green.output
         assert ADMIN_TOKEN not in green.output
         seen = json.loads((await asyncio.to_thread(reconcile, state, "--json")).output)
         assert seen["status"] == "green"

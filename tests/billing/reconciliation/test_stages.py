@@ -23,6 +23,7 @@ ALL = [
     "rollups = rated",
     "rated = ledger",
     "ledger = invoices",
+    "invoices = Stripe",
 ]
 
 
@@ -52,6 +53,8 @@ async def test_books_that_add_up_are_green_from_the_engine_to_the_invoice(
     for days in (0, 1, 40):
         await sell(database, gateway, RECEIVED - timedelta(days=days))
     stages = await look(seller)
+    # No Stripe account is connected, and that is said, too.
+    assert stages.pop("invoices = Stripe")["status"] == "not_used"
     assert {stage["status"] for stage in stages.values()} == {"green"}
     assert {stage["as_of"] for stage in stages.values()} == {clock.now.isoformat()}
     (tokens,) = stages["engine = events"]["sides"]

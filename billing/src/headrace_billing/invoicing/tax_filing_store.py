@@ -45,6 +45,16 @@ class Sale:
     is_refused: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """What whoever reckons the tax does not know yet, or would not take."""
+
+    id: str
+    since: datetime
+    reason: str | None
+    """Null where it is still tried."""
+
+
 async def note_sales(session: AsyncSession, invoices: Sequence[Invoice], *, at: datetime) -> None:
     rows = [
         {
@@ -93,9 +103,18 @@ async def refused(session: AsyncSession, filing: str, *, reason: str) -> None:
     await session.execute(SET_REFUSED, {"id": filing, "reason": reason})
 
 
+async def untold(session: AsyncSession, *, before: datetime) -> list[Untold]:
+    """What was refused, and what has waited since before that time; the oldest first."""
+    rows = await session.execute(SELECT_UNTOLD, {"before": before, "limit": UNTOLD_MAX})
+    return [Untold(row.id, row.created_at, row.reason) for row in rows]
+
+
 async def look_again(session: AsyncSession, filing: str, *, at: datetime) -> None:
     await session.execute(SET_LOOK, {"id": filing, "at": at})
 
+
+UNTOLD_MAX = 100
+"""Shown at once."""
 
 INSERT = text("""
     INSERT INTO tax_filings (id, invoice, kind, calculation, net_minor, tax_minor, created_at, look_at)
@@ -116,6 +135,11 @@ CLAIM_DUE = text("""
 """)
 
 SELECT_SALE = text("SELECT state, filed_as, line_item FROM tax_filings WHERE id = :invoice")
+
+SELECT_UNTOLD = text("""
+    SELECT id, created_at, reason FROM tax_filings
+    WHERE state = 'refused' OR (state = 'pending' AND created_at < :before) ORDER BY created_at, id LIMIT :limit
+""")
 
 SET_FILED = text("""
     UPDATE tax_filings SET state = 'filed', filed_as = :filed_as, line_item = :line_item, look_at = NULL

@@ -1,5 +1,6 @@
 """The seller's routes for reconciliation: the report, and the declaration of what can't be found any more."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,6 +13,9 @@ from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import InvalidRequest
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.parts import Parts, PartsOf
+from headrace_billing.payments.access import PaymentsUnavailable
+from headrace_billing.payments.reconciling import reconcile_payments
+from headrace_billing.payments.till import Till
 from headrace_billing.reconciliation import looks_store, losses, settling, store
 from headrace_billing.reconciliation.jobs import look_around
 from headrace_billing.reconciliation.losses import Loss
@@ -21,6 +25,7 @@ from headrace_billing.reconciliation.request import Graces, Status, Tokens, comp
 from headrace_billing.reconciliation.settling import Matter, Settlement
 from headrace_billing.reconciliation.stage import documents
 from headrace_billing.reconciliation.store import Request
+from headrace_billing.reconciliation.stripe_stage import NOT_USED, stripe_stage
 
 router = APIRouter(tags=["reconciliation"], dependencies=[AdminOnly])
 
@@ -67,24 +72,33 @@ async def show_reconciliation(
 
 @router.get("/v1/reconciliation/stages")
 async def show_stages(parts: PartsOf) -> dict[str, Any]:
-    """What the last look at each stage saw, from the engine to the invoice, each with the time that it is as of."""
+    """What the last look at each stage saw, from the engine to Stripe, each with the time that it is as of."""
     return await _stages(parts)
 
 
 @router.post("/v1/reconciliation/looks")
 async def look_at_stages(parts: PartsOf) -> dict[str, Any]:
     """Looks at every stage now, and answers as GET /v1/reconciliation/stages. Changes nothing else."""
-    await look_around(parts.database, now=parts.now())
+    now = parts.now()
+    await look_around(parts.database, now=now)
+    if parts.stripe is not None:
+        # Where Stripe does not answer the comparison before stands, with its time.
+        with suppress(PaymentsUnavailable):
+            await reconcile_payments(Till(parts.database, parts.valkey, parts.stripe), now=now)
     return await _stages(parts)
 
 
 async def _stages(parts: Parts) -> dict[str, Any]:
+    now = parts.now()
     async with parts.database.begin() as session:
         stages = documents(await looks_store.looks(session))
+        if stages:
+            stages.append(await stripe_stage(session, used=parts.stripe is not None, now=now))
     status = Status.GREEN
     for stage in stages:
-        status = worse(status, stage["status"])
-    return {"status": status, "at": parts.now().isoformat(), "stages": stages}
+        if stage["status"] != NOT_USED:
+            status = worse(status, stage["status"])
+    return {"status": status, "at": now.isoformat(), "stages": stages}
 
 
 class NewSettlement(Body):

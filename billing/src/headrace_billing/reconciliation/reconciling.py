@@ -15,6 +15,7 @@ async def reconcile(session: AsyncSession, scope: Scope, *, now: datetime, grace
     tally = Tally()
     await compare_engine(session, scope, tally, now=now, graces=graces)
     await blame_kept_aside(session, scope, tally)
+    await blame_payments(session, scope, tally)
     await blame_gaps(session, scope, tally, now=now, graces=graces)
 
     events, rollups = await books_store.counts(session, scope)
@@ -57,6 +58,9 @@ async def blame_kept_aside(session: AsyncSession, scope: Scope, tally: Tally) ->
         tally.blame(Culprit(request, Reason.CONFLICT, Status.RED, told))
     for one in await store.quarantined(session, scope):
         tally.blame(Culprit(one.id, Reason.QUARANTINED, Status.RED, one.reason))
+
+
+async def blame_payments(session: AsyncSession, scope: Scope, tally: Tally) -> None:
     for payment in await payment_store.differences(session, scope):
         told = f"its balance transaction is {payment.reason}: see GET /v1/reconciliation/payments"
         tally.blame(Culprit(payment.id, Reason.PAYMENT_DIFFERS, Status.RED, told))

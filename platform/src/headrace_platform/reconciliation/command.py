@@ -1,4 +1,4 @@
-"""`headrace reconcile`: does all that engines yielded stand in events, rollups, ratings, ledger and invoices?
+"""`headrace reconcile`: does all that engines yielded stand in events, rollups, ratings, ledger, invoices and at Stripe?
 
 Exit status: 0 nothing is red, 1 something is or nothing could be asked, 2 the command was not understood.
 """
@@ -33,7 +33,7 @@ def reconcile(
     state: StateOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Look at every stage from the engine to the invoice now; exit status 1 if one is red."""
+    """Look at every stage from the engine to Stripe now; exit status 1 if one is red."""
     try:
         seen = look(stack_at(state).endpoints())
     except StackProblem as problem:

@@ -12,7 +12,7 @@ from headrace_platform.reconciliation.stages import Stage, Stages
 STYLES = {"green": "green", "pending": "yellow", "red": "bold red"}
 # Shape tells what colour does, for whoever sees no colour.
 MARKS = {"green": "■", "pending": "◧", "red": "✗"}
-CHAIN = ("engine", "events", "rollups", "rated", "ledger", "invoices")
+CHAIN = ("engine", "events", "rollups", "rated", "ledger", "invoices", "Stripe")
 
 
 def picture(seen: Stages) -> RenderableType:
@@ -65,7 +65,11 @@ def days(stage: Stage) -> Text:
 
 
 def _add(table: Table, stage: Stage, *, at: str) -> None:
-    head = (stage.stage, Text(stage.status, style=STYLES.get(stage.status, "")), age(stage.as_of, at))
+    head = (
+        stage.stage,
+        Text(stage.status.replace("_", " "), style=STYLES.get(stage.status, "")),
+        age(stage.as_of, at),
+    )
     if not stage.sides:
         table.add_row(*head)
     for side in stage.sides:
@@ -80,7 +84,9 @@ def _add(table: Table, stage: Stage, *, at: str) -> None:
         head = ("", Text(), "")
 
 
-def age(as_of: str, at: str) -> str:
+def age(as_of: str | None, at: str) -> str:
+    if as_of is None:
+        return "never"
     passed = datetime.fromisoformat(at) - datetime.fromisoformat(as_of)
     if passed < timedelta(minutes=2):
         return f"{max(passed.total_seconds(), 0):.0f} s ago"

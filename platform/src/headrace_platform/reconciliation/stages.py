@@ -29,9 +29,9 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     status: str
-    as_of: str
-    """Of its oldest look that counts."""
-    newest: str
+    as_of: str | None
+    """Of its oldest look that counts; null where there was none yet, or where the stage is not used."""
+    newest: str | None
     sides: list[Side]
     culprits_count: int
     culprits: list[Culprit]

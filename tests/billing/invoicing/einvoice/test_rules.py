@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace_contracts.usage import Ending, TokenCounts
+from tests.billing.charges.books import charge, put
 from tests.billing.ingest.usage import take
 from tests.billing.invoicing.abroad import buys, invoice_abroad, settle_in
 from tests.billing.invoicing.einvoice.parties import say_all, xml_of
@@ -129,6 +130,23 @@ async def test_tiers_late_usage_and_what_is_below_zero_keep_the_rules(shop: Shop
     xmls = [await xml_of(shop, issued) for issued in (first, second)]
     assert broken_rules(xmls) == [set(), set()]
     assert "<ram:LineTotalAmount>-" in xmls[1].decode()
+
+
+async def test_charges_for_a_time_keep_the_rules_also_those_below_zero(shop: Shop) -> None:
+    await settle_in(shop)
+    await put(
+        shop,
+        charge(shop, unit_price=Decimal("31.00")),
+        charge(shop, reference="seats", label="Seats", quantity=3, unit="seat", amount_nanos=10 * 10**9),
+        charge(shop, reference="back", label="Half of it back", amount_nanos=-int(15.5 * 10**9)),
+    )
+    shop.clock.passes(minutes=1)
+    invoice = await shop.close()
+    await say_all(shop)
+    xml = await xml_of(shop, invoice)
+    assert broken_rules([xml]) == [set()]
+    assert categories(xml) == {"S": ("25.50", "4.85")}
+    assert 'unitCode="MON"' in xml.decode()
 
 
 async def test_a_currency_of_three_places_is_refused_and_says_why(shop: Shop) -> None:

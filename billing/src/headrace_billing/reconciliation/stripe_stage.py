@@ -1,0 +1,100 @@
+"""The last stage: what invoices and top-ups took in, held against Stripe's own books, as of the last comparison.
+
+Where no Stripe account is connected there is nothing to hold anything against, and that is neither green nor red.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from headrace_billing.invoicing import tax_filing_store
+from headrace_billing.invoicing.tax_filing_store import Untold
+from headrace_billing.payments import reconciliation_store
+from headrace_billing.reconciliation.request import Reason, Status
+from headrace_billing.reconciliation.stage import CULPRITS_KEPT_MAX
+
+STAGE = "invoices = Stripe"
+NOT_USED = "not_used"
+
+TAX_NOT_TOLD = "tax_not_told"
+TAX_GRACE = timedelta(hours=2)
+"""As long as payments may be on their way."""
+
+Document = dict[str, Any]
+
+
+async def stripe_stage(session: AsyncSession, *, used: bool, now: datetime) -> Document:
+    """As the other stages are shown. `as_of` is null before the first comparison."""
+    if not used:
+        return _stage(NOT_USED)
+    report = await reconciliation_store.report(session)
+    untold = await tax_filing_store.untold(session, before=now - TAX_GRACE)
+    if report is None:
+        # The worker compares once an hour.
+        return _stage(Status.PENDING, culprits=[_tax(one) for one in untold])
+    culprits = [*(_payment(one) for one in report["differences"]), *(_tax(one) for one in untold)]
+    red = report["status"] == Status.RED or any(one["status"] == Status.RED for one in culprits)
+    pending = report["status"] == Status.PENDING or bool(culprits)
+    differing = len(report["differences"])
+    both = {
+        "unit": "balance transactions of payments",
+        "left": str(report["matched"] + differing),
+        "right": str(report["matched"]),
+        "holds": not differing,
+    }
+    sums = [
+        {
+            "unit": f"{check['name']}, {check['currency']} nanos",
+            **{name: check[name] for name in ("left", "right", "holds")},
+        }
+        for check in report["checks"]
+    ]
+    return _stage(
+        Status.RED if red else Status.PENDING if pending else Status.GREEN,
+        as_of=report["as_of"],
+        sides=[both, *sums],
+        culprits=culprits,
+    )
+
+
+def _stage(
+    status: str,
+    *,
+    as_of: str | None = None,
+    sides: list[Document] | None = None,
+    culprits: list[Document] | None = None,
+) -> Document:
+    found = culprits or []
+    return {
+        "stage": STAGE,
+        "status": status,
+        "as_of": as_of,
+        "newest": as_of,
+        "sides": sides or [],
+        "culprits_count": len(found),
+        "culprits": found[:CULPRITS_KEPT_MAX],
+        "days": [],
+    }
+
+
+def _payment(difference: Document) -> Document:
+    amount = f"{difference['amount']} {difference['currency']}"
+    return {
+        "id": difference["balance_transaction"],
+        "reason": Reason.PAYMENT_DIFFERS,
+        "status": Status.RED,
+        "detail": f"{amount}: {difference['reason']}; GET /v1/reconciliation/payments has more",
+    }
+
+
+def _tax(one: Untold) -> Document:
+    refused = one.reason is not None
+    return {
+        "id": one.id,
+        "reason": TAX_NOT_TOLD,
+        "status": Status.RED if refused else Status.PENDING,
+        "detail": f"Stripe Tax refused it: {one.reason}"
+        if refused
+        else f"Stripe Tax was not told since {one.since:%Y-%m-%d %H:%M}Z",
+    }
