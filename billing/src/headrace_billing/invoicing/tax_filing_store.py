@@ -104,7 +104,7 @@ async def refused(session: AsyncSession, filing: str, *, reason: str) -> None:
 
 
 async def untold(session: AsyncSession, *, before: datetime) -> list[Untold]:
-    """What was refused, and what has waited since before that time; the oldest first."""
+    """What was refused and nobody has settled, and what has waited since before that time; the oldest first."""
     rows = await session.execute(SELECT_UNTOLD, {"before": before, "limit": UNTOLD_MAX})
     return [Untold(row.id, row.created_at, row.reason) for row in rows]
 
@@ -137,8 +137,11 @@ CLAIM_DUE = text("""
 SELECT_SALE = text("SELECT state, filed_as, line_item FROM tax_filings WHERE id = :invoice")
 
 SELECT_UNTOLD = text("""
-    SELECT id, created_at, reason FROM tax_filings
-    WHERE state = 'refused' OR (state = 'pending' AND created_at < :before) ORDER BY created_at, id LIMIT :limit
+    SELECT id, created_at, reason FROM tax_filings f
+    WHERE (state = 'pending' AND created_at < :before)
+       OR (state = 'refused'
+           AND NOT EXISTS (SELECT 1 FROM declared_settled d WHERE d.kind = 'tax_not_told' AND d.id = f.id))
+    ORDER BY created_at, id LIMIT :limit
 """)
 
 SET_FILED = text("""

@@ -15,6 +15,8 @@ class Matter(StrEnum):
     """An event came twice with different content: the first one counts, and stays."""
     QUARANTINED = "quarantined"
     """Something could not be stored: nobody is charged for it."""
+    TAX_NOT_TOLD = "tax_not_told"
+    """Whoever reckoned the tax would not be told of it: somebody has told by hand, or knows why not."""
 
 
 class SettlementNeedsTwo(BillingError):
@@ -41,8 +43,7 @@ async def settle(session: AsyncSession, settlement: Settlement) -> None:
     """Raises `SettlementNeedsTwo` and, where nothing of that kind is open by that id, `NotFound`."""
     if settlement.declared_by.casefold() == settlement.confirmed_by.casefold():
         raise SettlementNeedsTwo
-    statement = SELECT_CONFLICT if settlement.kind is Matter.CONFLICT else SELECT_QUARANTINED
-    if (await session.execute(statement, {"id": settlement.id})).first() is None:
+    if (await session.execute(SELECTS[settlement.kind], {"id": settlement.id})).first() is None:
         raise NotFound(settlement.kind.value, settlement.id)
     await session.execute(
         INSERT,
@@ -64,6 +65,14 @@ SELECT_QUARANTINED = text("""
     SELECT 1 FROM usage_quarantine
     WHERE encode(sha256, 'hex') = :id OR position(convert_to(:id, 'UTF8') IN raw) > 0 LIMIT 1
 """)
+
+SELECT_UNTOLD = text("SELECT 1 FROM tax_filings WHERE id = :id AND state = 'refused'")
+
+SELECTS = {
+    Matter.CONFLICT: SELECT_CONFLICT,
+    Matter.QUARANTINED: SELECT_QUARANTINED,
+    Matter.TAX_NOT_TOLD: SELECT_UNTOLD,
+}
 
 INSERT = text("""
     INSERT INTO declared_settled (kind, id, reason, declared_by, confirmed_by, declared_at)

@@ -12,12 +12,12 @@ from headrace_billing.invoicing import tax_filing_store
 from headrace_billing.invoicing.tax_filing_store import Untold
 from headrace_billing.payments import reconciliation_store
 from headrace_billing.reconciliation.request import Reason, Status
+from headrace_billing.reconciliation.settling import Matter
 from headrace_billing.reconciliation.stage import CULPRITS_KEPT_MAX
 
 STAGE = "invoices = Stripe"
 NOT_USED = "not_used"
 
-TAX_NOT_TOLD = "tax_not_told"
 TAX_GRACE = timedelta(hours=2)
 """As long as payments may be on their way."""
 
@@ -92,7 +92,7 @@ def _tax(one: Untold) -> Document:
     refused = one.reason is not None
     return {
         "id": one.id,
-        "reason": TAX_NOT_TOLD,
+        "reason": Matter.TAX_NOT_TOLD,
         "status": Status.RED if refused else Status.PENDING,
         "detail": f"Stripe Tax refused it: {one.reason}"
         if refused

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from headrace_billing.invoicing.einvoice.codes import ADDRESS_SCHEMES, COUNTRIES, REGISTERS, codes
+from headrace_billing.invoicing.einvoice.facturx import written
 from headrace_billing.invoicing.einvoice.particulars import BuyerParticulars, SellerParticulars
+from headrace_billing.invoicing.einvoice.parties import parties_of
 from headrace_billing.invoicing.einvoice.problems import Incomplete
+from headrace_billing.invoicing.einvoice.terms import invoice_terms
 from tests.billing.invoicing.abroad import PROFILE, SELLER, invoice_abroad
 from tests.billing.invoicing.einvoice import documents
 from tests.billing.invoicing.einvoice.parties import (
@@ -19,6 +22,7 @@ from tests.billing.invoicing.einvoice.parties import (
 )
 from tests.billing.invoicing.shop import Shop
 from tests.billing.seller import Document
+from tests.support.schematron import broken_rules
 
 
 async def test_what_is_missing_is_named_with_the_way_to_set_it_and_then_it_is_there(shop: Shop) -> None:
@@ -83,6 +87,28 @@ def test_a_seller_is_known_by_what_the_tax_asks_for(
     except Incomplete as error:
         found = {one["field"] for one in error.members["missing"]}
     assert found == missing
+
+
+def test_whoever_is_known_well_enough_keeps_the_rules() -> None:
+    bare = BuyerParticulars(street="Am Wehr 7", city="Berlin")
+    least = SellerParticulars(street="1 Weir Lane", city="Cromford", vat_id="GB980780684")
+    ways = (
+        (least, bare),
+        (replace(least, vat_id="", tax_number="27/450/1", legal_id="01234567"), bare),
+        (replace(least, legal_id="732829320", legal_id_scheme="0002"), bare),
+        (documents.SELLER, replace(documents.BUYER, legal_id="HRB 4711", post_code="")),
+    )
+    document = documents.document()
+    xmls = [written(invoice_terms(document, documents.parties(document, *both))) for both in ways]
+    assert broken_rules(xmls) == [set()] * len(ways)
+
+
+def test_an_invoice_from_before_tax_lacks_what_an_e_invoice_says() -> None:
+    document = documents.document()
+    for party in ("seller", "customer"):
+        del document[party]["country"]
+    with pytest.raises(Incomplete, match=r"seller\.country"):
+        parties_of(document, None, seller_now=documents.SELLER, buyer_now=documents.BUYER)
 
 
 def test_nothing_on_file_names_everything_at_once() -> None:

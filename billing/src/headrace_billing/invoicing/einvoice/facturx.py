@@ -40,6 +40,8 @@ def put_into(pdf: bytes, xml: bytes, *, title: str, author: str) -> bytes:
         pdf_metadata=metadata,
         lang=LANGUAGE,
         afrelationship="alternative",
+        # Whoever signs it wants to read and to add to what the file says of itself.
+        xmp_compression=False,
     )
     return hybrid
 

@@ -60,7 +60,7 @@ async def _invoice(parts: Parts, invoice: str) -> tuple[Document, Terms]:
     """Raises `NotFound`, `Incomplete`, `CurrencyTooFine`."""
     async with parts.database.snapshot() as session:
         document = await store.document_of(session, invoice)
-        named = await _parties(session, document, document["tax"])
+        named = await _parties(session, document, document.get("tax"))
     return named.said_in(document), invoice_terms(document, named)
 
 
@@ -69,11 +69,11 @@ async def _credit_note(parts: Parts, note: str) -> tuple[Document, Terms]:
     async with parts.database.snapshot() as session:
         document = await credit_note_store.document(session, note)
         original = await store.document_of(session, document["invoice"]["id"])
-        named = await _parties(session, document, original["tax"])
+        named = await _parties(session, document, original.get("tax"))
     return named.said_in(document), credit_note_terms(document, original, named)
 
 
-async def _parties(session: AsyncSession, document: Document, tax: Document) -> Parties:
+async def _parties(session: AsyncSession, document: Document, tax: Document | None) -> Parties:
     customer = document["customer"]
     profile = await party_store.profile(session, customer["id"], name=customer["name"])
     seller = await party_store.seller(session, document["seller"]["id"])

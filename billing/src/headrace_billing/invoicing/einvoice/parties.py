@@ -60,19 +60,22 @@ class Parties:
 
 def parties_of(
     document: Mapping[str, Any],
-    tax: Mapping[str, Any],
+    tax: Mapping[str, Any] | None,
     *,
     seller_now: SellerParticulars,
     buyer_now: BuyerParticulars,
 ) -> Parties:
-    """Raises `Incomplete`, with all that is missing. `document` is an invoice's or a credit note's."""
+    """Raises `Incomplete`, with all that is missing. `document` is an invoice's or a credit note's.
+
+    `tax` is null on an invoice from before tax; then there was no country either, and so never an e-invoice.
+    """
     seller, buyer = document["seller"], document["customer"]
     parties = Parties(
         seller,
         SellerParticulars(**{**seller_now.stated(), **seller.get("e_invoice", {})}),
         buyer,
         BuyerParticulars(**{**buyer_now.stated(), **buyer.get("e_invoice", {})}),
-        taxed=Treatment(tax["treatment"]) is not Treatment.UNTAXED,
+        taxed=tax is not None and Treatment(tax["treatment"]) is not Treatment.UNTAXED,
     )
     lacking = [*_seller_lacks(parties), *_buyer_lacks(parties)]
     if lacking:
@@ -84,7 +87,7 @@ def _seller_lacks(parties: Parties) -> list[Lacking]:
     says, path = parties.seller_says, f"/v1/sellers/{parties.seller['id']}"
     at_once, later = AT_ONCE.format(path=path), FROM_NOW_ON.format(path=path)
     found = []
-    if parties.seller["country"] not in codes(COUNTRIES):
+    if parties.seller.get("country") not in codes(COUNTRIES):
         found.append(Lacking("seller.country", "BT-40", later))
     if not says.street:
         found.append(Lacking("seller.street", "BT-35", at_once))

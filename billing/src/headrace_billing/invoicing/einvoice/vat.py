@@ -76,7 +76,7 @@ def breakdown(lines: Iterable[Sum], tax: Mapping[str, Any], *, tax_amount: Decim
     return [
         {
             "BT-116": f"{sum(line.net for line in group):f}",
-            "BT-117": f"{tax_amount if vat.category is Category.STANDARD else tax_amount * 0:f}",
+            "BT-117": f"{tax_amount if vat.category is Category.STANDARD else abs(tax_amount) * 0:f}",
             "BT-118": vat.category,
             **({} if vat.rate is None else {"BT-119": vat.rate}),
             **_why(vat.category, tax, has_prepaid=any(line.prepaid for line in group)),
