@@ -34,7 +34,7 @@ def print_pdf(document: Mapping[str, Any], *, archival: bool = False) -> bytes:
                     else []
                 ),
                 _fact("Your order", document.get("purchase_order")),
-                _fact("Pay to", _account(document) if _is_due(document) else None),
+                *(_account(document["seller"]) if _is_due(document) else ()),
                 _fact("Period from", _moment(document["period"]["start"])),
                 _fact("until", _moment(document["period"]["end"])),
             ],
@@ -136,12 +136,11 @@ def _vat_line(seller: Mapping[str, Any]) -> str | None:
     return f"VAT id {vat_id}" if vat_id and vat_id not in seller["tax_id"].replace(" ", "") else None
 
 
-def _account(document: Mapping[str, Any]) -> str | None:
-    says = document["seller"].get("e_invoice", {})
-    if "iban" not in says:
-        return None
-    groups = " ".join(says["iban"][at : at + 4] for at in range(0, len(says["iban"]), 4))
-    return f"{groups} (BIC {says['bic']})" if "bic" in says else groups
+def _account(seller: Mapping[str, Any]) -> list[dict[str, str]]:
+    says = seller.get("e_invoice", {})
+    iban = says.get("iban", "")
+    groups = " ".join(iban[at : at + 4] for at in range(0, len(iban), 4))
+    return [_fact("Pay to", groups), _fact("BIC", says.get("bic"))]
 
 
 def _fact(label: str, value: str | None) -> dict[str, str]:
