@@ -95,7 +95,9 @@ def _inference(
     traces: Traces,
     guards: Guards,
 ) -> Inference:
-    addresses = ClientAddresses(settings.trusted_proxies)
+    addresses = ClientAddresses(
+        settings.trusted_proxies, batch_secret=settings.ingest_token.get_secret_value()
+    )
     responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
     lines = Lines(
         meter.limiter,

@@ -1,7 +1,7 @@
 """What is written down of a call at its admission: in its event, and for whoever repeats it."""
 
 from headrace_contracts.access import ProjectRecord
-from headrace_contracts.usage import Disposition, end_user_of
+from headrace_contracts.usage import Disposition, ServiceTier, end_user_of
 from headrace_gateway.call import Call
 from headrace_gateway.keys.directory import Standing
 from headrace_gateway.limits.idempotency import Claim
@@ -32,6 +32,7 @@ def fixed_of(call: Call, standing: Standing, disposition: Disposition) -> bytes:
             price_book=standing.prices.record.price_book,
             disposition=disposition,
             revision=call.deployment.revision,
+            service_tier=ServiceTier.BATCH if call.credentials.batched else ServiceTier.STANDARD,
             end_user=None if call.end_user is None else end_user_of(project.org, call.end_user),
             trace=call.trace,
         )
