@@ -11,8 +11,8 @@ from headrace_billing.errors import BillingError
 WINDOW = "24h"
 WINDOW_TIME = timedelta(hours=24)
 
-LINES_MAX = 50_000
 ERRORS_MAX = 100
+"""That are told of one file."""
 OPEN_MAX = 50
 """Batches of one project that have not ended."""
 
@@ -21,13 +21,16 @@ class BatchStatus(StrEnum):
     VALIDATING = "validating"
     FAILED = "failed"
     IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     COMPLETED = "completed"
 
 
-OPEN = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.CANCELLING)
+OPEN = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS, BatchStatus.FINALIZING, BatchStatus.CANCELLING)
+CANCELLABLE = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
+ENDED = (BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED)
 
 
 class TooManyBatches(BillingError):
@@ -45,7 +48,7 @@ class BatchEnded(BillingError):
     code = "batch_ended"
 
     def __init__(self, batch: str, status: BatchStatus) -> None:
-        super().__init__(f"The batch {batch!r} has ended: {status}.")
+        super().__init__(f"The batch {batch!r} can't be cancelled any more: it is {status}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +70,13 @@ class Batch:
     completed: int = 0
     failed: int = 0
     in_progress_at: datetime | None = None
+    finalizing_at: datetime | None = None
     cancelling_at: datetime | None = None
     ended_at: datetime | None = None
 
 
 def document(batch: Batch) -> dict[str, Any]:
     """As OpenAI's clients read it."""
-    ended = {
-        f"{status}_at": _seconds(batch.ended_at) if batch.status is status else None
-        for status in (
-            BatchStatus.COMPLETED,
-            BatchStatus.FAILED,
-            BatchStatus.EXPIRED,
-            BatchStatus.CANCELLED,
-        )
-    }
     return {
         "id": batch.id,
         "object": "batch",
@@ -95,9 +90,9 @@ def document(batch: Batch) -> dict[str, Any]:
         "created_at": _seconds(batch.created_at),
         "in_progress_at": _seconds(batch.in_progress_at),
         "expires_at": _seconds(batch.expires_at),
-        "finalizing_at": None,
+        "finalizing_at": _seconds(batch.finalizing_at),
         "cancelling_at": _seconds(batch.cancelling_at),
-        **ended,
+        **{f"{status}_at": _seconds(batch.ended_at) if batch.status is status else None for status in ENDED},
         "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
         "metadata": batch.metadata or None,
     }

@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 from headrace_billing.errors import BillingError
 
-FILE_BYTES_MAX = 100 * 2**20
-PROJECT_BYTES_MAX = 2 * 2**30
 PIECE_BYTES = 2**20
+"""What is held of a file at a time."""
 
 KEPT_TIME = timedelta(days=30)
+
+UPLOAD_TIME = timedelta(hours=1)
+"""Longer than anybody uploads; what is not whole by then was given up."""
 
 Purpose = Literal["batch", "batch_output"]
 
@@ -20,8 +22,8 @@ class FileTooLarge(BillingError):
 
     code = "file_too_large"
 
-    def __init__(self) -> None:
-        super().__init__(f"A file has at most {FILE_BYTES_MAX} bytes. Make several batches of it.")
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(f"A file has at most {bytes_max} bytes. Make several batches of it.")
 
 
 class StorageFull(BillingError):
@@ -29,8 +31,10 @@ class StorageFull(BillingError):
 
     code = "storage_full"
 
-    def __init__(self) -> None:
-        super().__init__(f"A project stores at most {PROJECT_BYTES_MAX} bytes. Delete files, or wait until some expire.")
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(
+            f"A project stores at most {bytes_max} bytes. Delete files, or wait until some expire."
+        )
 
 
 @dataclass(frozen=True, slots=True)

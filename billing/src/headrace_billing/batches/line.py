@@ -1,8 +1,7 @@
-"""One request of a batch, as its line says it, and what its answer means."""
+"""One request of a batch, as its line says it, and how it ended."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -12,12 +11,7 @@ ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/em
 
 LINE_BYTES_MAX = 4 * 2**20
 CUSTOM_ID_CHARACTERS_MAX = 512
-
-TRIES_MAX = 8
-"""Of a request that fails for a reason of ours; what only waits for room is asked as long as its batch stands."""
-
-PAUSE_SECONDS_FIRST = 2.0
-PAUSE_SECONDS_MAX = 120.0
+MODEL_CHARACTERS_MAX = 300
 
 
 class LineState(StrEnum):
@@ -30,9 +24,10 @@ class LineState(StrEnum):
 class LineInvalid(ValueError):
     """A line that can be no request; `str()` is what its owner is told."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.param = param
 
 
 class Written(msgspec.Struct):
@@ -46,11 +41,29 @@ class Written(msgspec.Struct):
 class Line:
     number: int
     custom_id: str
+    model: str
     body: bytes
 
 
 _written = msgspec.json.Decoder(Written).decode
 _body = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+async def numbered(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    """The lines of a file that are not empty. Of one that is too long so much comes as shows that it is."""
+    number, rest = 1, bytearray()
+    async for piece in pieces:
+        *ends, last = piece.split(b"\n")
+        for end in ends:
+            rest += end[: LINE_BYTES_MAX + 1]
+            if rest.strip():
+                yield number, bytes(rest)
+            rest.clear()
+            number += 1
+        if len(rest) <= LINE_BYTES_MAX:
+            rest += last
+    if rest.strip():
+        yield number, bytes(rest)
 
 
 def read_line(number: int, text: bytes, *, endpoint: str) -> Line:
@@ -67,80 +80,63 @@ def read_line(number: int, text: bytes, *, endpoint: str) -> Line:
         raise LineInvalid(
             "invalid_custom_id",
             f"custom_id must be 1 to {CUSTOM_ID_CHARACTERS_MAX} printable characters.",
+            param="custom_id",
         )
     if written.method != "POST":
-        raise LineInvalid("invalid_method", "method must be POST.")
+        raise LineInvalid("invalid_method", "method must be POST.", param="method")
     if written.url != endpoint:
         raise LineInvalid(
-            "mismatched_endpoint", f"url must be the batch's endpoint, {endpoint}, on every line."
+            "mismatched_endpoint",
+            f"url must be the batch's endpoint, {endpoint}, on every line.",
+            param="url",
         )
     if body.get("stream"):
-        raise LineInvalid("stream_unsupported", "Answers of a batch are not streamed. Leave `stream` out.")
-    return Line(number, written.custom_id, bytes(written.body))
+        raise LineInvalid(
+            "stream_unsupported",
+            "Answers of a batch are not streamed. Leave `stream` out.",
+            param="body.stream",
+        )
+    model = body.get("model")
+    if not isinstance(model, str) or not 1 <= len(model) <= MODEL_CHARACTERS_MAX:
+        raise LineInvalid("invalid_model", "body.model must name a model.", param="body.model")
+    # On one line, as it will be in a log of whoever looks for it.
+    return Line(number, written.custom_id, model, msgspec.json.format(bytes(written.body), indent=-1))
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a gateway answered."""
+class NotAnswered(StrEnum):
+    """Why a line has no answer, as its owner is told."""
 
-    status: int
-    body: bytes
-    request: str | None = None
-    retry_after_seconds: float | None = None
-
-
-class Verdict(StrEnum):
-    ANSWERED = "answered"
-    FAILED = "failed"
-    """It will not be otherwise."""
-    NO_ROOM = "no_room"
-    """Nobody's fault: to be asked again, however often."""
-    AGAIN = "again"
+    EXPIRED = "batch_expired"
+    CANCELLED = "batch_cancelled"
+    LOST = "answer_lost"
+    NONE = "no_answer"
 
 
-# Others are served first, the first try still runs, or a limit of the key's fills up again.
-NO_ROOM = frozenset((409, 429, 503))
+MESSAGES = {
+    NotAnswered.EXPIRED: "The batch's time was over before this request could be answered.",
+    NotAnswered.CANCELLED: "The batch was cancelled before this request was sent.",
+    NotAnswered.LOST: "Whether this request was answered is not known any more. It is not sent again, so that it is "
+    "not charged twice; if it was answered, the batch's usage has it.",
+    NotAnswered.NONE: "The connection broke off each time before this request was answered.",
+}
 
 
-def verdict_of(reply: Reply | None) -> Verdict:
-    """Null: no answer came."""
-    if reply is None:
-        return Verdict.AGAIN
-    if reply.status == 200:
-        return Verdict.ANSWERED
-    if reply.status in NO_ROOM:
-        return Verdict.NO_ROOM
-    return Verdict.AGAIN if reply.status >= 500 or reply.status == 408 else Verdict.FAILED
-
-
-def pause(tries: int, reply: Reply | None) -> timedelta:
-    """Until a request that was tried so often may be tried again."""
-    asked = 0.0 if reply is None or reply.retry_after_seconds is None else reply.retry_after_seconds
-    grown = PAUSE_SECONDS_FIRST * 2.0 ** min(tries, 10)
-    return timedelta(seconds=min(PAUSE_SECONDS_MAX, max(asked, grown)))
-
-
-def result_line(row: Mapping[str, Any]) -> bytes:
-    """A line of an output or error file. `row`: a line of `batch_lines`."""
-    answered = row["status"] is not None
-    error = None if answered else {"code": "batch_expired", "message": "The batch ended before its turn came."}
-    response = (
-        {
+def result_line(row: Mapping[str, Any], *, undone: NotAnswered) -> bytes:
+    """A line of an output or error file. `row`: a line of `batch_lines`. `undone`: why the batch's others were not sent."""
+    response, error = None, None
+    if row["status"] is not None:
+        response = {
             "status_code": row["status"],
             "request_id": row["request"] or "",
-            "body": msgspec.Raw(row["answer"] or b"{}"),
+            "body": msgspec.Raw(row["answer"]),
         }
-        if answered
-        else None
-    )
-    return (
-        msgspec.json.encode(
-            {
-                "id": f"batch_req_{row['batch'].removeprefix('batch_')}_{row['number']}",
-                "custom_id": row["custom_id"],
-                "response": response,
-                "error": error,
-            }
-        )
-        + b"\n"
-    )
+    else:
+        code = row["error"] or (NotAnswered.LOST if row["doubt_since"] is not None else undone)
+        error = {"code": code, "message": MESSAGES[NotAnswered(code)]}
+    result = {
+        "id": f"batch_req_{row['batch'].removeprefix('batch_')}_{row['number']}",
+        "custom_id": row["custom_id"],
+        "response": response,
+        "error": error,
+    }
+    return msgspec.json.encode(result) + b"\n"

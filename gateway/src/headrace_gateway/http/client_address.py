@@ -1,7 +1,6 @@
 """Who a client is and where it speaks from, as transport knows it."""
 
 import time
-
 from collections.abc import Sequence
 from functools import partial
 
