@@ -10,7 +10,11 @@ from headrace_gateway.metering.events import Fixed, fixed_fragment
 
 def claim_of(call: Call, project: ProjectRecord) -> Claim | None:
     asked = call.idempotency
-    return None if asked is None else Claim(project.id, asked.key, asked.request)
+    if asked is None:
+        return None
+    # Batches keep their answers apart: neither do a customer's own keys meet theirs, nor do they take its space.
+    place = f"{project.id}:batch" if call.credentials.batched else project.id
+    return Claim(place, asked.key, asked.request)
 
 
 def fixed_of(call: Call, standing: Standing, disposition: Disposition) -> bytes:
