@@ -1,11 +1,11 @@
 """Lines of a batch's file."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from tests.billing.seller import MODEL
 
-CHAT = "/v1/chat/completions"
+CHAT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 
 
 def line(custom_id: str = "a", *, model: str = MODEL, **changes: Any) -> dict[str, object]:

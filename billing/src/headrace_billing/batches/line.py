@@ -53,15 +53,14 @@ async def numbered(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, byt
     """The lines of a file that are not empty. Of one that is too long so much comes as shows that it is."""
     number, rest = 1, bytearray()
     async for piece in pieces:
-        *ends, last = piece.split(b"\n")
-        for end in ends:
-            rest += end[: LINE_BYTES_MAX + 1]
-            if rest.strip():
-                yield number, bytes(rest)
-            rest.clear()
-            number += 1
-        if len(rest) <= LINE_BYTES_MAX:
-            rest += last
+        for place, part in enumerate(piece.split(b"\n")):
+            if place > 0:
+                if rest.strip():
+                    yield number, bytes(rest)
+                rest.clear()
+                number += 1
+            if len(rest) <= LINE_BYTES_MAX:
+                rest += part
     if rest.strip():
         yield number, bytes(rest)
 
