@@ -45,6 +45,14 @@ async def charged_nanos(database: Database) -> int:
         )
 
 
+async def revenue_nanos(database: Database) -> int:
+    async with database.begin() as session:
+        found = await session.execute(
+            text("SELECT coalesce(-sum(amount_nanos), 0) FROM ledger_balances WHERE kind = 'revenue_tokens'")
+        )
+        return int(found.scalar_one())
+
+
 async def test_a_batch_is_answered_for_half_the_price_by_an_unmodified_client(
     works: Works, database: Database
 ) -> None:
@@ -71,6 +79,7 @@ async def test_a_batch_is_answered_for_half_the_price_by_an_unmodified_client(
 
     await until(booked)
     assert await charged_nanos(database) == 12 * NANOS_A_LINE
+    assert await revenue_nanos(database) == 12 * NANOS_A_LINE
     async with database.begin() as session:
         row = await session.execute(text("SELECT array_agg(payload) FROM usage_events"))
         ids = {event["id"] for event in map(_loaded, row.scalar_one())}
@@ -111,3 +120,19 @@ async def test_a_worker_killed_in_the_middle_of_a_batch_loses_no_line_and_double
         return await charged_nanos(database) == 40 * NANOS_A_LINE
 
     await until(booked)
+
+
+async def test_a_key_that_is_revoked_takes_the_rest_of_its_batch_with_it(
+    works: Works, database: Database
+) -> None:
+    batch = await works.begin(line("a"), line("b"))
+    another = await works.seller.post("/v1/keys", {"project": works.customer.project, "name": "second"})
+    await works.seller.post(f"/v1/keys/{works.customer.key}/revoke")
+    works.openai.api_key = another["secret"]
+    works.start_worker()
+    ended = await works.becomes(batch, "completed")
+    assert ended.output_file_id is None
+    errors = [json.loads(each) for each in (await works.content(ended.error_file_id)).splitlines()]
+    assert [each["response"]["body"]["error"]["code"] for each in errors] == ["api_key_revoked"] * 2
+    assert works.engine.attempts == []
+    assert await charged_nanos(database) == 0
