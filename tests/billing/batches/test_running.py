@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import openai
 import pytest
+from openai.types import Batch
 from sqlalchemy import text
 
 from headrace_billing.batches.batch import OPEN_MAX
@@ -15,13 +16,13 @@ from tests.billing.batches.lines import line
 from tests.billing.batches.scripted_gateway import Says
 
 
-async def until_ended(desk: Desk, batch: str, *, minutes: int = 60) -> None:
-    """Lets time pass by the second until the batch has ended."""
-    for _ in range(minutes * 60):
+async def until_ended(desk: Desk, batch: Batch) -> None:
+    """Lets time pass until the batch has ended."""
+    for _ in range(20):
         await desk.work()
-        if (await desk.openai.batches.retrieve(batch)).output_file_id is not None:
+        if (await desk.now(batch)).status == "completed":
             return
-        desk.clock.passes(seconds=1)
+        desk.clock.passes(seconds=60)
     raise AssertionError("it never ended")
 
 
@@ -63,21 +64,31 @@ async def test_a_batch_for_which_there_is_no_room_waits_as_long_as_it_is_told(de
     assert set(desk.gateway.served.values()) == {1}
 
 
-async def test_what_fails_on_our_side_is_tried_again_and_in_the_end_told(desk: Desk) -> None:
+async def test_what_fails_on_our_side_is_tried_again(desk: Desk) -> None:
     desk.gateway.says(*[Says(status=502)] * (TRIES_MAX - 1))
     batch = await desk.hand_in(line("a"))
-    await until_ended(desk, batch.id)
+    await until_ended(desk, batch)
     assert desk.gateway.asked == TRIES_MAX
+    assert (await desk.now(batch)).error_file_id is None
+
+
+async def test_what_fails_again_and_again_is_told_as_it_failed_last(desk: Desk) -> None:
     desk.gateway.says(*[Says(status=502)] * TRIES_MAX)
-    desk.gateway.script.appendleft(Says(status=502))
-    another = await desk.hand_in(line("b"), line("c"))
-    await until_ended(desk, another.id)
+    failed = await desk.hand_in(line("a"))
+    await until_ended(desk, failed)
+    (refused,) = await desk.lines((await desk.now(failed)).error_file_id)
+    assert refused["response"]["body"]["error"]["code"] == "said_502"
+    desk.gateway.says(*[Says(hangs_up=True)] * TRIES_MAX)
+    silent = await desk.hand_in(line("a"))
+    await until_ended(desk, silent)
+    (unanswered,) = await desk.lines((await desk.now(silent)).error_file_id)
+    assert (unanswered["response"], unanswered["error"]["code"]) == (None, "no_answer")
 
 
 async def test_an_answer_that_got_lost_on_its_way_is_asked_for_again_and_not_made_again(desk: Desk) -> None:
     desk.gateway.says(*[Says(hangs_up=True, serves_first=True)] * 3)
     batch = await desk.hand_in(*(line(str(number)) for number in range(3)))
-    await until_ended(desk, batch.id)
+    await until_ended(desk, batch)
     assert desk.gateway.asked == 6
     assert set(desk.gateway.served.values()) == {1}
     assert len(await desk.lines((await desk.now(batch)).output_file_id)) == 3
@@ -120,11 +131,10 @@ async def test_a_batch_that_is_cancelled_sends_nothing_more_and_keeps_what_it_ha
     await desk.batches.dispatcher.step()
     cancelling = await desk.openai.batches.cancel(batch.id)
     assert cancelling.status == "cancelling"
-    asked = desk.gateway.asked
     await desk.work()
     desk.clock.passes(hours=1)
     ended = await desk.ended(batch)
-    assert desk.gateway.asked <= max(asked, 3)
+    assert desk.gateway.asked == 3
     assert ended.status == "cancelled"
     assert ended.request_counts is not None
     assert ended.request_counts.failed == 8 - ended.request_counts.completed
@@ -201,3 +211,30 @@ async def test_requests_are_sent_for_the_key_that_made_the_batch(desk: Desk) -> 
         expected = found.scalar_one()
     await desk.ended(await desk.hand_in(line()))
     assert desk.gateway.keys == {expected}
+
+
+async def test_what_is_still_under_way_at_the_gateway_is_waited_for_however_long_it_takes(desk: Desk) -> None:
+    batch = await desk.hand_in(line("a"))
+    await desk.batches.validate()
+    await died_after_sending(desk)
+    for _ in range(4):
+        desk.clock.now += DOUBT_TIME - timedelta(seconds=1)
+        desk.gateway.says(Says(status=409))
+        await desk.work()
+    desk.clock.passes(seconds=1)
+    assert (await desk.ended(batch)).status == "completed"
+    assert desk.gateway.served == {"say a": 1}
+
+
+async def test_a_refusal_does_not_make_forgotten_what_may_have_been_answered_before(desk: Desk) -> None:
+    desk.gateway.says(Says(hangs_up=True, serves_first=True))
+    batch = await desk.hand_in(line("a"))
+    await desk.work()
+    desk.clock.passes(minutes=2)
+    desk.gateway.says(Says(status=503))
+    await desk.work()
+    desk.gateway.forget()
+    desk.clock.now += DOUBT_TIME
+    ended = await desk.ended(batch)
+    assert desk.gateway.served == {"say a": 1}
+    assert [each["error"]["code"] for each in await desk.lines(ended.error_file_id)] == ["answer_lost"]

@@ -2,7 +2,7 @@
 
 Once: a line is claimed in one transaction, sent, and settled in another. Who dies between leaves a claim that ends by
 itself; the line is sent again with the same Idempotency-Key, and the gateway answers with what it answered before.
-It remembers that for an hour, so what has been in doubt for nearly as long is not sent again but told.
+It remembers that for a while, so what has been in doubt for nearly as long is not sent again but told.
 """
 
 import asyncio
@@ -21,17 +21,18 @@ from headrace_billing.batches.reply import (
     Reply,
     Silence,
     Verdict,
-    is_certain,
+    doubt_after,
     pause,
     pause_for_room,
     verdict_of,
 )
 from headrace_billing.database import Database
 from headrace_billing.metrics import catalogue
+from headrace_contracts.batch_tokens import ANSWERS_KEPT_SECONDS
 from headrace_telemetry.metrics import Sample, sample
 
-DOUBT_TIME = timedelta(minutes=55)
-"""Less than a gateway keeps the answer to an Idempotency-Key."""
+DOUBT_TIME = timedelta(seconds=ANSWERS_KEPT_SECONDS - 60)
+"""Less than gateways remember, by what a request may be on its way to them."""
 
 # Soon enough for what became due meanwhile.
 LOOK_SECONDS = 0.5
@@ -112,6 +113,7 @@ class Dispatcher:
         if due.doubt_since is not None and self._now() - due.doubt_since > DOUBT_TIME:
             await self._settle(due, LineState.FAILED, NotAnswered.LOST)
             return
+        sent_at = self._now()
         reply = await self._gateway.send(due)
         verdict = verdict_of(reply, tries=due.tries)
         self._ended[verdict] += 1
@@ -120,21 +122,21 @@ class Dispatcher:
                 state = LineState.ANSWERED if verdict is Verdict.ANSWERED else LineState.FAILED
                 await self._settle(due, state, reply if isinstance(reply, Reply) else NotAnswered.NONE)
             case Verdict.NO_ROOM:
-                await self._wait_for_room(due, reply)
+                await self._postpone(due, reply, pause_for_room(reply), sent_at=sent_at, counts=False)
             case Verdict.AGAIN:
-                until = self._now() + pause(due.tries)
-                async with self._database.begin() as session:
-                    await line_store.postpone(
-                        session, due, until=until, counts=True, is_certain=is_certain(reply)
-                    )
+                await self._postpone(due, reply, pause(due.tries), sent_at=sent_at, counts=True)
 
     async def _settle(self, due: Due, state: LineState, ended: Reply | NotAnswered) -> None:
         async with self._database.begin() as session:
             await line_store.settle(session, due, state, ended)
 
-    async def _wait_for_room(self, due: Due, reply: Reply | Silence) -> None:
-        """The whole batch does: its next line would be told the same."""
-        until = self._now() + pause_for_room(reply)
+    async def _postpone(
+        self, due: Due, reply: Reply | Silence, wait: timedelta, *, sent_at: datetime, counts: bool
+    ) -> None:
+        now = self._now()
+        doubt = doubt_after(reply, before=due.doubt_since, sent_at=sent_at, now=now)
         async with self._database.begin() as session:
-            await line_store.postpone(session, due, until=until, counts=False, is_certain=is_certain(reply))
-            await store.hold_back(session, due.batch, until=until)
+            await line_store.postpone(session, due, until=now + wait, counts=counts, doubt_since=doubt)
+            if not counts:
+                # The whole batch waits for room: its next line would be told the same.
+                await store.hold_back(session, due.batch, until=now + wait)

@@ -16,8 +16,9 @@ TOKEN_SECONDS = 300
 """A token is looked at when a request arrives, so it need not last as long as that runs."""
 
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 900.0
-"""Longer than a gateway lets a request wait for its turn and for the first byte of its answer, which is whole at once."""
+ANSWER_SECONDS = 420.0
+"""Longer than a gateway lets a request wait for its turn and for the first byte of its answer, which is whole at once;
+and well within the time for which it keeps answers, as one that takes longer is asked for again."""
 MODEL_SECONDS = 10.0
 
 

@@ -81,9 +81,9 @@ async def settle(session: AsyncSession, due: Due, state: LineState, ended: Reply
 
 
 async def postpone(
-    session: AsyncSession, due: Due, *, until: datetime, counts: bool, is_certain: bool
+    session: AsyncSession, due: Due, *, until: datetime, counts: bool, doubt_since: datetime | None
 ) -> None:
-    """`counts`: whether it was a try. `is_certain`: that it neither runs nor ran."""
+    """`counts`: whether it was a try."""
     await session.execute(
         POSTPONE,
         {
@@ -91,7 +91,7 @@ async def postpone(
             "number": due.number,
             "until": until,
             "tries": int(counts),
-            "is_certain": is_certain,
+            "doubt_since": doubt_since,
         },
     )
 
@@ -161,7 +161,7 @@ SETTLE = text("""
 
 POSTPONE = text("""
     UPDATE batch_lines SET state = 'waiting', due_at = :until, tries = tries + :tries,
-      doubt_since = CASE WHEN :is_certain THEN NULL ELSE doubt_since END
+      doubt_since = :doubt_since
     WHERE batch = :batch AND number = :number AND state = 'sent'
 """)
 

@@ -1,7 +1,7 @@
 """What a gateway answers to a batch's request, and what follows from it."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
@@ -64,11 +64,16 @@ def verdict_of(reply: Reply | Silence, *, tries: int) -> Verdict:
     return Verdict.AGAIN if tries + 1 < TRIES_MAX else Verdict.FAILED
 
 
-def is_certain(reply: Reply | Silence) -> bool:
-    """Whether it tells that the request neither runs nor ran."""
+def doubt_after(
+    reply: Reply | Silence, *, before: datetime | None, sent_at: datetime, now: datetime
+) -> datetime | None:
+    """Since when the request may have been answered without our knowing. `before`: the same before it was sent this time.
+
+    A refusal tells nothing of an earlier time: a gateway that has no room does not look whether it answered before.
+    """
     if isinstance(reply, Reply):
-        return reply.status != IN_PROGRESS
-    return reply is Silence.UNREACHED
+        return now if reply.status == IN_PROGRESS else before
+    return before or sent_at if reply is Silence.BROKEN else before
 
 
 def pause(tries: int) -> timedelta:

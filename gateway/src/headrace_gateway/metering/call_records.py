@@ -1,6 +1,7 @@
 """What is written down of a call at its admission: in its event, and for whoever repeats it."""
 
 from headrace_contracts.access import ProjectRecord
+from headrace_contracts.batch_tokens import ANSWERS_KEPT_SECONDS
 from headrace_contracts.usage import Disposition, ServiceTier, end_user_of
 from headrace_gateway.call import Call
 from headrace_gateway.keys.directory import Standing
@@ -12,9 +13,11 @@ def claim_of(call: Call, project: ProjectRecord) -> Claim | None:
     asked = call.idempotency
     if asked is None:
         return None
-    # Batches keep their answers apart: neither do a customer's own keys meet theirs, nor do they take its space.
-    place = f"{project.id}:batch" if call.credentials.batched else project.id
-    return Claim(place, asked.key, asked.request)
+    if call.credentials.batched:
+        # Apart from the customer's own, so that neither their keys meet nor does one take the other's space; and for
+        # less long, so that of all that a batch answers more can be kept.
+        return Claim(f"{project.id}:batch", asked.key, asked.request, ANSWERS_KEPT_SECONDS)
+    return Claim(project.id, asked.key, asked.request)
 
 
 def fixed_of(call: Call, standing: Standing, disposition: Disposition) -> bytes:

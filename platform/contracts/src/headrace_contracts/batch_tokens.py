@@ -13,6 +13,9 @@ PREFIX = "hrb-"
 SECONDS_MAX = 3600
 """From making to expiry: longer than a request waits for its turn and runs."""
 
+ANSWERS_KEPT_SECONDS = 900
+"""For so long a gateway keeps its answer to a batch's request: others take the place of a worker that died sooner."""
+
 
 class TokenInvalid(ValueError):
     """Not made here, or expired."""
