@@ -14,6 +14,7 @@ from tests.billing.test_processes import environment, running, until
 from tests.support.openapi import ask_everything
 
 METER_TOKEN = "the meter's token"
+API_KEY = "a customer's key"
 
 
 async def test_no_request_makes_the_api_fail(
@@ -22,7 +23,8 @@ async def test_no_request_makes_the_api_fail(
     port = unused_port()
     url = f"http://127.0.0.1:{port}"
     await valkey.set(channels.EPOCH, "1")
-    with running("headrace_billing", "api", env=environment(database_url, valkey_url, port)):
+    env = environment(database_url, valkey_url, port) | {"HEADRACE_BILLING_GATEWAY_URL": "http://127.0.0.1:9"}
+    with running("headrace_billing", "api", env=env):
         async with httpx2.AsyncClient(base_url=url, timeout=20) as http:
 
             async def ready() -> bool:
@@ -60,11 +62,25 @@ async def _known(seller: Seller) -> dict[str, str]:
         "meter": meter["id"],
         "meter_id": meter["id"],
         METER_TOKEN: meter["token"],
+        API_KEY: customer.secret,
+        **await _handed_in(seller, customer),
     }
+
+
+async def _handed_in(seller: Seller, customer: Customer) -> dict[str, str]:
+    headers = {"authorization": f"Bearer {customer.secret}"}
+    form = {"file": ("in.jsonl", b"{}")}
+    answer = await seller.http.post("/v1/files", data={"purpose": "batch"}, files=form, headers=headers)
+    file = answer.json()["id"]
+    body = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = (await seller.http.post("/v1/batches", json=body, headers=headers)).json()["id"]
+    return {"file_id": file, "input_file_id": file, "batch_id": batch}
 
 
 def _headers(path: str, known: dict[str, str]) -> dict[str, str]:
     token = INGEST_TOKEN if path.startswith("/internal/") else ADMIN_TOKEN
     if path == "/v1/usage-events":
         token = known[METER_TOKEN]
+    elif path.startswith(("/v1/files", "/v1/batches")):
+        token = known[API_KEY]
     return {"authorization": f"Bearer {token}", "idempotency-key": str(uuid4()), "if-match": '"1"'}

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from headrace_billing.batches.bounds import FILE_BYTES_MAX
+from headrace_billing.body_limit import FORM_BYTES_MAX
 from tests.chart.helm import ROOT, Helm
 from tests.chart.releases import EXTERNAL, merged
 
@@ -51,7 +53,14 @@ def test_nginx_waits_longer_than_the_longest_request_and_passes_tokens_on_as_the
     assert annotations[f"{prefix}/proxy-buffering"] == "off"
     # A second try after the first bytes would be a second bill.
     assert annotations[f"{prefix}/proxy-next-upstream"] == "error"
-    assert int(annotations[f"{prefix}/proxy-body-size"]) == 8388608
+    assert int(annotations[f"{prefix}/proxy-body-size"]) >= FILE_BYTES_MAX + FORM_BYTES_MAX
+
+
+def test_nginx_takes_the_largest_file_that_billing_does(helm: Helm) -> None:
+    values = {"billing": {"settings": {"BATCH_FILE_BYTES_MAX": 2**30}}}
+    release = helm.render(merged(SLOW, values, {"ingress": {"enabled": True, "host": "a.example.com"}}))
+    annotations = release.named("Ingress", "headrace-gateway")["metadata"]["annotations"]
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-body-size"]) == 2**30 + FORM_BYTES_MAX
 
 
 def test_an_alb_waits_longer_than_for_the_slowest_first_token(helm: Helm) -> None:

@@ -168,7 +168,8 @@ def test_what_two_processes_must_agree_on_is_the_same_value_for_both(helm: Helm)
         by_name = containers(release)
         variables = {name: {v["name"]: v for v in by_name[name]["env"]} for name in PROCESSES}
         token = variables["gateway"]["HEADRACE_GATEWAY_INGEST_TOKEN"]["valueFrom"]
-        assert token == variables["api"]["HEADRACE_BILLING_INGEST_TOKEN"]["valueFrom"]
+        for billing in ("api", "worker"):
+            assert token == variables[billing]["HEADRACE_BILLING_INGEST_TOKEN"]["valueFrom"]
         assert operator_environment(release).billing.ingest_token.key == token["secretKeyRef"]["key"]
         for shared in ("HEADRACE_BILLING_DATABASE_URL",):
             urls = [variables[name][shared] for name in ("api", "worker", "migrate", "schema")]
@@ -182,6 +183,14 @@ def test_the_gateway_finds_billing_by_its_service(helm: Helm) -> None:
     url = environment(containers(release)["gateway"])["HEADRACE_GATEWAY_BILLING_URL"]
     service = release.named("Service", "headrace-billing")
     assert url == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+
+
+def test_billing_finds_the_gateway_by_its_service_for_batches(helm: Helm) -> None:
+    release = helm.render(merged(EXTERNAL, {"gateway": {"service": {"port": 9000}}}))
+    service = release.named("Service", "headrace-gateway")
+    for process in ("api", "worker"):
+        url = environment(containers(release)[process])["HEADRACE_BILLING_GATEWAY_URL"]
+        assert url == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
 
 
 @pytest.mark.parametrize("process", ["gateway", "api"])

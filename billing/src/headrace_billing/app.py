@@ -18,6 +18,8 @@ from headrace_billing.accounts.service_account_http import router as service_acc
 from headrace_billing.approvals.http import router as approvals
 from headrace_billing.audit.http import router as audit
 from headrace_billing.audit.trail import AuditTrail
+from headrace_billing.batches.file_http import router as files
+from headrace_billing.batches.http import router as batches
 from headrace_billing.body_limit import BodyLimit
 from headrace_billing.callers import Authorized
 from headrace_billing.clock.http import router as test_clock
@@ -100,6 +102,8 @@ ROUTERS = (
     payment_reconciliation,
     sessions,
     requests,
+    files,
+    batches,
     test_clock,
 )
 
@@ -121,6 +125,7 @@ def create() -> FastAPI:
             token_signing_secret=settings.token_signing_secret_bytes,
             tax=tax_adapter(settings.tax_adapter, stripe),
             stripe=stripe,
+            batches=settings.batch_bounds,
             webhook_networks=settings.webhook_networks,
         ),
         scraped_at=None
@@ -154,7 +159,9 @@ def compose(parts: Parts, *, scraped_at: tuple[str, int] | None = None) -> FastA
         generate_unique_id_function=operation_id,
     )
     app.state.parts = parts
-    app.add_middleware(BodyLimit)
+    app.add_middleware(
+        BodyLimit, upload_bytes_max=0 if parts.batches is None else parts.batches.file_bytes_max
+    )
     app.add_middleware(Counted, counts=counts)
     app.add_middleware(AuditTrail, database=parts.database)
     answer_problems(app)

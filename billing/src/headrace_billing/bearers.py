@@ -1,18 +1,20 @@
 """Who a bearer token stands for: the seller's staff, a member of an organisation, or the holder of an API key."""
 
 import hmac
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
 
 from headrace_billing.accounts import store
-from headrace_billing.accounts.key import SECRET_PREFIX, shown_prefix
+from headrace_billing.accounts.key import SECRET_PREFIX, secret_sha256, shown_prefix
 from headrace_billing.errors import IpNotAllowed, ScopeMissing, Unauthenticated
 from headrace_billing.members import store as members
 from headrace_billing.members.member import BOOTSTRAP, Member
 from headrace_billing.members.member import SECRET_PREFIX as MEMBER_PREFIX
 from headrace_billing.parts import Parts
+from headrace_contracts import batch_tokens
 from headrace_contracts.access import KeyScope
 from headrace_contracts.networks import Address, client_address, hold
 
@@ -71,20 +73,29 @@ async def caller_of(request: Request, parts: Parts) -> Caller:
             org = found.member.org
             return Admin(found.member, *told) if org is None else OrgMember(found.member, org, *told)
     elif token.startswith(SECRET_PREFIX):
-        async with parts.database.begin() as session:
-            owner = await store.owner_of_secret(session, token, at=parts.now())
-        if owner is not None:
-            _check_network(request, parts, owner)
-            return Customer(
-                owner.key,
-                owner.project,
-                owner.org,
-                owner.wallet,
-                owner.currency,
-                owner.scopes,
-                shown_prefix(token),
-            )
+        owner = await _owner(parts, secret_sha256(token))
+        _check_network(request, parts, owner)
+        return _customer(owner, shown_prefix(token))
+    elif token.startswith(batch_tokens.PREFIX):
+        # From a gateway, which has looked at where the key's holder speaks from.
+        try:
+            behind = batch_tokens.key_behind(token, parts.ingest_token, now=time.time())
+        except batch_tokens.TokenInvalid as error:
+            raise Unauthenticated from error
+        return _customer(await _owner(parts, behind), "")
     raise Unauthenticated
+
+
+async def _owner(parts: Parts, key_sha256: str) -> store.KeyOwner:
+    async with parts.database.begin() as session:
+        owner = await store.owner_of_hash(session, key_sha256, at=parts.now())
+    if owner is None:
+        raise Unauthenticated
+    return owner
+
+
+def _customer(owner: store.KeyOwner, prefix: str) -> Customer:
+    return Customer(owner.key, owner.project, owner.org, owner.wallet, owner.currency, owner.scopes, prefix)
 
 
 def _check_network(request: Request, parts: Parts, owner: store.KeyOwner) -> None:

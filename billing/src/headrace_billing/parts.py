@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
+from headrace_billing.batches.bounds import BatchBounds
 from headrace_billing.clock.movable import MovableClock
 from headrace_billing.database import Database
 from headrace_billing.invoicing.tax import TaxAdapter, TaxTable
@@ -29,6 +30,8 @@ class Parts:
     tax: TaxAdapter = field(default_factory=TaxTable)
     stripe: Stripe | None = None
     """Null where no Stripe account is connected."""
+    batches: BatchBounds | None = None
+    """Null where no gateway is known that would serve them."""
     webhook_networks: Sequence[Network] = ()
     """Those that webhooks may be sent to although they are not public."""
 

@@ -115,6 +115,12 @@ STATUSES: dict[str, int] = {
     "service_account_full": 409,
     "push_pending": 503,
     "unavailable": 503,
+    # What waiting does not mend is no 409 or 429 here: OpenAI's clients try these again by themselves.
+    "batches_off": 404,
+    "batch_ended": 400,
+    "storage_full": 400,
+    "file_too_large": 413,
+    "too_many_batches": 429,
 }
 
 # Each names a moment, not a mistake: the same request may be sent again.
@@ -125,6 +131,7 @@ RETRY_AFTER_SECONDS = {
     "unavailable": "2",
     "reconciliation_pending": "5",
     "tax_unavailable": "5",
+    "too_many_batches": "30",
 }
 
 # What the framework itself refuses.
@@ -135,9 +142,17 @@ MEDIA_TYPE = "application/problem+json"
 log = structlog.get_logger()
 
 
-def problem(code: str, detail: str, **members: object) -> JSONResponse:
-    """The response for `code`; `members` say more than a sentence can."""
+# Where OpenAI's clients ask: they read a refusal in a member of their own, whatever stands beside it.
+OPENAI_PATHS = ("/v1/files", "/v1/batches")
+OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def problem(code: str, detail: str, *, path: str = "", **members: object) -> JSONResponse:
+    """The response for `code` at `path`; `members` say more than a sentence can."""
     status = STATUSES[code]
+    if path.startswith(OPENAI_PATHS):
+        kind = OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+        members["error"] = {"message": detail, "type": kind, "param": None, "code": code}
     headers = {"retry-after": RETRY_AFTER_SECONDS[code]} if code in RETRY_AFTER_SECONDS else None
     return JSONResponse(
         {
@@ -158,23 +173,27 @@ def answer_problems(app: FastAPI) -> None:
     """Makes every refusal of `app` a problem document."""
 
     @app.exception_handler(BillingError)
-    async def _refused(_: Request, error: BillingError) -> JSONResponse:
-        return problem(error.code, str(error), **getattr(error, "members", {}))
+    async def _refused(request: Request, error: BillingError) -> JSONResponse:
+        return problem(error.code, str(error), path=request.url.path, **getattr(error, "members", {}))
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         errors = [{"at": ".".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
         detail = "; ".join(f"{e['at']}: {e['why']}" for e in errors)
-        return problem("invalid_request", detail, errors=errors)
+        return problem("invalid_request", detail, path=request.url.path, errors=errors)
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTP_CODES.get(error.status_code, "invalid_request")
-        return problem(code, str(error.detail))
+        return problem(code, str(error.detail), path=request.url.path)
 
     # Postgres is away, or every connection is busy. Nothing was done, so the caller may try again.
     @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeoutError)
     async def _unavailable(request: Request, error: Exception) -> JSONResponse:
         log.warning("postgres_unavailable", path=request.url.path, error=type(error).__name__)
-        return problem("unavailable", "The books can't be reached at this moment; try again.")
+        return problem(
+            "unavailable",
+            "The books can't be reached at this moment; try again.",
+            path=request.url.path,
+        )

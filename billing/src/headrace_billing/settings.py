@@ -9,6 +9,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from headrace_billing.batches.bounds import FILE_BYTES_MAX, LINES_MAX, PROJECT_BYTES_MAX, BatchBounds
 from headrace_billing.payments.access import StripeAccess
 from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
 
@@ -88,6 +89,27 @@ class WorkerSettings(DatabaseSettings):
             webhook_secrets=tuple(each.strip() for each in secrets if each.strip()),
             api_url=self.stripe_api_url,
             return_url=self.payments_return_url,
+        )
+
+    # The gateway that serves batches, and what it knows billing by; without both there are no batches.
+    gateway_url: str | None = Field(None, pattern=r"^https?://[^/?#]+/?$")
+    ingest_token: SecretStr | None = Field(None, min_length=SECRET_CHARACTERS_MIN)
+    # Their requests that a worker has under way at once: beside everybody else's, and behind them where these wait.
+    batch_requests_max: int = Field(16, ge=1, le=1024)
+    # What a customer may upload at once, what a project may store of it, and the requests of one batch.
+    batch_file_bytes_max: int = Field(FILE_BYTES_MAX, ge=1024)
+    batch_project_bytes_max: int = Field(PROJECT_BYTES_MAX, ge=1024)
+    batch_lines_max: int = Field(LINES_MAX, ge=1)
+
+    @property
+    def batch_bounds(self) -> BatchBounds | None:
+        """Null where there are no batches."""
+        if self.gateway_url is None or self.ingest_token is None:
+            return None
+        return BatchBounds(
+            file_bytes_max=self.batch_file_bytes_max,
+            project_bytes_max=self.batch_project_bytes_max,
+            lines_max=self.batch_lines_max,
         )
 
     # Networks beside the public ones that webhooks may be sent to, as CIDRs with commas between them; to these without

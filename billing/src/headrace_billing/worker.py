@@ -17,6 +17,7 @@ import structlog
 
 from headrace_billing.accounts import outbox
 from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
+from headrace_billing.batches.jobs import Batches
 from headrace_billing.charges.recognising import recognise_over
 from headrace_billing.clock.movable import MovableClock
 from headrace_billing.clock.store import FOLLOW_SECONDS, follow
@@ -139,8 +140,13 @@ async def run(settings: WorkerSettings) -> None:
         ),
     )
 
+    batches = _batches_of(settings, database, now)
+    if batches is not None:
+        loops = (*loops, *_batches(batches))
+
     def samples() -> list[Sample]:
-        return [*counts.samples(), *figures.samples(), *connections(database)]
+        sent = () if batches is None else batches.dispatcher.samples()
+        return [*counts.samples(), *figures.samples(), *connections(database), *sent]
 
     if stripe is not None:
         loops = (*loops, *_payments(Till(database, valkey, stripe), now))
@@ -157,8 +163,33 @@ async def run(settings: WorkerSettings) -> None:
         if stripe is not None:
             stripe.close()
         await courier.close()
+        if batches is not None:
+            await batches.close()
         await valkey.aclose()
         await database.close()
+
+
+def _batches_of(settings: WorkerSettings, database: Database, now: Callable[[], datetime]) -> Batches | None:
+    """Null where no gateway is known."""
+    if settings.batch_bounds is None or settings.gateway_url is None or settings.ingest_token is None:
+        return None
+    return Batches.through(
+        settings.gateway_url,
+        settings.ingest_token.get_secret_value(),
+        database=database,
+        at_once_max=settings.batch_requests_max,
+        bounds=settings.batch_bounds,
+        now=now,
+    )
+
+
+def _batches(batches: Batches) -> tuple[Loop, ...]:
+    return (
+        Loop("batch_files", batches.validate, 1),
+        Loop("batch_requests", batches.dispatcher.step, 0.5),
+        Loop("batch_ends", batches.end, 1),
+        Loop("files", batches.forget_files, 60),
+    )
 
 
 def _payments(till: Till, now: Callable[[], datetime]) -> tuple[Loop, ...]:

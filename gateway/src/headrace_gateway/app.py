@@ -8,6 +8,7 @@ import socket
 import structlog
 
 from headrace_gateway.guardrails.guards import Guards, open_guards
+from headrace_gateway.http.batches import Batches
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
@@ -36,21 +37,27 @@ GARBAGE_ALLOCATIONS = 20_000
 tenth request that finds nothing; errors do leave some, a few kilobytes each."""
 
 
+BILLING_SECONDS = 60.0
+BILLING_CONNECTIONS_MAX = 32
+"""Files that are on their way at once: each takes a share of the time that requests to models want."""
+
+
 async def run(settings: GatewaySettings, *, asked_at: socket.socket | None = None) -> int:
     """Serves until SIGTERM; the process's exit status. `asked_at`: where a parent asks this worker for its metrics."""
     stop = stop_on_signals()
     deployments = DeploymentsFile(settings.deployments)
     guards = open_guards(settings.guardrails)
     async with open_meter(_meter_settings(settings)) as meter, contextlib.AsyncExitStack() as stack:
-        upstream = _upstream(settings)
+        upstream, billing = _upstream(settings), _billing(settings)
         stack.callback(upstream.close)
+        stack.callback(billing.close)
         reading = asyncio.create_task(deployments.keep_reading(), name="deployments")
         stack.callback(reading.cancel)
         spans = spans_to_collector("headrace-gateway", meter.limiter.gateway)
         if spans is not None:
             stack.callback(spans.close)
         inference = _inference(settings, meter, deployments, upstream, traces=Traces(spans), guards=guards)
-        gateway = _gateway(settings, meter, deployments, upstream, inference)
+        gateway = _gateway(settings, meter, deployments, upstream, inference, billing=billing)
         reading_metrics = Reading(meter, inference, deployments, spans).from_thread(
             asyncio.get_running_loop()
         )
@@ -95,7 +102,7 @@ def _inference(
     traces: Traces,
     guards: Guards,
 ) -> Inference:
-    addresses = ClientAddresses(settings.trusted_proxies)
+    addresses = _addresses(settings)
     responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
     lines = Lines(
         meter.limiter,
@@ -124,8 +131,10 @@ def _gateway(
     deployments: DeploymentsFile,
     upstream: Upstream,
     inference: Inference,
+    *,
+    billing: Upstream,
 ) -> Gateway:
-    addresses = ClientAddresses(settings.trusted_proxies)
+    addresses = _addresses(settings)
     return Gateway(
         inference,
         TokenCounts(
@@ -133,8 +142,31 @@ def _gateway(
         ),
         Models(meter, deployments, addresses),
         responses=inference.responses,
+        batches=Batches(
+            meter,
+            billing,
+            addresses,
+            billing_url=settings.billing_url,
+            secret=settings.ingest_token.get_secret_value(),
+        ),
         signed=SignedTokens(settings.token_signing_secret_bytes),
         not_admitting=lambda: meter.not_ready,
+    )
+
+
+def _addresses(settings: GatewaySettings) -> ClientAddresses:
+    return ClientAddresses(settings.trusted_proxies, batch_secret=settings.ingest_token.get_secret_value())
+
+
+def _billing(settings: GatewaySettings) -> Upstream:
+    """For files and batches, whose requests are a matter of the database's time and not of an engine's."""
+    return Upstream(
+        UpstreamTimeouts(
+            connect=settings.connect_timeout_seconds,
+            first_byte=BILLING_SECONDS,
+            idle=BILLING_SECONDS,
+        ),
+        UpstreamBounds(connections_max=BILLING_CONNECTIONS_MAX, keep_idle_seconds=settings.keep_idle_seconds),
     )
 
 

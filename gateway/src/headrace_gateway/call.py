@@ -27,6 +27,8 @@ class Credentials:
     """The hash key of its secret's record (`keys.directory.key_of`): secrets go no further than transport."""
     address: Callable[[], Address | None]
     """Where it speaks from, worked out only for a key that must not be used from everywhere; null if unknown."""
+    batched: bool = False
+    """Whether billing sends it, as a line of a batch whose owner was looked at when it was made."""
 
 
 class Caller(Protocol):

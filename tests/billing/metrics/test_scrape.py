@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import httpx2
 import pytest
@@ -12,6 +13,8 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 
 from headrace_billing.app import compose
+from headrace_billing.batches.bounds import BatchBounds
+from headrace_billing.batches.jobs import Batches
 from headrace_billing.database import Database
 from headrace_billing.metrics.catalogue import CATALOGUE
 from headrace_billing.metrics.figures import Figures
@@ -32,6 +35,7 @@ from tests.billing.test_processes import environment, running, until
 from tests.support.metrics import scrape, value
 
 API = {"headrace_billing_http_requests_total", "headrace_billing_http_request_seconds"}
+GATEWAY = "http://127.0.0.1:9"
 
 
 def of(samples: list[Sample], metric: str, *labels: str) -> float:
@@ -170,7 +174,10 @@ async def test_a_workers_process_is_scraped_at_its_port(
     await valkey.set(channels.EPOCH, "1")
     await append(valkey, gateway.event())
     port = unused_port()
-    env = environment(database_url, valkey_url) | {"HEADRACE_BILLING_METRICS_PORT": str(port)}
+    env = environment(database_url, valkey_url) | {
+        "HEADRACE_BILLING_METRICS_PORT": str(port),
+        "HEADRACE_BILLING_GATEWAY_URL": GATEWAY,
+    }
 
     async def told() -> bool:
         try:
@@ -194,13 +201,18 @@ async def test_the_catalogue_is_what_is_told_and_no_more(
     await figures.look(database, valkey)
     await figures.reconcile(database, now=now)
     port = unused_port()
+    sent = Batches.through(
+        GATEWAY, "secret", database=database, at_once_max=1, bounds=BatchBounds(), now=lambda: now
+    )
 
     def samples() -> list[Sample]:
-        return [*counts.samples(), *figures.samples(), *connections(database)]
+        told = (counts.samples(), figures.samples(), connections(database), sent.dispatcher.samples())
+        return list(chain.from_iterable(told))
 
     scraping = serve_metrics(CATALOGUE, samples, host="127.0.0.1", port=port)
     told = {name for name, _ in await asyncio.to_thread(scrape, port)}
     scraping.close()
+    await sent.close()
     assert told == CATALOGUE.keys() - API
 
 

@@ -16,6 +16,7 @@ import openai
 from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
 from headrace_contracts.usage import UsageEvent
 from headrace_gateway.guardrails.guards import PlugIn, open_guards
+from headrace_gateway.http.batches import Batches
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
 from headrace_gateway.http.models import Models
@@ -138,7 +139,7 @@ async def running_stack(
         meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=slice_tokens)))
         upstream = Upstream(timeouts, UpstreamBounds(connections_max=64, keep_idle_seconds=4.0))
         stack.callback(upstream.close)
-        addresses = ClientAddresses(trusted_proxies)
+        addresses = ClientAddresses(trusted_proxies, batch_secret=settings.ingest_token)
         responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
         gateway = Gateway(
             Inference(
@@ -155,6 +156,13 @@ async def running_stack(
             TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=bounds.image_hosts),
             Models(meter, deployments, addresses),
             responses=responses,
+            batches=Batches(
+                meter,
+                upstream,
+                addresses,
+                billing_url=settings.billing_url,
+                secret=settings.ingest_token,
+            ),
             signed=SignedTokens(signing_secret),
             not_admitting=lambda: meter.not_ready,
         )

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounts import outbox
-from headrace_billing.accounts.key import Key, Organization, Project, secret_sha256
+from headrace_billing.accounts.key import Key, Organization, Project
 from headrace_billing.errors import NotFound
 from headrace_contracts import channels
 from headrace_contracts.access import KeyScope, KeyStatus, Limit, Priority
@@ -186,9 +186,9 @@ class KeyOwner:
     project_cidrs: Sequence[str] | None
 
 
-async def owner_of_secret(session: AsyncSession, secret: str, *, at: datetime) -> KeyOwner | None:
-    """Whose secret it is; null for one that is unknown, revoked or expired."""
-    row = (await session.execute(SELECT_OWNER, {"hash": secret_sha256(secret), "at": at})).mappings().first()
+async def owner_of_hash(session: AsyncSession, key_sha256: str, *, at: datetime) -> KeyOwner | None:
+    """Whose secret has this hash; null for one that is unknown, revoked or expired."""
+    row = (await session.execute(SELECT_OWNER, {"hash": key_sha256, "at": at})).mappings().first()
     return None if row is None else KeyOwner(**row)
 
 

@@ -52,6 +52,21 @@ OPERATIONS: Mapping[str, Operation | Open] = {
     # Each by a token or a signature of its own, which the route checks.
     "report_usage": Open.TO_ALL,
     "take_webhook": Open.TO_ALL,
+    # To API keys, whose project's they are: what a key asks of models is for no member to ask.
+    **dict.fromkeys(
+        (
+            "upload_file",
+            "list_files",
+            "show_file",
+            "show_file_content",
+            "remove_file",
+            "add_batch",
+            "list_batches",
+            "show_batch",
+            "cancel_batch",
+        ),
+        Open.TO_ALL,
+    ),
     # Accounts
     "add_organization": Operation(Permission.ACCOUNTS_WRITE),
     "list_organizations": Operation(Permission.ACCOUNTS_READ),

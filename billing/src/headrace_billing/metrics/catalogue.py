@@ -107,6 +107,24 @@ UNEXPLAINED = Metric(
     Kind.GAUGE,
     "Tokens that engines yielded and that are neither billed nor explained, in the last reconciliation.",
 )
+BATCHES = Metric(
+    "headrace_billing_batches",
+    Kind.GAUGE,
+    "Batches that have not ended, by status.",
+    ("status",),
+)
+BATCH_LINES = Metric(
+    "headrace_billing_batch_lines_open",
+    Kind.GAUGE,
+    "Requests of batches that have no answer yet.",
+)
+BATCH_REQUESTS = Metric(
+    "headrace_billing_batch_requests_total",
+    Kind.COUNTER,
+    "Requests that this worker sent for batches, by what came of each: `answered`, `failed`, `no_room` (asked again "
+    "when there is), `again` (tried again).",
+    ("verdict",),
+)
 
 CATALOGUE = {
     metric.name: metric
@@ -130,5 +148,8 @@ CATALOGUE = {
         UNRECONCILED,
         RECONCILIATION_RED,
         UNEXPLAINED,
+        BATCHES,
+        BATCH_LINES,
+        BATCH_REQUESTS,
     )
 }

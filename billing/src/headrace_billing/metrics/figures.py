@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.batches.batch import OPEN
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.metrics import catalogue
@@ -80,6 +81,7 @@ class Figures:
     async def _look(self, session: AsyncSession) -> list[Sample]:
         row = (await session.execute(SELECT_COUNTS, {"most": COUNTED_MAX, "gap_age": GAP_AGE})).one()
         balances = await session.execute(SELECT_BALANCES)
+        batches = {found.status: found for found in await session.execute(SELECT_BATCH_COUNTS)}
         return [
             sample(catalogue.QUARANTINED, row.quarantined),
             sample(catalogue.CONFLICTING, row.conflicting),
@@ -88,6 +90,11 @@ class Figures:
             sample(catalogue.BALANCES_UNPUSHED, row.balances_unpushed),
             sample(catalogue.BALANCE_SYNC_AGE, self._balance_sync_age_seconds(row.balances_unpushed)),
             sample(catalogue.POSTINGS, row.postings),
+            *(
+                sample(catalogue.BATCHES, batches[status].batches if status in batches else 0, status)
+                for status in OPEN
+            ),
+            sample(catalogue.BATCH_LINES, sum(found.lines for found in batches.values())),
             *(
                 sample(
                     catalogue.LEDGER_BALANCE,
@@ -135,6 +142,12 @@ SELECT_COUNTS = text("""
            (SELECT count(*) FROM (SELECT 1 FROM wallets WHERE pushed_version < version LIMIT :most) AS w)
              AS balances_unpushed,
            (SELECT coalesce(max(id), 0) FROM ledger_postings) AS postings
+""")
+
+# By the counts that batches keep themselves.
+SELECT_BATCH_COUNTS = text("""
+    SELECT status, count(*) AS batches, coalesce(sum(total - completed - failed), 0) AS lines FROM batches
+    WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling') GROUP BY status
 """)
 
 SELECT_BALANCES = text("""

@@ -39,6 +39,9 @@
 {{ include "headrace.databaseEnv" . }}
 {{ include "headrace.valkeyEnv" (dict "root" . "prefix" "HEADRACE_BILLING_") }}
 {{ include "headrace.secretEnv" (dict "name" "HEADRACE_BILLING_SIGNING_KEY" "secret" .Values.auth.existingSecret "key" .Values.auth.signingKeyKey) }}
+{{ include "headrace.ingestTokenEnv" (dict "root" . "prefix" "HEADRACE_BILLING_") }}
+- name: HEADRACE_BILLING_GATEWAY_URL
+  value: {{ include "headrace.gatewayUrl" . }}
 - name: HEADRACE_BILLING_DRAIN_WAIT_SECONDS
   value: {{ .Values.billing.drainWaitSeconds | quote }}
 {{- with .Values.stripe }}

@@ -36,6 +36,8 @@ class Attempt:
     span: InferenceSpan | None
     watch: AnswerWatch | None
     """Who looks at its answer, if anybody."""
+    outlives_client: bool = False
+    """Whether it is served to its end in any case, as whoever takes the client's place asks for its answer."""
 
     @property
     def content_type(self) -> str:

@@ -6,7 +6,7 @@ gone raises `ClientGone`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from headrace_gateway.errors import BodyTooLarge, InvalidRequest
@@ -48,6 +48,7 @@ class Exchange:
         "_headers",
         "_line",
         "_pieces",
+        "_piecewise",
         "_waiter",
         "answered",
         "body_bytes",
@@ -58,6 +59,7 @@ class Exchange:
         "method",
         "path",
         "streaming",
+        "target",
     )
 
     def __init__(
@@ -69,10 +71,13 @@ class Exchange:
         *,
         keep_alive: bool,
         chunked: bool,
+        target: bytes = b"",
     ) -> None:
         self._line = line
         self.method = method
         self.path = path
+        self.target = target
+        """As it was sent, with its query."""
         self._headers = headers
         self.keep_alive = keep_alive
         """Whether the connection may carry another exchange after this one; final once the answer began."""
@@ -85,6 +90,7 @@ class Exchange:
         self.answered = False
         self.streaming = False
         self._pieces: list[bytes] = []
+        self._piecewise = False
         self._bytes_max = READ_AHEAD_BYTES_MAX
         self._fault: str | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -124,6 +130,28 @@ class Exchange:
             raise InvalidRequest(self._fault)
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def pieces(self, *, timeout_seconds: float) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, however large: the client sends more when these were taken.
+
+        Raises `TimeoutError` when the whole of it takes too long, and `InvalidRequest` where it breaks off.
+        """
+        until = asyncio.get_running_loop().time() + timeout_seconds
+        self._piecewise = True
+        while True:
+            if self._pieces:
+                pieces, self._pieces = self._pieces, []
+                yield b"".join(pieces)
+            elif self._fault is not None:
+                raise InvalidRequest(self._fault)
+            elif self.complete:
+                return
+            else:
+                self._bytes_max = self.body_bytes + READ_AHEAD_BYTES_MAX
+                self._line.want_body(self)
+                async with asyncio.timeout_at(until):
+                    self._waiter = asyncio.get_running_loop().create_future()
+                    await self._waiter
 
     def when_gone(self, then: Callable[[], None] | None) -> None:
         """Calls `then` once the client has gone, never from within a call that it made; null takes that back."""
@@ -188,7 +216,7 @@ class Exchange:
         if self.answered:
             return
         self._pieces.append(piece)
-        if self.full:
+        if self.full or self._piecewise:
             self._wake()
 
     def arrived(self) -> None:

@@ -167,6 +167,7 @@ class Inference:
                 watch=None if about is None else self._guards.watch(about),
                 trace=trace,
                 span=None if trace is None else trace.admitted(lease.id, call),
+                outlives_client=credentials.batched,
             )
             served = await self._serve_and_settle(attempt)
             calls = (
@@ -212,7 +213,8 @@ class Inference:
     async def _serve(self, attempt: Attempt) -> Served:
         """Never raises but when it is cancelled: whatever happens is an ending."""
         try:
-            async with Interruption(attempt.exchange, attempt.lease, self.running):
+            watched = None if attempt.outlives_client else attempt.exchange
+            async with Interruption(watched, attempt.lease, self.running):
                 return await self._relay(attempt)
         except Interrupted as interruption:
             return interrupted(interruption.reason)

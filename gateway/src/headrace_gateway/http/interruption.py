@@ -36,7 +36,8 @@ class Interruption:
 
     __slots__ = ("_exchange", "_lease", "_reason", "_running", "_task", "deadline")
 
-    def __init__(self, exchange: Exchange, lease: Lease, running: "Running") -> None:
+    def __init__(self, exchange: Exchange | None, lease: Lease, running: "Running") -> None:
+        """`exchange`: null where the request goes on although its client is gone."""
         task = asyncio.current_task()
         assert task is not None, "requests run in tasks"
         self._task = task
@@ -58,14 +59,16 @@ class Interruption:
 
     async def __aenter__(self) -> Self:
         self._running.add(self)
-        self._exchange.when_gone(self._client_gone)
+        if self._exchange is not None:
+            self._exchange.when_gone(self._client_gone)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._running.discard(self)
-        self._exchange.when_gone(None)
+        if self._exchange is not None:
+            self._exchange.when_gone(None)
         if self._reason is None:
             return
         cancelled_by_others_too = self._task.uncancel() > 0

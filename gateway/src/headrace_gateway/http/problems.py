@@ -96,6 +96,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "internal_error": (500, "server_error"),
     "upstream_failed": (502, "upstream_error"),
     "guardrail_failed": (503, "unavailable_error"),
+    "batches_unavailable": (503, "unavailable_error"),
     "limits_rebuilding": (503, "unavailable_error"),
     "limits_unavailable": (503, "unavailable_error"),
     "capacity_exhausted": (503, "unavailable_error"),

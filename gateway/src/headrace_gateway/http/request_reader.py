@@ -148,6 +148,7 @@ class RequestReader:
             # The parser knows this only for the moment.
             keep_alive=version == "1.1" and parser.should_keep_alive() and not parser.should_upgrade(),
             chunked=version == "1.1",
+            target=self._target,
         )
         self._taker.take(exchange)
         self.in_head = False

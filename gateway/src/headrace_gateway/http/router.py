@@ -7,7 +7,8 @@ import msgspec
 import structlog
 
 from headrace_gateway.errors import GatewayError
-from headrace_gateway.http import openapi
+from headrace_gateway.http import batches, openapi
+from headrace_gateway.http.batches import Batches
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.inference import Inference
 from headrace_gateway.http.interruption import Reason
@@ -50,6 +51,7 @@ class Gateway:
         models: Models,
         *,
         responses: Responses,
+        batches: Batches,
         signed: SignedTokens,
         not_admitting: Callable[[], str | None],
     ) -> None:
@@ -57,6 +59,7 @@ class Gateway:
         self._requests = inference.requests
         self._models = models
         self._responses = responses
+        self._batches = batches
         self._signed = signed
         self._not_admitting = not_admitting
         self._document = openapi.document()
@@ -135,6 +138,9 @@ class Gateway:
         response_id = path.removeprefix(RESPONSE_PATH)
         if response_id and response_id != path and "/" not in response_id:
             await self._response(exchange, response_id)
+            return
+        if batches.PATHS.fullmatch(path):
+            await self._batches(exchange)
             return
         name = _model_at(path)
         if not name:

@@ -41,6 +41,7 @@ CODES: dict[str, tuple[int, str]] = {
     "limits_unavailable": (503, "1120"),
     "capacity_exhausted": (429, "1312"),
     "overloaded": (503, "1305"),
+    "batches_unavailable": (503, "1305"),
     "shutting_down": (503, "1305"),
     "upstream_unavailable": (503, "1305"),
     "upstream_busy": (429, "1312"),

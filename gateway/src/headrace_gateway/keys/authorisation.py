@@ -39,7 +39,8 @@ def check_caller(
     key: KeyRecord, project: ProjectRecord, credentials: Credentials, scope: KeyScope, *, now_us: int
 ) -> None:
     check_key(key, project, now_us=now_us)
-    check_address(key, project, credentials.address)
+    if not credentials.batched:
+        check_address(key, project, credentials.address)
     check_scope(key, scope)
 
 
@@ -101,6 +102,7 @@ class KnownCaller:
 
     key: KeyRecord
     project: ProjectRecord
+    batched: bool = False
 
     @property
     def org(self) -> str:
@@ -108,7 +110,7 @@ class KnownCaller:
 
     @property
     def rank(self) -> int:
-        return RANKS[self.key.priority]
+        return RANKS[Priority.BATCH if self.batched else self.key.priority]
 
     @property
     def weight(self) -> int:

@@ -35,6 +35,7 @@ class Claim:
     key: str
     request: str
     """What was asked with it; the same key with another request is a mistake."""
+    kept_seconds: int = KEPT_SECONDS
 
     @property
     def place(self) -> str:
@@ -60,7 +61,7 @@ class Outcome:
             claim.request,
             self.whole,
             self.brief,
-            KEPT_SECONDS * 1000,
+            claim.kept_seconds * 1000,
             keys.idempotent_bytes(claim.project),
             PROJECT_BYTES_MAX,
         )

@@ -94,11 +94,11 @@ class GatewayMeter:
             except GatewayError:
                 pass  # the cached record may be older than what allows it
             else:
-                return KnownCaller(key.record, project.record)
+                return KnownCaller(key.record, project.record, credentials.batched)
         stale = (key.hash_key, project.hash_key)
         key, project = await directory.owner(credentials.key, stale=stale)
         authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
-        return KnownCaller(key.record, project.record)
+        return KnownCaller(key.record, project.record, credentials.batched)
 
     async def admit(self, call: Call) -> RunningLease:
         key = call.credentials.key

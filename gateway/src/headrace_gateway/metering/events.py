@@ -8,7 +8,7 @@ reaper inside Valkey, which can only join text. A whole event is
 
 import msgspec
 
-from headrace_contracts.usage import Dialect, Disposition, Ending, Grade, TokenCounts
+from headrace_contracts.usage import Dialect, Disposition, Ending, Grade, ServiceTier, TokenCounts
 
 ID_LENGTH = 36
 IDENTITY_START = b'"id":"'
@@ -35,6 +35,7 @@ class Fixed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     disposition: Disposition
     revision: str
     end_user: str | None
+    service_tier: ServiceTier = ServiceTier.STANDARD
     trace: str | None = None
 
 

@@ -14,7 +14,14 @@ from headrace_platform.local.problems import StackProblem
 
 CURRENCY = "USD"
 # Of the order that hosted models of a few billion parameters cost, in dollars per 1,000,000 tokens.
-PRICES = {"input_uncached": "0.10", "cache_read": "0.02", "cache_write": "0.10", "output": "0.40"}
+# A batch costs half of it.
+PRICES = {
+    "input_uncached": "0.10",
+    "cache_read": "0.02",
+    "cache_write": "0.10",
+    "output": "0.40",
+    "batch": "0.5",
+}
 # Twelve million tokens out: more than anyone tries by hand.
 CREDIT = "5.00"
 

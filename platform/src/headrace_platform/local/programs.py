@@ -189,6 +189,7 @@ class Blueprint:
             "ADMIN_TOKEN": self.secrets.admin_token,
             "INGEST_TOKEN": self.secrets.ingest_token,
             "SIGNING_KEY": self.secrets.signing_key,
+            "GATEWAY_URL": self._url("gateway"),
         }
         return Program(
             name=name,

@@ -2,11 +2,13 @@
 
 import asyncio
 import ssl
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from headrace_gateway.routing.upstream.connection import Connection
-from headrace_gateway.routing.upstream.errors import ConnectionsExhausted, Unreachable
+from headrace_gateway.routing.upstream.errors import ConnectionsExhausted, ReplyTooSlow, Unreachable
 from headrace_gateway.routing.upstream.reply import Reply
 
 
@@ -39,14 +41,58 @@ class Upstream:
 
     async def post(self, base_url: str, path: str, headers: bytes, body: bytes) -> Reply:
         """Sends a request and returns its reply when its head is there. `headers` are whole lines."""
-        origin = self._origins.get(base_url)
-        if origin is None:
-            origin = self._origins[base_url] = Origin.of(base_url, self._bounds)
+        origin = self._origin(base_url)
         connection = await origin.connection(self._timeouts.connect)
         reply = connection.start(
             b"POST %b%b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b"
             % (origin.prefix, path.encode(), origin.host_header, headers, len(body), body)
         )
+        return await self._begun(reply)
+
+    async def relay(
+        self,
+        base_url: str,
+        request: bytes,
+        headers: bytes,
+        body: AsyncGenerator[bytes, None],
+        *,
+        framing: bytes,
+    ) -> Reply:
+        """Sends a request whose body goes on as it comes, and no further once the reply has begun.
+
+        `request`: method and target; `framing`: the line that says how long the body is, empty for none.
+        """
+        origin = self._origin(base_url)
+        connection = await origin.connection(self._timeouts.connect)
+        method, target = request.split(b" ")
+        reply = connection.start(
+            b"%b %b%b HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n%b%b\r\n"
+            % (method, origin.prefix, target, origin.host_header, headers, framing and framing + b"\r\n"),
+            last=True,
+        )
+        try:
+            async with aclosing(body):
+                await self._send(connection, reply, body, chunked=framing.startswith(b"transfer-encoding"))
+        except BaseException:
+            reply.close()
+            raise
+        return await self._begun(reply)
+
+    async def _send(
+        self, connection: Connection, reply: Reply, body: AsyncGenerator[bytes, None], *, chunked: bool
+    ) -> None:
+        async for piece in body:
+            if reply.head_seen or connection.closed:
+                return
+            try:
+                async with asyncio.timeout(self._timeouts.idle):
+                    await connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            except TimeoutError as error:
+                raise ReplyTooSlow(f"nothing was taken for {self._timeouts.idle:g} s") from error
+        if chunked:
+            await connection.write(b"0\r\n\r\n")
+
+    async def _begun(self, reply: Reply) -> Reply:
         reply.wait_seconds = self._timeouts.first_byte
         try:
             await reply.head()
@@ -55,6 +101,12 @@ class Upstream:
             raise
         reply.wait_seconds = self._timeouts.idle
         return reply
+
+    def _origin(self, base_url: str) -> "Origin":
+        origin = self._origins.get(base_url)
+        if origin is None:
+            origin = self._origins[base_url] = Origin.of(base_url, self._bounds)
+        return origin
 
     def close(self) -> None:
         for origin in self._origins.values():

@@ -45,17 +45,20 @@ class Connection(asyncio.Protocol):
         self._interim = False
         self._keep_alive = False
         self._paused = False
+        self._room: asyncio.Future[None] | None = None
+        self._last = False
         self.closed = False
         self.exchanges = 0
         self.idle_since = 0.0
 
-    def start(self, request: bytes) -> Reply:
-        """Sends a request; its reply arrives in what this returns."""
+    def start(self, request: bytes, *, last: bool = False) -> Reply:
+        """Sends a request, or its head; its reply arrives in what this returns. `last`: none follows it."""
         assert self._reply is None, "a connection carries one exchange at a time"
         assert self._transport is not None, "a connection is used after it has been made"
         self.exchanges += 1
         self._head_bytes = 0
         self._framed = False
+        self._last = last
         reply = Reply(self, self._loop)
         if self.closed:
             reply.fail(StaleConnection("closed before the request was written"))
@@ -63,6 +66,14 @@ class Connection(asyncio.Protocol):
         self._reply = reply
         self._transport.write(request)
         return reply
+
+    async def write(self, piece: bytes) -> None:
+        """More of a request; returns when there is room for more."""
+        if self.closed or self._transport is None:
+            return  # why stands in the reply
+        self._transport.write(piece)
+        if self._room is not None:
+            await self._room
 
     def abort(self) -> None:
         """Closes at once: the engine learns that nobody wants the rest."""
@@ -85,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._reply = None
         assert self._transport is not None, "a finished exchange was started"
         # What the engine had not read of a request when it answered would be taken for the next one.
-        if self.closed or not self._keep_alive or self._transport.get_write_buffer_size() > 0:
+        if self.closed or self._last or not self._keep_alive or self._transport.get_write_buffer_size() > 0:
             self.abort()
             return
         self.resume()
@@ -95,6 +106,14 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+
+    def pause_writing(self) -> None:
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply
@@ -120,6 +139,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self.resume_writing()
         reply, self._reply = self._reply, None
         if reply is not None and not reply.complete:
             if reply.head_seen and not self._framed and exc is None:

@@ -1,0 +1,108 @@
+"""Files and batches, which are billing's, at the one address that clients know.
+
+What must stay true: billing is never shown a key, only a token that stands for one that was looked at here; no more of
+a file is held than a connection reads ahead.
+"""
+
+import hashlib
+import re
+import time
+
+import structlog
+
+from headrace_contracts.access import KeyScope
+from headrace_contracts.batch_tokens import batch_token
+from headrace_gateway.call import Meter
+from headrace_gateway.errors import GatewayError
+from headrace_gateway.http.authorization import bearer_token, relayed_lines
+from headrace_gateway.http.client_address import ClientAddresses
+from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.problems import BodyTooSlow
+from headrace_gateway.routing.upstream.client import Upstream
+from headrace_gateway.routing.upstream.errors import UpstreamError
+from headrace_gateway.routing.upstream.reply import Reply
+
+PATHS = re.compile(r"/v1/(?:files|batches)(?:/[A-Za-z0-9_-]{1,100}(?:/(?:content|cancel))?)?", re.ASCII)
+
+TOKEN_SECONDS = 60
+"""Billing looks at it when a request begins."""
+
+UPLOAD_SECONDS = 600.0
+"""A file of 100 MiB at 180 kB/s."""
+
+RELAYED = ("content-type", "accept")
+
+log = structlog.get_logger()
+
+
+class BatchesUnavailable(GatewayError):
+    """Billing, which has files and batches, can't be reached."""
+
+    code = "batches_unavailable"
+    retry_after_seconds = 2.0
+
+
+class Batches:
+    def __init__(
+        self, meter: Meter, upstream: Upstream, addresses: ClientAddresses, *, billing_url: str, secret: str
+    ) -> None:
+        """`upstream`: to billing alone; `secret`: the ingest token."""
+        self._meter = meter
+        self._upstream = upstream
+        self._addresses = addresses
+        self._billing_url = billing_url
+        self._secret = secret
+
+    async def __call__(self, exchange: Exchange) -> None:
+        key = bearer_token(exchange)
+        await self._meter.authenticate(
+            self._addresses.credentials(exchange, key), KeyScope.INFERENCE, anew=True
+        )
+        try:
+            reply = await self._upstream.relay(
+                self._billing_url,
+                _request(exchange),
+                self._headers(exchange, key),
+                exchange.pieces(timeout_seconds=UPLOAD_SECONDS),
+                framing=exchange.framing,
+            )
+        except TimeoutError:
+            raise BodyTooSlow("The request's body did not arrive in time.") from None
+        except UpstreamError as error:
+            log.warning("billing_unreachable", error=str(error))
+            raise BatchesUnavailable from error
+        try:
+            await self._answer(exchange, reply)
+        finally:
+            reply.close()
+
+    def _headers(self, exchange: Exchange, key: str) -> bytes:
+        token = batch_token(
+            hashlib.sha256(key.encode()).hexdigest(),
+            self._secret,
+            expires_at=int(time.time()) + TOKEN_SECONDS,
+        )
+        return f"authorization: Bearer {token}\r\n".encode() + relayed_lines(exchange, RELAYED)
+
+    async def _answer(self, exchange: Exchange, reply: Reply) -> None:
+        begun = False
+        try:
+            while piece := await reply.read():
+                if not begun:
+                    exchange.begin(reply.status, [("content-type", reply.content_type)])
+                    begun = True
+                await exchange.send(piece)
+        except UpstreamError as error:
+            log.warning("billing_broke_off", error=str(error))
+            if not begun:
+                raise BatchesUnavailable from error
+            exchange.break_off()
+            return
+        if not begun:
+            exchange.answer(reply.status, [("content-type", reply.content_type)], b"")
+
+
+def _request(exchange: Exchange) -> bytes:
+    """Method and target; the path is one of `PATHS`, so it needs no quoting."""
+    _, mark, query = exchange.target.partition(b"?")
+    return b"%b %b%b%b" % (exchange.method.encode(), exchange.path.encode(), mark, query)
