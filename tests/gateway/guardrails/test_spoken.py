@@ -114,6 +114,11 @@ def test_no_name_hides_a_text_in_what_a_model_calls_a_tool_with(
     assert len({part for part, _ in said}) == len(said), "texts that do not belong together"
 
 
+def test_the_tools_that_an_answer_repeats_are_not_what_was_said() -> None:
+    tool = {"type": "function", "name": "n", "parameters": {"input": {"x": "one"}, "arguments": {"x": "two"}}}
+    assert list(said_in(json.dumps({"object": "response", "tools": [tool], "output": []}).encode())) == []
+
+
 def test_names_and_numbers_of_a_call_are_read_too() -> None:
     [text, *_] = asked_in(
         json.dumps({"messages": [{"content": [{"type": "tool_use", "input": {"one": 4111}}]}]}).encode()

@@ -122,6 +122,13 @@ def _holds_no_text(source: Any) -> bool:
     return isinstance(source, dict) and source.get("type") in NO_TEXT
 
 
+def _is_a_call(part: dict[str, Any], name: str) -> bool:
+    """Whether a model calls a tool with what the answer's part has there; answers repeat the tools' schemas too."""
+    if name == "arguments":
+        return isinstance(part[name], str) and bool(part[name])
+    return name == "input" and part.get("type") == "tool_use"
+
+
 def _said(value: Any, part: tuple[Hashable, ...], *, is_whole: bool) -> Iterator[tuple[Hashable, str]]:
     if isinstance(value, list):
         for place, each in enumerate(value):
@@ -131,7 +138,7 @@ def _said(value: Any, part: tuple[Hashable, ...], *, is_whole: bool) -> Iterator
         if "index" in value:
             part = (*part, value["index"])
         for name, each in value.items():
-            if name in CALLED and each and is_whole:
+            if is_whole and _is_a_call(value, name):
                 # Apart, for none of these texts goes on where the one before it ended.
                 yield from zip(((*part, name, number) for number in count()), _called(each), strict=False)
             elif not isinstance(each, str):
