@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from headrace_contracts.usage import Ending, Grade
 from tests.chaos.facts import Customer, Event, Facts, Served
@@ -23,6 +24,10 @@ EXCUSED = {
     Ending.GATEWAY_LOST: "estimate_gap",
 }
 """Why an engine may have yielded more than is billed. A request that went to its end has no excuse."""
+
+
+FORGETTING = frozenset((Kind.VALKEY_ERASED,))
+"""After which an idempotency key is as good as new."""
 
 
 class Wrong(StrEnum):
@@ -60,6 +65,7 @@ def judge(facts: Facts) -> Verdict:
     findings = [
         *_requests(facts, billed, differences),
         *_answers(facts, billed),
+        *_repeats(facts, billed),
         *_books(facts, billed),
         *_limits(facts, billed),
         *_revocations(facts),
@@ -125,6 +131,30 @@ def _answers(facts: Facts, billed: Mapping[str, Event]) -> Iterator[Finding]:
             wrong = Wrong.LOST if event.output < reply.tokens else Wrong.DOUBLED
             detail = f"its client got {reply.tokens} tokens, billed are {event.output}, {event.ending}"
             yield Finding(wrong, reply.request, detail)
+
+
+def _repeats(facts: Facts, billed: Mapping[str, Event]) -> Iterator[Finding]:
+    """Whoever asks again with an idempotency key pays once, unless the claim went with a gateway's life or Valkey's memory."""
+    keyed = {reply.visit for reply in facts.replies if reply.has_key}
+    asked: dict[int, set[str]] = defaultdict(set)
+    for served in facts.served:
+        event = billed.get(served.request)
+        if served.visit in keyed and event is not None and event.cost_nanos:
+            asked[served.visit].add(served.request)
+    reaped = {event.id for event in facts.events if event.grade is Grade.ESTIMATED}
+    for visit, requests in asked.items():
+        events = sorted((billed[request] for request in requests), key=lambda event: event.received_at_us)
+        for first, second in pairwise(events):
+            died = first.ending is Ending.GATEWAY_LOST or first.id in reaped
+            forgotten = any(
+                fault.kind in FORGETTING
+                and fault.began_at_us < second.received_at_us
+                and fault.lifted_at_us > first.received_at_us
+                for fault in facts.befallen
+            )
+            if not died and not forgotten:
+                detail = f"visit {visit} was charged with the same key for {first.id}, {first.ending}"
+                yield Finding(Wrong.DOUBLED, second.id, detail)
 
 
 def _books(facts: Facts, billed: Mapping[str, Event]) -> Iterator[Finding]:

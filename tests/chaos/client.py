@@ -18,6 +18,8 @@ PATHS = {
     Dialect.ANTHROPIC_MESSAGES: "/v1/messages",
 }
 TRY_AGAIN = {502, 503}
+# With a key nothing runs twice, so what broke off may be asked again too, and what runs is waited for.
+TRY_KEY_AGAIN = {*TRY_AGAIN, 409, 504}
 PAUSE_SECONDS = 0.3
 # Longer than any fault but the slowest Valkey; whoever still waits then has lost patience.
 PATIENCE_SECONDS = 60.0
@@ -40,16 +42,19 @@ class Seen:
     frames: int = 0
     tokens: int = 0
     whole: bool = False
+    replayed: bool = False
     code: str | None = None
 
 
 async def visit_gateway(visit: Visit, *, port: int, gateway: int, secret: str) -> Reply:
     """One request, to its end or ours."""
-    reply, seen = Reply(visit=visit.number, gateway=gateway, sent_at_us=now_us()), Seen()
+    reply = Reply(visit=visit.number, gateway=gateway, sent_at_us=now_us(), has_key=visit.has_key)
+    seen = Seen()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await _ask(visit, port, secret, seen)
-        how = "whole" if seen.whole else "refused" if seen.status != 200 else "broken off"
+        whole = "given again" if seen.replayed else "whole"
+        how = whole if seen.whole else "refused" if seen.status != 200 else "broken off"
     except HungUp:
         how = "hung up"
     except TimeoutError:
@@ -69,6 +74,8 @@ async def visit_gateway(visit: Visit, *, port: int, gateway: int, secret: str) -
 
 
 def tries_again(reply: Reply) -> bool:
+    if reply.has_key:
+        return reply.status in TRY_KEY_AGAIN or reply.how not in ("whole", "given again", "refused")
     return reply.status in TRY_AGAIN or (
         reply.status is None and reply.how not in ("hung up", "out of patience")
     )
@@ -78,8 +85,9 @@ async def _ask(visit: Visit, port: int, secret: str, seen: Seen) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=BUFFER_BYTES)
     try:
         body = json.dumps(body_of(visit)).encode()
+        key = f"idempotency-key: visit-{visit.number}\r\n" if visit.has_key else ""
         writer.write(
-            f"POST {PATHS[visit.dialect]} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {secret}\r\n"
+            f"POST {PATHS[visit.dialect]} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {secret}\r\n{key}"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
             + body
         )
@@ -101,8 +109,16 @@ async def _read(visit: Visit, reader: asyncio.StreamReader, seen: Seen) -> None:
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
     seen.status, seen.answered_at_us = int(head[0].split()[1]), now_us()
     seen.request = headers.get("x-request-id")
+    seen.replayed = "idempotent-replayed" in headers
     if "content-length" in headers:
-        document = json.loads(await reader.readexactly(int(headers["content-length"])))
+        body = await reader.readexactly(int(headers["content-length"]))
+        if headers["content-type"].startswith("text/event-stream"):
+            # A stream that is given again is all there.
+            for frame in body.split(b"\n\n")[:-1]:
+                seen.frames += 1
+                _take(frame, seen)
+            return
+        document = json.loads(body)
         seen.code = (document.get("error") or {}).get("code")
         usage = document.get("usage") or {}
         seen.tokens = usage.get("completion_tokens", usage.get("output_tokens", 0))

@@ -66,6 +66,8 @@ class Reply:
     tokens: int | None = None
     """Output tokens of an answer that came whole; else null."""
     how: str = ""
+    has_key: bool = False
+    """Whether it was sent with the visit's idempotency key."""
 
     @property
     def admitted(self) -> bool:

@@ -17,6 +17,7 @@ TOP_UPS_EACH_SECOND = 1 / 15
 FIRST_FAULT_SECONDS = 4.0
 LAST_FAULT_SECONDS = 12.0
 OVERLAPPING_SHARE = 0.35
+KEYED_SHARE = 0.3
 SHORT_TOKENS_MAX = 60
 LASTING_EACH_SECONDS = 0.1
 
@@ -91,6 +92,10 @@ class Visit:
     slow_reader: bool
     retries: int
     trouble: Trouble | None
+    has_key: bool
+    """Sends an `Idempotency-Key`, and so may try again after whatever happened, a hang-up of its own too."""
+    asks_twice: bool
+    """At both gateways at once, with the same key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +206,7 @@ def _visits(dice: random.Random, seconds: float, *, revoked_keys: int) -> Iterat
         if at >= seconds:
             return
         tokens, each_seconds = _answer(dice, seconds - at)
-        streamed = dice.random() < 0.75
+        streamed, has_key = dice.random() < 0.75, dice.random() < KEYED_SHARE
         yield Visit(
             number=number,
             at_seconds=at,
@@ -216,8 +221,10 @@ def _visits(dice: random.Random, seconds: float, *, revoked_keys: int) -> Iterat
             each_seconds=each_seconds,
             hang_up_after=dice.randint(0, tokens + 3) if dice.random() < 0.2 else None,
             slow_reader=tokens <= SHORT_TOKENS_MAX and dice.random() < 0.06,
-            retries=dice.choice((0, 1, 2)),
+            retries=dice.choice((3, 4, 5)) if has_key else dice.choice((0, 1, 2)),
             trouble=dice.choice(list(Trouble)) if dice.random() < 0.04 else None,
+            has_key=has_key,
+            asks_twice=has_key and dice.random() < 0.4,
         )
 
 

@@ -120,6 +120,26 @@ def test_more_billed_than_the_engine_yielded_is_doubled() -> None:
     assert found(replace(WELL, served=WELL.served[1:])) == [(Wrong.DOUBLED, "r1")]
 
 
+def test_two_charges_for_one_idempotency_key_are_doubled_unless_its_claim_was_lost_in_between() -> None:
+    asked_again = [reply(1, has_key=True), reply(2, visit=1, has_key=True), *WELL.replies[2:]]
+    twice = replace(WELL, replies=asked_again, served=[served(1), served(2, visit=1), *WELL.served[2:]])
+    assert found(twice) == [(Wrong.DOUBLED, "r2")]
+    died = [event(1, ending=Ending.GATEWAY_LOST), *WELL.events[1:]]
+    assert found(replace(twice, events=died)) == []
+    erased = Befallen(
+        number=1,
+        kind=Kind.VALKEY_ERASED,
+        target="valkey",
+        began_at_us=BEGAN + SECOND,
+        lifted_at_us=BEGAN + SECOND + 1000,
+    )
+    assert found(replace(twice, befallen=[erased])) == []
+    before = replace(erased, began_at_us=BEGAN, lifted_at_us=BEGAN + 1000)
+    assert found(replace(twice, befallen=[before])) == [(Wrong.DOUBLED, "r2")]
+    without_key = [replace(each, has_key=False) for each in asked_again]
+    assert found(replace(twice, replies=without_key)) == []
+
+
 def test_less_billed_than_yielded_needs_a_reason() -> None:
     longer = replace(WELL, served=[served(1, output=9), *WELL.served[1:]])
     assert found(longer) == [(Wrong.LOST, "r1")]

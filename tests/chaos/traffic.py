@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 from tests.chaos.client import PAUSE_SECONDS, tries_again, visit_gateway
 from tests.chaos.facts import Reply
@@ -33,20 +34,26 @@ class Traffic:
     async def _visit(self, visit: Visit) -> None:
         self.running += 1
         try:
-            keys = self._market.secrets[visit.role]
-            gateway = visit.gateway
-            for _ in range(1 + visit.retries):
-                reply = await visit_gateway(
-                    visit,
-                    port=self._ports[gateway],
-                    gateway=gateway,
-                    secret=keys[visit.key % len(keys)],
-                )
-                self.replies.append(reply)
-                if not tries_again(reply):
-                    return
-                gateway = (gateway + 1) % len(self._ports)
-                await asyncio.sleep(PAUSE_SECONDS)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._try(visit, visit.gateway))
+                if visit.asks_twice:
+                    group.create_task(self._try(visit, self._next(visit.gateway)))
         finally:
             self.running -= 1
             self._places.release()
+
+    async def _try(self, visit: Visit, gateway: int) -> None:
+        keys = self._market.secrets[visit.role]
+        for _ in range(1 + visit.retries):
+            reply = await visit_gateway(
+                visit, port=self._ports[gateway], gateway=gateway, secret=keys[visit.key % len(keys)]
+            )
+            self.replies.append(reply)
+            if not tries_again(reply):
+                return
+            gateway = self._next(gateway)
+            visit = replace(visit, hang_up_after=None)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _next(self, gateway: int) -> int:
+        return (gateway + 1) % len(self._ports)

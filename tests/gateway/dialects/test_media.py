@@ -86,6 +86,28 @@ def test_an_address_can_t_be_hidden(part: str) -> None:
         admitted(part.replace("EVIL", EVIL).replace("GOOD", GOOD))
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        '{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}',
+        '{"type": "audio_url", "audio_url": {"url": "data:audio/wav;base64,AAAA"}}',
+        '{"type": "audio", "source": {"type": "base64", "media_type": "audio/wav", "data": "AAAA"}}',
+        '{"audio_url": "data:audio/wav;base64,AAAA"}',
+        r'{"type": "input_\u0061udio", "input_\u0061udio": {"data": "AAAA", "format": "wav"}}',
+        '{"type": "tool_result", "content": [{"type": "input_audio", "input_audio": {"data": "AAAA"}}]}',
+    ],
+)
+def test_audio_is_refused_with_what_to_send_instead(part: str) -> None:
+    with pytest.raises(NotOffered, match=r"No model here hears\. Send what was said as text\."):
+        admitted(part)
+
+
+@pytest.mark.parametrize("kind", ["image_embeds", "audio_embeds", "video_embeds", "prompt_embeds"])
+def test_no_embedding_of_media_reaches_an_engine(kind: str) -> None:
+    with pytest.raises(NotOffered, match="only images"):
+        admitted(json.dumps({"type": kind, kind: "AAAA"}))
+
+
 def test_the_last_of_two_contents_counts() -> None:
     evil = json.dumps([{"type": "image_url", "image_url": {"url": EVIL}}])
     images = images_of(f'[{{"role": "user", "content": "hello", "content": {evil}}}]')

@@ -1,11 +1,12 @@
 """Texts are found wherever a dialect has them, and nothing else is."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from headrace_gateway.guardrails.spoken import asked_in, said_in, said_in_events
+from headrace_gateway.guardrails.spoken import UNSPOKEN, asked_in, said_in, said_in_events
 
 REQUESTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"messages": [{"role": "user", "content": "one"}], "model": "m", "user": "u"}, ["one"]),
@@ -27,7 +28,7 @@ REQUESTS: list[tuple[dict[str, Any], list[str]]] = [
                 },
             ],
         },
-        ["two", "three", "four", "five", "one"],
+        ["two", "three", '{"city":"four"}', "four", "five", "one"],
     ),
     ({"prompt": ["one", "two"]}, ["one", "two"]),
     ({"prompt": [1, 2, 3]}, []),
@@ -54,6 +55,94 @@ REQUESTS: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("request_", "texts"), REQUESTS)
 def test_of_a_request_everything_that_a_model_reads(request_: dict[str, Any], texts: list[str]) -> None:
     assert asked_in(json.dumps(request_).encode()) == texts
+
+
+SECRET = "four \u00e9\n"
+"""With what JSON may write in another way."""
+
+
+def written(arguments: dict[str, Any]) -> str:
+    return json.dumps(arguments, ensure_ascii=True)
+
+
+def called(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """An assistant's call of a tool, and what the tool may be called with, in every dialect that has tools."""
+    told = {"properties": arguments, "examples": [arguments]}
+    openai = [{"id": "c", "type": "function", "function": {"name": "n", "arguments": written(arguments)}}]
+    function = {"type": "function", "function": {"name": "n", "parameters": told}}
+    return {
+        "chat call": {"messages": [{"role": "assistant", "tool_calls": openai}]},
+        "chat tool": {"messages": [], "tools": [function]},
+        "z.ai call, its arguments an object": {
+            "messages": [
+                {"role": "assistant", "tool_calls": [{"function": {"name": "n", "arguments": arguments}}]}
+            ]
+        },
+        "message call": {
+            "messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": arguments}]}]
+        },
+        "message tool": {"messages": [], "tools": [{"name": "n", "input_schema": told}]},
+        "response call": {"input": [{"type": "function_call", "arguments": written(arguments)}]},
+        "response tool": {"input": "x", "tools": [{"type": "function", "parameters": told}]},
+    }
+
+
+@pytest.mark.parametrize("name", sorted(UNSPOKEN))
+@pytest.mark.parametrize("place", called({}))
+def test_no_name_hides_a_text_in_what_a_tool_is_called_with(place: str, name: str) -> None:
+    for arguments in ({name: SECRET}, {"deeper": [{name: {"x": SECRET}}]}):
+        assert SECRET in asked_in(json.dumps(called(arguments)[place]).encode())
+
+
+@pytest.mark.parametrize("name", sorted(UNSPOKEN))
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda arguments: {
+            "choices": [{"message": {"tool_calls": [{"function": {"arguments": written(arguments)}}]}}]
+        },
+        lambda arguments: {"content": [{"type": "tool_use", "input": arguments}]},
+        lambda arguments: {"output": [{"type": "function_call", "arguments": written(arguments)}]},
+    ],
+    ids=["chat", "message", "response"],
+)
+def test_no_name_hides_a_text_in_what_a_model_calls_a_tool_with(
+    answer: Callable[[dict[str, Any]], dict[str, Any]], name: str
+) -> None:
+    said = list(said_in(json.dumps(answer({"deeper": [{name: SECRET}]})).encode()))
+    assert SECRET in [text for _, text in said]
+    assert len({part for part, _ in said}) == len(said), "texts that do not belong together"
+
+
+def test_the_tools_that_an_answer_repeats_are_not_what_was_said() -> None:
+    tool = {"type": "function", "name": "n", "parameters": {"input": {"x": "one"}, "arguments": {"x": "two"}}}
+    assert list(said_in(json.dumps({"object": "response", "tools": [tool], "output": []}).encode())) == []
+
+
+def test_names_and_numbers_of_a_call_are_read_too() -> None:
+    [text, *_] = asked_in(
+        json.dumps({"messages": [{"content": [{"type": "tool_use", "input": {"one": 4111}}]}]}).encode()
+    )
+    assert text == '{"one":4111}'
+
+
+@pytest.mark.parametrize(
+    ("source", "texts"),
+    [
+        ({"type": "text", "media_type": "text/plain", "data": "one"}, ["text", "text/plain", "one"]),
+        ({"type": "content", "content": [{"type": "text", "text": "one"}]}, ["content", "one"]),
+        ({"type": "base64", "media_type": "image/png", "data": "aGk="}, []),
+        ({"type": "url", "url": "https://x/one"}, []),
+    ],
+)
+def test_a_document_s_words_are_read_and_an_image_is_not(source: dict[str, Any], texts: list[str]) -> None:
+    part = {"type": "document", "source": source}
+    assert asked_in(json.dumps({"messages": [{"role": "user", "content": [part]}]}).encode()) == texts
+
+
+def test_arguments_that_are_no_json_are_one_text() -> None:
+    call = {"function": {"name": "n", "arguments": '{"one": '}}
+    assert asked_in(json.dumps({"messages": [{"tool_calls": [call]}]}).encode()) == ["n", '{"one": ']
 
 
 ANSWERS: list[tuple[dict[str, Any], list[str]]] = [

@@ -70,16 +70,49 @@ async def the_event(stack: Stack) -> tuple[Ending, int, int]:
     return event.ending, event.tokens.input_uncached + event.tokens.cache_read, event.tokens.output_visible
 
 
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [
+        {
+            "id": "c",
+            "type": "function",
+            "function": {"name": "n", "arguments": '{"url": "\\u0078yzzy"}'},
+        }
+    ],
+}
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", {"messages": [{"role": "user", "content": "say xyzzy"}]}),
     ("/v1/completions", {"prompt": "say xyzzy"}),
     ("/v1/responses", {"input": "say xyzzy"}),
     ("/v1/messages", {"messages": [{"role": "user", "content": "say xyzzy"}], "max_tokens": 9}),
     ("/api/paas/v4/chat/completions", {"messages": [{"role": "user", "content": "say xyzzy"}]}),
+    # In what a tool was called with, under a name that beside a text would be none.
+    ("/v1/chat/completions", {"messages": [CALLED]}),
+    ("/api/paas/v4/chat/completions", {"messages": [CALLED]}),
+    (
+        "/v1/messages",
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "c", "name": "n", "input": {"data": ["xyzzy"]}}],
+                }
+            ],
+            "max_tokens": 9,
+        },
+    ),
+    (
+        "/v1/responses",
+        {
+            "input": [
+                {"type": "function_call", "call_id": "c", "name": "n", "arguments": '{"id": "\\u0078yzzy"}'}
+            ]
+        },
+    ),
 ]
 
 
-@pytest.mark.parametrize(("path", "fields"), REQUESTS, ids=[path for path, _ in REQUESTS])
+@pytest.mark.parametrize(("path", "fields"), REQUESTS)
 async def test_a_refused_request_reaches_no_model_and_costs_nothing(
     stack: Stack, path: str, fields: dict[str, Any]
 ) -> None:
@@ -135,6 +168,17 @@ async def test_an_anthropic_client_sees_a_refusal(stack: Stack) -> None:
     [block] = message.content
     assert block.type == "text"
     assert block.text == " word1 word2 word3"
+    assert [event.ending for event in await stack.settled(2)] == [Ending.WITHHELD] * 2
+
+
+async def test_what_a_model_calls_a_tool_with_is_looked_at_too(stack: Stack) -> None:
+    stack.engine.default = Behaviour(tokens=SAYS, tool=True)
+    asked: dict[str, Any] = {"model": MODEL, "max_tokens": 50, **chat()}
+    message = await stack.http.post("/v1/messages", json=asked)
+    assert (message.json()["stop_reason"], message.json()["content"]) == ("refusal", [])
+    completion = await stack.http.post("/v1/chat/completions", json=asked)
+    assert completion.json()["choices"][0]["finish_reason"] == "content_filter"
+    assert "word" not in completion.text
     assert [event.ending for event in await stack.settled(2)] == [Ending.WITHHELD] * 2
 
 

@@ -1,6 +1,7 @@
 """The server as clients meet it: requests in any pieces, answers in order, connections that are kept or not."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable
 
@@ -70,6 +71,23 @@ async def test_a_body_that_is_not_wanted_is_not_asked_for(served: Served) -> Non
             % (BODY_BYTES_MAX + 1)
         )
         assert (await client.head()).startswith(b"HTTP/1.1 413")
+
+
+async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector(served: Served) -> None:
+    def left() -> int:
+        return sum(type(each) is connections.ClientConnection for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        for sent in (b"", GET, GET + LAST, get("/stream"), get("/broken"), b"no http", GET[:10]):
+            async with served.client() as client:
+                await client.say(sent)
+                if sent.startswith(GET):
+                    await client.head()
+        await eventually(lambda: left() == 0)
+    finally:
+        gc.enable()
 
 
 async def test_who_sends_a_body_that_is_too_large_still_reads_why(served: Served) -> None:

@@ -110,7 +110,7 @@ def test_only_the_gateway_and_those_that_look_after_it_reach_an_engine_from_outs
         8000: {"headrace", "kuberay"},
         52365: {"kuberay"},
         8265: {"kuberay"},
-        8080: {"monitoring"},
+        8080: {"headrace", "monitoring"},
     }
 
 

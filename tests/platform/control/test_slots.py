@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace_platform.catalog.serve import USUAL_QUEUED
 from headrace_platform.control.clusters import clusters
 from headrace_platform.control.route import table
-from headrace_platform.control.serve_application import serve_config
+from headrace_platform.control.serve_application import serve_config, slots
 from tests.platform.control.examples import NAMES, deployment, environment
 
 FIXED = {"scaling": {"mode": "fixed", "replicas": 3}}
@@ -52,3 +54,22 @@ def test_a_queue_that_was_asked_for_is_the_queue() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_engine_salts_its_cache(name: str) -> None:
     assert all(line.salts_cache for line in table(deployment(name), environment()).deployments)
+
+
+@given(
+    ready=st.integers(0, 60),
+    most=st.integers(1, 40),
+    target=st.integers(1, 200),
+    ongoing_max=st.integers(1, 200),
+)
+def test_slots_follow_those_that_answer_and_always_show_serve_the_need_of_one_more(
+    ready: int, most: int, target: int, ongoing_max: int
+) -> None:
+    targets = {"ongoingRequests": target, "ongoingRequestsMax": ongoing_max}
+    scaling = {"mode": "policy", "minReplicas": 0, "maxReplicas": most, "targets": targets}
+    spec, here = deployment("small", {"scaling": scaling}), environment()
+    [cluster] = clusters(spec, here)
+    of_ready = slots(spec, cluster, here, ready=ready)
+    assert min(max(1, ready), most) * ongoing_max <= of_ready <= most * ongoing_max
+    assert of_ready > min(max(1, ready) * target, most * ongoing_max - 1), "else it would never grow"
+    assert slots(spec, cluster, here, ready=ready + 1) >= of_ready

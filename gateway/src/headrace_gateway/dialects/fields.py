@@ -12,8 +12,17 @@ OUTPUT_TOKENS_MAX = 10_000_000
 
 MODEL_NAME_MAX = 256
 
-NOT_FOR_CLIENTS = ("priority", "request_id", "kv_transfer_params", "ec_transfer_params", "mm_payload")
-"""Engine fields by which a client could jump the queue, take another's id or reach into another's cache."""
+NOT_FOR_CLIENTS = (
+    "priority",
+    "request_id",
+    "kv_transfer_params",
+    "ec_transfer_params",
+    "mm_payload",
+    "mm_processor_kwargs",
+    "media_io_kwargs",
+)
+"""Engine fields by which a client could jump the queue, take another's id, reach into another's cache or have an image
+be more tokens than its model's bound, for which it is held."""
 
 Fields = dict[str, msgspec.Raw]
 Value = TypeVar("Value")

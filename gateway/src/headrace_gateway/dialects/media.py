@@ -16,15 +16,18 @@ from headrace_contracts.deployments import Deployment
 from headrace_gateway.dialects.fields import Fields
 from headrace_gateway.errors import InvalidRequest, NotOffered
 
-MARKS = (b'_url"', b'"image', b"\\u00")
-"""One of these stands in every content that names an image or an address, however it is written."""
+MARKS = (b'_url"', b'"image', b'audio"', b'_embeds"')
+ESCAPE = b"\\u00"
+"""One of these stands in every content that names media or an address, however it is written."""
 
 HIDING_MARKS = (b"\\u004", b"\\u005", b"\\u006", b"\\u007")
 """Letters and `_` written as escapes, which nobody does by accident."""
 
 OTHER_MEDIA = frozenset(
-    ("audio_url", "video_url", "image_pil", "image_embeds", "audio_embeds", "video_embeds", "prompt_embeds")
+    ("video_url", "image_pil", "image_embeds", "audio_embeds", "video_embeds", "prompt_embeds")
 )
+
+AUDIO = frozenset(("input_audio", "audio_url", "audio"))
 
 DATA_URL = "data:image/"
 SHOWN_CHARACTERS = 80
@@ -100,10 +103,9 @@ def check_images(images: Images, deployment: Deployment, *, hosts: Container[str
 
 
 def _may_hold_media(content: bytes) -> bool:
-    url, image, escape = MARKS
-    if url in content or image in content:
+    if any(mark in content for mark in MARKS):
         return True
-    return escape in content and any(mark in content for mark in HIDING_MARKS)
+    return ESCAPE in content and any(mark in content for mark in HIDING_MARKS)
 
 
 def _parts(content: list[Any]) -> Iterator[dict[str, Any]]:
@@ -120,6 +122,8 @@ def _source(part: dict[str, Any]) -> str | None:
     kind = part.get("type")
     if not isinstance(kind, str):
         kind = None
+    if kind in AUDIO or not AUDIO.isdisjoint(part):
+        raise NotOffered("No model here hears. Send what was said as text.", param="messages")
     if not OTHER_MEDIA.isdisjoint(part) or kind in OTHER_MEDIA:
         raise NotOffered("Of media, only images are taken here.", param="messages")
     if kind == "image":

@@ -1,6 +1,7 @@
 """The texts in requests, answers and events of every dialect, found by the names that they have there."""
 
 from collections.abc import Hashable, Iterator
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -27,7 +28,16 @@ UNSPOKEN = frozenset(
         "url",
     )
 )
-"""What stands beside texts in these: names, addresses, images."""
+"""What stands beside a part's texts, in the part itself: names, addresses, images. Further in they are anybody's words."""
+
+CALLED = ("arguments", "input")
+"""What a tool is called with: an object, or one written as JSON. Its names are the tool's, so none is left out."""
+
+SCHEMAS = ("parameters", "input_schema")
+"""What a tool may be called with; the names in it are the tool's too."""
+
+NO_TEXT = frozenset(("base64", "url", "file"))
+"""Kinds of a part's `source` that hold no words; others do."""
 
 SPOKEN = frozenset(
     ("content", "text", "reasoning_content", "reasoning", "refusal", "arguments", "partial_json", "thinking")
@@ -35,6 +45,7 @@ SPOKEN = frozenset(
 """Where an answer's texts are."""
 
 _decode = msgspec.json.decode
+_encode = msgspec.json.encode
 
 
 def asked_in(body: bytes) -> list[str]:
@@ -45,7 +56,7 @@ def asked_in(body: bytes) -> list[str]:
 
 def said_in(body: bytes) -> Iterator[tuple[Hashable, str]]:
     """Of a whole answer: texts, each with the part that it belongs to."""
-    yield from _said(_decode(body), ())
+    yield from _said(_decode(body), (), is_whole=True)
 
 
 def said_in_events(data: bytes) -> Iterator[tuple[Hashable, str]]:
@@ -61,31 +72,76 @@ def said_in_events(data: bytes) -> Iterator[tuple[Hashable, str]]:
             if isinstance(delta, str):
                 yield (event["type"], event.get("output_index"), event.get("content_index")), delta
         else:
-            yield from _said(event, ())
+            yield from _said(event, (), is_whole=False)
 
 
-def _every(value: Any) -> Iterator[str]:
+def _every(value: Any, *, is_part: bool = False) -> Iterator[str]:
+    """Parts are the objects in lists: messages, their contents, tools, items."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
         for each in value:
-            yield from _every(each)
+            yield from _every(each, is_part=True)
     elif isinstance(value, dict):
         for name, each in value.items():
-            if name not in UNSPOKEN:
+            if name in CALLED:
+                yield from _called(each)
+            elif name in SCHEMAS:
+                yield from _leaves(each)
+            elif not (is_part and (name in UNSPOKEN or (name == "source" and _holds_no_text(each)))):
                 yield from _every(each)
 
 
-def _said(value: Any, part: tuple[Hashable, ...]) -> Iterator[tuple[Hashable, str]]:
+def _called(arguments: Any) -> Iterator[str]:
+    """As one text, in which a name stands beside its value, and every string by itself, without JSON's escapes."""
+    if isinstance(arguments, str):
+        yield arguments
+        try:
+            arguments = _decode(arguments)
+        except (msgspec.DecodeError, RecursionError):
+            return
+    else:
+        yield _encode(arguments).decode()
+    yield from _leaves(arguments)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """Every string in it, however deep: who wrote it may have nested it as deep as JSON may be."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, list):
+            left += reversed(each)
+        elif isinstance(each, dict):
+            left += reversed(each.values())
+
+
+def _holds_no_text(source: Any) -> bool:
+    return isinstance(source, dict) and source.get("type") in NO_TEXT
+
+
+def _is_a_call(part: dict[str, Any], name: str) -> bool:
+    """Whether a model calls a tool with what the answer's part has there; answers repeat the tools' schemas too."""
+    if name == "arguments":
+        return isinstance(part[name], str) and bool(part[name])
+    return name == "input" and part.get("type") == "tool_use"
+
+
+def _said(value: Any, part: tuple[Hashable, ...], *, is_whole: bool) -> Iterator[tuple[Hashable, str]]:
     if isinstance(value, list):
         for place, each in enumerate(value):
-            yield from _said(each, part if isinstance(each, dict) and "index" in each else (*part, place))
+            is_numbered = isinstance(each, dict) and "index" in each
+            yield from _said(each, part if is_numbered else (*part, place), is_whole=is_whole)
     elif isinstance(value, dict):
         if "index" in value:
             part = (*part, value["index"])
         for name, each in value.items():
-            if isinstance(each, str):
-                if name in SPOKEN and each:
-                    yield (*part, name), each
-            else:
-                yield from _said(each, part)
+            if is_whole and _is_a_call(value, name):
+                # Apart, for none of these texts goes on where the one before it ended.
+                yield from zip(((*part, name, number) for number in count()), _called(each), strict=False)
+            elif not isinstance(each, str):
+                yield from _said(each, part, is_whole=is_whole)
+            elif name in SPOKEN and each:
+                yield (*part, name), each

@@ -165,6 +165,8 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = math.inf
         self._reader.fail("The body ended before its length.")
         self._has_gone()
+        # Else each is left to the garbage collector, which comes when there are thousands, and memory grows by them.
+        self._reader.let_go()
         self._owner.forget(self)
 
     def pause_writing(self) -> None:

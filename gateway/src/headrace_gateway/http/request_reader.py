@@ -85,6 +85,10 @@ class RequestReader:
         self._arriving = None
         return True
 
+    def let_go(self) -> None:
+        """The connection is gone, and asks for nothing more: it, the parser and this would hold each other for ever."""
+        del self._parser, self._taker
+
     def _decline(self, rest: bytes) -> bool:
         """An offer to change the protocol: nobody has to take it up, so the request is served, and is the last.
 

@@ -26,6 +26,8 @@ from headrace_platform.control.operator import Watches, quiet_kopf
 from headrace_platform.control.probe import Prober
 from headrace_platform.control.proofs import Proofs
 from headrace_platform.control.reconcile import Reconciler
+from headrace_platform.control.replicas import Replicas
+from headrace_platform.control.route import metrics_url
 from headrace_platform.control.settings import OperatorSettings
 from headrace_platform.control.work_queue import WorkQueue
 from headrace_platform.control.yaml_file import FileUnreadable, read
@@ -73,6 +75,7 @@ async def operate(settings: OperatorSettings, environment: Environment) -> None:
             Claims(api, environment, settings.watched),
             Children(api, now),
             Proofs(Prober(session), now, settings.endpoint_url),
+            Replicas(session, now, settings.metrics_url or metrics_url(environment)),
             route,
             Departure(api, route, meter.close),
             now,

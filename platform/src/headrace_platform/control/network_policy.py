@@ -62,7 +62,8 @@ def network_policies(deployment: ModelDeployment, environment: Environment) -> t
             deployment,
             f"{name}-head",
             pods_of(deployment, **{ROLE_LABEL: "head"}),
-            [_from(environment.kuberay, DASHBOARD_PORT)],
+            # How many replicas there are, which Serve's controller tells.
+            [_from(environment.kuberay, DASHBOARD_PORT), _from(environment.operator, METRICS_PORT)],
             [_to(environment.gcs.destination), _to(environment.api_server)],
         ),
     )

@@ -33,6 +33,7 @@ from headrace_platform.control.probe import Answered
 from headrace_platform.control.proofs import Proofs, cluster_of
 from headrace_platform.control.ray_state import ray_state
 from headrace_platform.control.render import render
+from headrace_platform.control.replicas import Replicas
 from headrace_platform.control.resource import DEPLOYMENTS, RAY_SERVICES
 from headrace_platform.control.route import table
 from headrace_platform.control.status import Grants, Status
@@ -54,6 +55,7 @@ class Reconciler:
     claims: Claims
     children: Children
     proofs: Proofs
+    replicas: Replicas
     route: GatewayRoute
     departure: Departure
     now: Callable[[], datetime]
@@ -63,11 +65,12 @@ class Reconciler:
     async def reconcile(self, key: Key) -> timedelta | None:
         """How soon to look again; None when there is nothing left to look at."""
         observed = await observe(self.api, key, self.environment, namespaces=self.namespaces)
-        if observed is None:
+        if observed is None or "deletionTimestamp" in observed.body["metadata"]:
             self.proofs.forget(key)
+            self.replicas.forget(key)
+        if observed is None:
             return None
         if "deletionTimestamp" in observed.body["metadata"]:
-            self.proofs.forget(key)
             return await self.departure.step(key, observed, self.now())
         if FINALIZER not in observed.body["metadata"].get("finalizers", []):
             finalizers = [*observed.body["metadata"].get("finalizers", []), FINALIZER]
@@ -184,12 +187,19 @@ class _Pass:
         """Gives the gateway a line for each cluster that has answered, and keeps those that it had.
 
         A line changes when the cluster has answered to the new one: until an upgrade has come to its end, what
-        answers is what was there before.
+        answers is what was there before. Its slots follow the replicas that there are at any time.
         """
         if self.deployment.spec.suspend:
             return
-        had = {cluster_of(line): line for line in self.lines}
-        wanted = {cluster_of(line): line for line in table(self.deployment, self.of.environment).deployments}
+        ready = await self.of.replicas.of_clusters(
+            self.key, (name for name, service in self.services.items() if ray_state(service).is_serving)
+        )
+        lines = table(self.deployment, self.of.environment, ready).deployments
+        wanted = {cluster_of(line): line for line in lines}
+        had = {
+            cluster_of(line): msgspec.structs.replace(line, slots=wanted[cluster_of(line)].slots)
+            for line in self.lines
+        }
         asked = {
             name: had[name] if name in had and self._is_changing(name) else line
             for name, line in wanted.items()
@@ -275,4 +285,5 @@ class _Pass:
         if self.rest > timedelta():
             return min(self.rest, LOOK_AGAIN)
         is_proven = all(answer.is_good for answer in self.probes.values())
-        return LOOK_AGAIN if is_proven else LOOK_AGAIN_SOON
+        is_settled = is_proven and not self.of.replicas.are_settling(self.key)
+        return LOOK_AGAIN if is_settled else LOOK_AGAIN_SOON

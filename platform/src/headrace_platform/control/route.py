@@ -5,6 +5,8 @@ taken away before anything else when the deployment goes. The ConfigMap is in th
 deployments', so each applies its own entry under a field manager of its own.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from headrace_contracts.deployments import Deployment, DeploymentTable
@@ -14,7 +16,7 @@ from headrace_platform.control.clusters import Cluster, clusters, deployment_id,
 from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
 from headrace_platform.control.environment import Environment
 from headrace_platform.control.labels import Manifest
-from headrace_platform.control.network_policy import SERVE_PORT
+from headrace_platform.control.network_policy import METRICS_PORT, SERVE_PORT
 from headrace_platform.control.serve_application import placement_of, slots
 
 
@@ -54,8 +56,12 @@ def field_manager(namespace: str, name: str) -> str:
     return f"headrace-{namespace}.{name}"
 
 
-def table(deployment: ModelDeployment, environment: Environment) -> DeploymentTable:
+def table(
+    deployment: ModelDeployment, environment: Environment, ready: Mapping[str, int] | None = None
+) -> DeploymentTable:
+    """`ready`: replicas that answer, by cluster, as far as they have been counted."""
     spec = deployment.spec
+    ready = ready or {}
     record = models.find(spec.model.id)
     context_tokens = placement_of(deployment, environment).context_tokens
     return DeploymentTable(
@@ -72,7 +78,7 @@ def table(deployment: ModelDeployment, environment: Environment) -> DeploymentTa
                 released_at=record.released_at or 0,
                 owned_by=record.owned_by,
                 tenant=spec.tenant_ref.org if spec.tenant_ref else None,
-                slots=slots(deployment, cluster, environment),
+                slots=slots(deployment, cluster, environment, ready=ready.get(cluster.name)),
                 salts_cache=True,
                 thinking=thinking_offered(record),
                 image_tokens_max=image_tokens_max(record),
@@ -91,3 +97,10 @@ def url(deployment: ModelDeployment, cluster: Cluster, environment: Environment)
             "{namespace}", namespace
         )
     return f"http://{cluster.name}-serve-svc.{namespace}.svc.{environment.cluster_domain}:{SERVE_PORT}"
+
+
+def metrics_url(environment: Environment) -> str:
+    """Of the head of a {cluster} in a {namespace}, which stay to be filled in."""
+    return (
+        f"http://{{cluster}}-head-svc.{{namespace}}.svc.{environment.cluster_domain}:{METRICS_PORT}/metrics"
+    )

@@ -86,11 +86,24 @@ def scaling_of(deployment: ModelDeployment, cluster: Cluster, environment: Envir
     return replace(chosen, max_queued=chosen.max_queued + to_come * chosen.max_ongoing)
 
 
-def slots(deployment: ModelDeployment, cluster: Cluster, environment: Environment) -> int:
-    """Requests at once that its replicas take, when there are as many as there may be."""
+def slots(
+    deployment: ModelDeployment, cluster: Cluster, environment: Environment, *, ready: int | None = None
+) -> int:
+    """Requests at once that its ready replicas take; those of as many as there may be where nobody has counted.
+
+    One replica's always, for the first request is what brings it back from none. And never so few that Serve's
+    autoscaler, which knows of no request that waits at a gateway, would see no need of another.
+    """
     autoscaled = deployment.spec.scaling.mode is ScalingMode.POLICY
-    replicas = cluster.replicas_most if autoscaled else cluster.replicas_fixed
-    return max(1, replicas) * scaling_of(deployment, cluster, environment).max_ongoing
+    replicas = max(1, cluster.replicas_most if autoscaled else cluster.replicas_fixed)
+    scaling = scaling_of(deployment, cluster, environment)
+    most = replicas * scaling.max_ongoing
+    if ready is None:
+        return most
+    taken = max(1, ready) * scaling.max_ongoing
+    if autoscaled:
+        taken = max(taken, int(max(1, ready) * scaling.target_ongoing) + 1)
+    return min(taken, most)
 
 
 def _chosen(scaling: Scaling, cluster: Cluster, environment: Environment) -> dict[str, Any]:

@@ -35,6 +35,10 @@ class OperatorSettings(BaseSettings):
     # absent; for an operator outside of the cluster's network, a way in, such as the API server's proxy of services.
     endpoint_url: str | None = None
 
+    # Where the head of a {cluster} in a {namespace} tells its metrics, the number of replicas among them. KubeRay's
+    # service of it where absent.
+    metrics_url: str | None = None
+
     # `/healthz`; the kubelet asks from outside the pod.
     health_host: str = "127.0.0.1"
     health_port: int = Field(default=8082, ge=1, le=65535)

@@ -25,6 +25,7 @@ from headrace_platform.control.observation import Key
 from headrace_platform.control.probe import Prober
 from headrace_platform.control.proofs import Proofs
 from headrace_platform.control.reconcile import Reconciler
+from headrace_platform.control.replicas import Replicas
 from tests.architecture.tree import ROOT
 from tests.platform.control.examples import body, environment
 from tests.platform.control.live.endpoints import Endpoints, serving_endpoints
@@ -111,6 +112,7 @@ class Ground:
             Claims(api, self.environment),
             Children(api, self.clock.now),
             Proofs(Prober(session), self.clock.now, self.endpoints.template),
+            Replicas(session, self.clock.now, self.endpoints.metrics_template),
             route,
             Departure(api, route, meter.close),
             self.clock.now,

@@ -50,6 +50,7 @@ async def running(ground: Ground, folder: Path, port: int, **settings: str) -> A
         "API_TOKEN_FILE": str(_token(ground, folder)),
         "HEALTH_PORT": str(port),
         "ENDPOINT_URL": ground.endpoints.template,
+        "METRICS_URL": ground.endpoints.metrics_template,
         "ROUTE_PROPAGATION_SECONDS": "0",
         "GPU_TIME_OBSERVE_SECONDS": "0.5",
         "GPU_TIME_SHIP_SECONDS": "0.5",
