@@ -188,12 +188,23 @@ OF_MONTHS = """
     unnest(CAST(:orgs AS text[]), CAST(:currencies AS text[]), CAST(:months AS date[])) AS s (org, currency, month)
 """
 
+# Nothing has to be added up of a month that no invoice has taken anything of: most often that is the one in question.
 SELECT_OPEN_MONTHS = text(f"""
-    SELECT DISTINCT org, currency, month FROM (
+    WITH rated AS (
+      SELECT DISTINCT r.org, r.currency, r.period AS month
+      FROM {WHOSE} JOIN rated_usage r ON r.org = s.org AND r.currency = s.currency
+      WHERE r.disposition = ANY(:charged) AND (r.quantity <> 0 OR r.charge_nanos <> 0)
+    ), taken AS (
+      SELECT DISTINCT p.org, p.currency, p.month
+      FROM {WHOSE} JOIN invoice_portions p ON p.org = s.org AND p.currency = s.currency
+    )
+    SELECT * FROM (SELECT * FROM rated EXCEPT SELECT * FROM taken) AS untouched
+    UNION
+    SELECT org, currency, month FROM (
       SELECT org, currency, month FROM (
         SELECT r.org, r.currency, r.period AS month, r.project, r.wallet, r.price_book, r.model, r.disposition,
                r.token_class, r.price_window, r.service_tier, r.quantity AS tokens, r.charge_nanos AS nanos
-        FROM {WHOSE} JOIN rated_usage r ON r.org = s.org AND r.currency = s.currency
+        FROM taken t JOIN rated_usage r ON r.org = t.org AND r.currency = t.currency AND r.period = t.month
         WHERE r.disposition = ANY(:charged)
         UNION ALL
         SELECT p.org, p.currency, p.month, p.project, p.wallet, p.price_book, p.model, p.disposition, p.token_class,
