@@ -176,6 +176,7 @@ SUMS = (
     Sum("invoiced_applied", "i.applied_nanos", "invoices i", "i.org", "i.currency"),
 )
 
+
 def sums_of(*, by: str, joined: str, only: str, first_month: str, end_month: str) -> str:
     """SQL for a row a currency and name; what comes of one source is read once, whatever is summed of it.
 
