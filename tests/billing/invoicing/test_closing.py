@@ -339,6 +339,26 @@ async def test_a_line_added_to_an_issued_invoice_is_refused(shop: Shop) -> None:
             )
 
 
+@pytest.mark.parametrize(
+    "orphan",
+    [
+        """
+        INSERT INTO invoice_lines (invoice, position, kind, quantity, amount_minor, exact_nanos, prepaid)
+        VALUES ('inv_none', 1, 'tokens', 1, 1, 0, false)
+        """,
+        """
+        INSERT INTO invoice_portions (invoice, org, currency, month, project, wallet, price_book, model, disposition,
+                                      token_class, span_start, span_end, tokens, nanos)
+        VALUES ('inv_none', 'o', 'USD', '2026-11-01', 'p', 'w', 'pb', 'glm', 'payg', 'output', now(), now(), 1, 1)
+        """,
+    ],
+)
+async def test_the_database_refuses_what_belongs_to_no_invoice(shop: Shop, orphan: str) -> None:
+    async with shop.database.engine.connect() as connection:
+        with pytest.raises(IntegrityError, match="names an invoice that is not there"):
+            await connection.execute(text(orphan))
+
+
 @pytest.mark.parametrize("sequence", [1, 3])
 async def test_the_database_refuses_a_number_out_of_order(shop: Shop, sequence: int) -> None:
     await shop.sell()

@@ -7,8 +7,6 @@ from babel.numbers import get_currency_precision
 from headrace_billing.money import NANOS_PER_MAJOR
 from headrace_billing.rating.price import ATTOS_PER_NANO
 
-ATTOS_PER_MAJOR = NANOS_PER_MAJOR * ATTOS_PER_NANO
-
 
 @cache
 def minor_digits(currency: str) -> int:
@@ -16,9 +14,15 @@ def minor_digits(currency: str) -> int:
     return int(get_currency_precision(currency))
 
 
+@cache
 def nanos_per_minor(currency: str) -> int:
     digits = minor_digits(currency)
     return NANOS_PER_MAJOR // int(10**digits)
+
+
+@cache
+def _attos_per_minor(currency: str) -> int:
+    return nanos_per_minor(currency) * ATTOS_PER_NANO
 
 
 def divided_half_away(numerator: int, denominator: int) -> int:
@@ -35,8 +39,7 @@ def minor_of_nanos(nanos: int, currency: str) -> int:
 
 def minor_of_tokens(tokens: int, price: int, currency: str) -> int:
     """The charge in minor units, rounded from the exact product; `price` as `rating.price` scales it."""
-    digits = minor_digits(currency)
-    return divided_half_away(tokens * price, ATTOS_PER_MAJOR // int(10**digits))
+    return divided_half_away(tokens * price, _attos_per_minor(currency))
 
 
 def plain(minor: int, currency: str) -> str:

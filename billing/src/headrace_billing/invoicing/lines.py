@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import NamedTuple
 
 from headrace_billing.charges.charge import Charge
 from headrace_billing.invoicing.amounts import minor_of_nanos, minor_of_tokens
@@ -12,7 +13,7 @@ from headrace_billing.ledger.transaction import AccountKind
 from headrace_billing.outcomes.outcome import AcceptedAs
 from headrace_billing.rating.book import PriceBook, PriceLine
 from headrace_billing.rating.definition import Definition, written_schedule
-from headrace_billing.rating.price import TokenClass, price_text
+from headrace_billing.rating.price import TokenClass
 from headrace_contracts.usage import Disposition, ServiceTier
 
 
@@ -82,24 +83,27 @@ def token_lines(
 
     Where quantity times price is not the whole truth, a month has a line of its own.
     """
-    groups: dict[Place, list[Portion]] = {}
+    sums: dict[Place, tuple[int, int]] = {}
     for portion in portions:
-        plain = books[portion.group.price_book].schedule(portion.group.model, portion.group.line).is_plain
-        groups.setdefault(_place(portion, period, plain=plain), []).append(portion)
+        group = portion.group
+        tariff = books[group.price_book].tariff(group.model, group.line)
+        place = _place(portion, period, plain=tariff.is_plain)
+        quantity, exact = sums.get(place, (0, 0))
+        sums[place] = quantity + portion.tokens, exact + portion.nanos
     lines = []
-    for place in sorted(groups, key=_order):
-        quantity = sum(portion.tokens for portion in groups[place])
-        exact = sum(portion.nanos for portion in groups[place])
+    for place in sorted(sums, key=_order):
+        quantity, exact = sums[place]
         if quantity == 0 and exact == 0:
             continue
-        schedule = books[place.price_book].schedule(place.model, place.line)
-        price, written = schedule.tiers[0].price, written_schedule(schedule)
+        tariff = books[place.price_book].tariff(place.model, place.line)
+        schedule = tariff.schedule
+        written = None if tariff.is_plain else written_schedule(schedule)
         lines.append(
             Line(
                 kind=LineKind.TOKENS if place.late is None else LineKind.ADJUSTMENT,
                 quantity=quantity,
-                amount_minor=minor_of_tokens(quantity, price, currency)
-                if schedule.is_plain
+                amount_minor=minor_of_tokens(quantity, schedule.tiers[0].price, currency)
+                if tariff.is_plain
                 else minor_of_nanos(exact, currency),
                 exact_nanos=exact,
                 prepaid=place.prepaid,
@@ -109,7 +113,7 @@ def token_lines(
                 token_class=place.line.token_class,
                 price_window=place.line.window,
                 service_tier=place.line.service_tier,
-                price_per_million=price_text(price) if schedule.is_plain else None,
+                price_per_million=tariff.price,
                 schedule=written if isinstance(written, dict) else None,
                 month=place.month,
                 span=place.late,
@@ -118,8 +122,7 @@ def token_lines(
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What has a line of its own."""
 
     late: Span | None
@@ -155,9 +158,12 @@ def _order(place: Place) -> tuple[object, ...]:
         place.prepaid,
         place.line.window,
         place.line.service_tier is not ServiceTier.STANDARD,
-        list(TokenClass).index(place.line.token_class),
+        CLASS_ORDER[place.line.token_class],
         place.month or date.min,
     )
+
+
+CLASS_ORDER = {token_class: number for number, token_class in enumerate(TokenClass)}
 
 
 @dataclass(frozen=True, slots=True)

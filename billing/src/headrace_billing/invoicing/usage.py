@@ -4,9 +4,10 @@ Nothing is ever marked as invoiced. Counts of a closed period that have grown si
 replaced an estimate) are simply not what was invoiced for it, and the difference is an adjustment that names it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from headrace_billing.rating.book import PriceBook
 from headrace_billing.rating.cumulative import Group
@@ -24,8 +25,7 @@ class Span:
         assert self.start < self.end, f"empty span from {self.start} to {self.end}"
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(NamedTuple):
     """Tokens of one rated group within one span: the period being closed, or an earlier one."""
 
     group: Group
@@ -33,8 +33,7 @@ class Counted:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Portion:
+class Portion(NamedTuple):
     """A change of a count, and what it changes in the ledger's `unbilled`."""
 
     group: Group
@@ -59,21 +58,24 @@ def portions(
     What closing a month adds without a token belongs to `period`, the one that is being closed.
     """
     standing: dict[Group, Standing] = {}
-    for count in used:
-        spans = standing.setdefault(count.group, Standing()).spans
-        spans[count.span] = spans.get(count.span, 0) + count.tokens
-    for portion in invoiced:
-        before = standing.setdefault(portion.group, Standing())
-        before.spans[portion.span] = before.spans.get(portion.span, 0) - portion.tokens
-        before.tokens += portion.tokens
-        before.nanos += portion.nanos
+    for group, span, tokens in used:
+        before = standing.get(group)
+        if before is None:
+            before = standing[group] = Standing()
+        before.spans.append((span, tokens))
+    for group, span, tokens, nanos in invoiced:
+        before = standing.get(group)
+        if before is None:
+            before = standing[group] = Standing()
+        before.spans.append((span, -tokens))
+        before.tokens += tokens
+        before.nanos += nanos
 
     fresh = []
     for group, before in sorted(standing.items(), key=lambda one: _order(one[0])):
         cumulative, taken = before.tokens, before.nanos
         schedule, is_closed = books[group.price_book].schedule(group.model, group.line), group in closed
-        changed = [(span, tokens) for span, tokens in sorted(before.spans.items()) if tokens]
-        for span, tokens in changed or [(period, 0)]:
+        for span, tokens in _changed(before.spans) or [(period, 0)]:
             cumulative += tokens
             charge = charge_nanos(cumulative, schedule, closed=is_closed)
             if tokens or charge != taken:
@@ -86,9 +88,19 @@ def portions(
 class Standing:
     """Of a group: counts that no invoice has taken, by span, and what invoices have taken in all."""
 
-    spans: dict[Span, int] = field(default_factory=dict)
+    spans: list[tuple[Span, int]] = field(default_factory=list)
     tokens: int = 0
     nanos: int = 0
+
+
+def _changed(spans: Sequence[tuple[Span, int]]) -> list[tuple[Span, int]]:
+    """Each once, by time, without those that cancel out. Of nearly every group there is only one."""
+    sums: dict[Span, int] = {}
+    if len(spans) > 1:
+        for span, tokens in spans:
+            sums[span] = sums.get(span, 0) + tokens
+        spans = sorted(sums.items())
+    return [(span, tokens) for span, tokens in spans if tokens]
 
 
 def _order(group: Group) -> tuple[object, ...]:

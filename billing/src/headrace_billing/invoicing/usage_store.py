@@ -13,7 +13,7 @@ from headrace_billing.accounting.month import begins, ends
 from headrace_billing.ingest.arrival import CHARGED
 from headrace_billing.invoicing.usage import Counted, Portion, Span
 from headrace_billing.rating.book import PriceBook, PriceLine
-from headrace_billing.rating.cumulative import Group, Payer
+from headrace_billing.rating.cumulative import Group, Payer, Rated
 from headrace_billing.rating.price import TokenClass
 from headrace_billing.rating.schedule import charge_nanos
 from headrace_billing.rating.store import price_books
@@ -69,32 +69,47 @@ async def usage(
     a charge is not what its quantity costs, events are counted one by one.
     """
     found = {closing.whose: Usage([], set(), []) for closing in every}
-    rated = (await session.execute(SELECT_RATED, _of_months(every))).all()
+    rated = await _rated(session, every)
     taken = (await session.execute(SELECT_INVOICED, _of_months(every))).all()
-    books = await price_books(session, {row.price_book for row in rated} | {row.price_book for row in taken})
+    rated_by = {group.price_book for rows in rated.values() for group, _ in rows}
+    books = await price_books(session, rated_by | {row.price_book for row in taken})
     for row in taken:
         portion = Portion(_group(row), Span(row.span_start, row.span_end), int(row.tokens), int(row.nanos))
         found[Whose(row.org, row.currency)].invoiced.append(portion)
-    by_month: dict[tuple[str, str, date], list[Row[Any]]] = {}
-    for row in rated:
-        by_month.setdefault((row.org, row.currency, row.month), []).append(row)
     for closing in every:
         whose, use = closing.whose, found[closing.whose]
         for month in closing.months:
-            rows = by_month.get((whose.organization, whose.currency, month), [])
-            groups = [(_group(row), row) for row in rows]
-            use.closed |= {group for group, row in groups if row.closed}
-            if closing.holds(month) and all(_follows(group, row, books) for group, row in groups):
-                use.counted += [Counted(group, closing.period, int(row.quantity)) for group, row in groups]
+            rows = rated.get((whose.organization, whose.currency, month), [])
+            use.closed |= {group for group, one in rows if one.closed}
+            if closing.holds(month) and all(_follows(group, one, books) for group, one in rows):
+                use.counted += [Counted(group, closing.period, one.quantity) for group, one in rows]
             else:
                 use.counted += await _of_events(session, closing, month, books)
     return found, books
 
 
-def _follows(group: Group, row: Row[Any], books: Mapping[str, PriceBook]) -> bool:
+async def _rated(
+    session: AsyncSession, every: Sequence[Closing]
+) -> dict[tuple[str, str, date], list[tuple[Group, Rated]]]:
+    """By organisation, currency and month. There are millions of rows in a run, of few payers and fewer price lines."""
+    found: dict[tuple[str, str, date], list[tuple[Group, Rated]]] = {}
+    payers: dict[tuple[object, ...], tuple[Payer, list[tuple[Group, Rated]]]] = {}
+    for (
+        *place, price_book, model, token_class, price_window, service_tier, quantity, nanos, closed
+    ) in await session.execute(SELECT_RATED, _of_months(every)):  # fmt: skip
+        known = payers.get(whose := tuple(place))
+        if known is None:
+            month, org, project, wallet, currency, disposition = place
+            payer = Payer(month, org, project, wallet, currency, Disposition(disposition))
+            known = payers[whose] = payer, found.setdefault((org, currency, month), [])
+        group = Group(known[0], price_book, model, _line(token_class, price_window, service_tier))
+        known[1].append((group, Rated(quantity, int(nanos), closed)))
+    return found
+
+
+def _follows(group: Group, rated: Rated, books: Mapping[str, PriceBook]) -> bool:
     schedule = books[group.price_book].schedule(group.model, group.line)
-    charge = charge_nanos(int(row.quantity), schedule, closed=row.closed)
-    return bool(charge == row.charge_nanos)
+    return charge_nanos(rated.quantity, schedule, closed=rated.closed) == rated.charge_nanos
 
 
 async def _of_events(
@@ -188,12 +203,23 @@ OF_MONTHS = """
     unnest(CAST(:orgs AS text[]), CAST(:currencies AS text[]), CAST(:months AS date[])) AS s (org, currency, month)
 """
 
+# Nothing has to be added up of a month that no invoice has taken anything of: most often that is the one in question.
 SELECT_OPEN_MONTHS = text(f"""
-    SELECT DISTINCT org, currency, month FROM (
+    WITH rated AS (
+      SELECT DISTINCT r.org, r.currency, r.period AS month
+      FROM {WHOSE} JOIN rated_usage r ON r.org = s.org AND r.currency = s.currency
+      WHERE r.disposition = ANY(:charged) AND (r.quantity <> 0 OR r.charge_nanos <> 0)
+    ), taken AS (
+      SELECT DISTINCT p.org, p.currency, p.month
+      FROM {WHOSE} JOIN invoice_portions p ON p.org = s.org AND p.currency = s.currency
+    )
+    SELECT * FROM (SELECT * FROM rated EXCEPT SELECT * FROM taken) AS untouched
+    UNION
+    SELECT org, currency, month FROM (
       SELECT org, currency, month FROM (
         SELECT r.org, r.currency, r.period AS month, r.project, r.wallet, r.price_book, r.model, r.disposition,
                r.token_class, r.price_window, r.service_tier, r.quantity AS tokens, r.charge_nanos AS nanos
-        FROM {WHOSE} JOIN rated_usage r ON r.org = s.org AND r.currency = s.currency
+        FROM taken t JOIN rated_usage r ON r.org = t.org AND r.currency = t.currency AND r.period = t.month
         WHERE r.disposition = ANY(:charged)
         UNION ALL
         SELECT p.org, p.currency, p.month, p.project, p.wallet, p.price_book, p.model, p.disposition, p.token_class,
@@ -207,8 +233,8 @@ SELECT_OPEN_MONTHS = text(f"""
 """)  # noqa: S608 - a fragment of this file
 
 SELECT_RATED = text(f"""
-    SELECT r.org, r.currency, r.period AS month, r.project, r.wallet, r.price_book, r.model, r.disposition,
-           r.token_class, r.price_window, r.service_tier, r.quantity, r.charge_nanos, r.closed
+    SELECT r.period, r.org, r.project, r.wallet, r.currency, r.disposition, r.price_book, r.model, r.token_class,
+           r.price_window, r.service_tier, r.quantity, CAST(r.charge_nanos AS text), r.closed
     FROM {OF_MONTHS} JOIN rated_usage r ON r.org = s.org AND r.currency = s.currency AND r.period = s.month
     WHERE r.disposition = ANY(:charged)
 """)  # noqa: S608 - a fragment of this file

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from headrace_billing.rating.price import SCALE, PriceInvalid, TokenClass, price_text, quantities
 from headrace_billing.rating.schedule import Schedule
@@ -16,8 +17,7 @@ CHANGE_FACTOR_MAX = 50
 """A price that becomes so many times dearer or cheaper at once is rather a slip of the unit or of the point."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PriceLine:
+class PriceLine(NamedTuple):
     """Whose quantity is counted and charged as one; all that decides a price of a model."""
 
     token_class: TokenClass
@@ -87,6 +87,16 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
+class Tariff:
+    """What a line's quantities cost, with what is asked of it for each of millions of lines."""
+
+    schedule: Schedule
+    is_plain: bool
+    price: str | None
+    """Per 1,000,000, as a decimal; null where it is not plain."""
+
+
+@dataclass(frozen=True, slots=True)
 class PriceBook:
     id: str
     currency: str
@@ -94,6 +104,10 @@ class PriceBook:
     windows: Mapping[str, HourWindow] = field(default_factory=dict)
     org: str | None = None
     """Whose own it is; null for everybody's."""
+    tariffs: dict[tuple[str, PriceLine], Tariff] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """Those that were asked for: a book never changes."""
 
     def line(self, model: str, token_class: TokenClass, *, at: datetime, tier: ServiceTier) -> PriceLine:
         return self.models[model].line(token_class, self.window_of(model, at), tier)
@@ -105,7 +119,15 @@ class PriceBook:
         return window if window in prices.windows else ""
 
     def schedule(self, model: str, line: PriceLine) -> Schedule:
-        return self.models[model].schedule(line)
+        return self.tariff(model, line).schedule
+
+    def tariff(self, model: str, line: PriceLine) -> Tariff:
+        known = self.tariffs.get((model, line))
+        if known is None:
+            schedule = self.models[model].schedule(line)
+            price = price_text(schedule.tiers[0].price) if schedule.is_plain else None
+            known = self.tariffs[model, line] = Tariff(schedule, schedule.is_plain, price)
+        return known
 
 
 def list_attos(tokens: TokenCounts, book: PriceBook, model: str, *, at: datetime, tier: ServiceTier) -> int:

@@ -34,8 +34,7 @@ class Group(NamedTuple):
     line: PriceLine
 
 
-@dataclass(frozen=True, slots=True)
-class Rated:
+class Rated(NamedTuple):
     quantity: int
     charge_nanos: int
     closed: bool = False

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -102,7 +104,10 @@ def _month_after(end: datetime) -> date:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """One way to an amount of money; `month` is what tells which month it is of, where that matters."""
+    """One way to an amount of money; `month` is what tells which month it is of, where that matters.
+
+    Those of one source stand together.
+    """
 
     name: str
     amount: str
@@ -172,19 +177,41 @@ SUMS = (
     Sum("invoiced_applied", "i.applied_nanos", "invoices i", "i.org", "i.currency"),
 )
 
-SELECT_SUMS = text(
-    " UNION ALL ".join(
-        f"""
-        SELECT {one.currency} AS currency, '{one.name}' AS name, sum({one.amount}) AS nanos FROM {one.source}
-        WHERE (CAST(:org AS text) IS NULL OR {one.org} = :org) AND {one.only}
-        """  # noqa: S608 - put together from constants
-        + (
-            ""
+
+def sums_of(*, by: str, joined: str, only: str, first_month: str, end_month: str) -> str:
+    """SQL for a row a currency and name; what comes of one source is read once, whatever is summed of it.
+
+    `by` is a column named `org` to tell apart by, if any; in `joined` and `only` stand `{source}` and its `{org}`.
+    """
+    parts = []
+    for (source, org, currency), found in groupby(SUMS, key=attrgetter("source", "org", "currency")):
+        ways = {
+            one: one.only
             if one.month is None
-            else f"AND {one.month} >= CAST(:first_month AS date) AND {one.month} < CAST(:end_month AS date)"
-        )
-        + f" GROUP BY {one.currency}"
-        for one in SUMS
+            else f"{one.only} AND {one.month} >= {first_month} AND {one.month} < {end_month}"
+            for one in found
+        }
+        names = ", ".join(f"'{one.name}'" for one in ways)
+        sums = ", ".join(f"sum({one.amount}) FILTER (WHERE {way})" for one, way in ways.items())
+        parts.append(f"""
+            SELECT {by and "g.org,"} g.currency, v.name, v.nanos FROM (
+              SELECT {by and f"{by},"} {currency} AS currency, CAST(ARRAY[{sums}] AS numeric[]) AS nanos
+              FROM {joined.format(source=source, org=org)}
+              WHERE {only.format(org=org)} AND ({" OR ".join(f"({way})" for way in ways.values())})
+              GROUP BY {by and f"{by},"} {currency}
+            ) AS g, unnest(ARRAY[{names}], g.nanos) AS v (name, nanos)
+            WHERE v.nanos IS NOT NULL
+        """)  # noqa: S608 - put together from constants
+    return " UNION ALL ".join(parts)
+
+
+SELECT_SUMS = text(
+    sums_of(
+        by="",
+        joined="{source}",
+        only="(CAST(:org AS text) IS NULL OR {org} = :org)",
+        first_month="CAST(:first_month AS date)",
+        end_month="CAST(:end_month AS date)",
     )
 )
 

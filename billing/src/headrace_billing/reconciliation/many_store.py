@@ -15,7 +15,7 @@ from headrace_billing.rating.book import PriceLine
 from headrace_billing.rating.price import TokenClass
 from headrace_billing.rating.schedule import charge_nanos
 from headrace_billing.rating.store import price_books
-from headrace_billing.reconciliation.books_store import SUMS
+from headrace_billing.reconciliation.books_store import SUMS, sums_of
 from headrace_billing.reconciliation.report import Scope
 from headrace_billing.reconciliation.store import MATCHED, RECORDS
 from headrace_contracts.usage import ServiceTier
@@ -153,15 +153,12 @@ SELECT_ODD_COUNTS = text(f"""
 
 SELECT_SUMS = text(
     SCOPES
-    + " UNION ALL ".join(
-        f"""
-        SELECT s.org, {one.currency} AS currency, '{one.name}' AS name, sum({one.amount}) AS nanos
-        FROM s JOIN {one.source} ON {one.org} = s.org
-        WHERE {one.only}
-        """
-        + ("" if one.month is None else f"AND {one.month} >= s.first_month AND {one.month} < s.end_month")
-        + f" GROUP BY s.org, {one.currency}"
-        for one in SUMS
+    + sums_of(
+        by="s.org",
+        joined="s JOIN {source} ON {org} = s.org",
+        only="true",
+        first_month="s.first_month",
+        end_month="s.end_month",
     )
 )
 
