@@ -51,7 +51,7 @@ async def authorize(request: Request, parts: PartsOf) -> Caller | None:
     match OPERATIONS.get(name):
         case None:
             raise Forbidden(f"No role may use {name!r}.")
-        case Open.TO_ALL:
+        case Open.TO_ALL | Open.TO_KEYS:
             return None
         case Open.TO_MACHINES:
             await _machine(request, parts)

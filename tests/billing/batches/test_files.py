@@ -7,11 +7,15 @@ import httpx2
 import openai
 import pytest
 
+from headrace_billing.app import compose
 from headrace_billing.batches.file import KEPT_TIME, PIECE_BYTES, UPLOAD_TIME
 from headrace_billing.batches.file_store import begin
+from headrace_billing.members.operations import OPERATIONS, Open
+from headrace_billing.parts import Parts
 from tests.billing.batches.conftest import BOUNDS
 from tests.billing.batches.desk import Desk
-from tests.billing.batches.lines import jsonl, line
+from tests.billing.batches.lines import CHAT, jsonl, line
+from tests.billing.seller import Seller
 
 NOTHING = {"files": 0, "file_pieces": 0, "batches": 0, "batch_lines": 0}
 
@@ -170,8 +174,22 @@ async def test_a_key_that_may_ask_no_model_has_no_files(desk: Desk) -> None:
     assert refused.value.code == "scope_missing"
 
 
-async def test_the_seller_and_strangers_have_none_either(desk: Desk) -> None:
-    with pytest.raises(openai.AuthenticationError):
-        await desk.openai.with_options(api_key="hr-" + "a" * 43).files.list()
-    with pytest.raises(openai.PermissionDeniedError):
-        await desk.openai.with_options(api_key=desk.seller.token).files.list()
+TO_KEYS = sorted(name for name, line in OPERATIONS.items() if line is Open.TO_KEYS)
+
+
+@pytest.mark.parametrize("operation", TO_KEYS)
+async def test_what_is_open_to_keys_is_open_to_nobody_else(
+    seller: Seller, parts: Parts, http: httpx2.AsyncClient, operation: str
+) -> None:
+    document = compose(parts).openapi()
+    ((method, path),) = [
+        (method, path)
+        for path, methods in document["paths"].items()
+        for method, each in methods.items()
+        if each["operationId"] == operation
+    ]
+    path = path.replace("{file_id}", "file_1").replace("{batch_id}", "batch_1")
+    for token, refusal in (("hr-" + "a" * 43, "unauthenticated"), (seller.token, "forbidden")):
+        body = {"input_file_id": "file_1", "endpoint": CHAT, "completion_window": "24h"}
+        answer = await http.request(method, path, json=body, headers={"authorization": f"Bearer {token}"})
+        assert answer.json()["code"] == answer.json()["error"]["code"] == refusal

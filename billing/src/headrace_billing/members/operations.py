@@ -16,6 +16,8 @@ class Open(Enum):
     TO_ALL = "to all"
     TO_MACHINES = "to machines"
     """By the ingest token."""
+    TO_KEYS = "to keys"
+    """To the project of an API key alone, which the route asks for: what a key has models do is for no member to do."""
 
 
 class Reach(Enum):
@@ -52,7 +54,6 @@ OPERATIONS: Mapping[str, Operation | Open] = {
     # Each by a token or a signature of its own, which the route checks.
     "report_usage": Open.TO_ALL,
     "take_webhook": Open.TO_ALL,
-    # To API keys, whose project's they are: what a key asks of models is for no member to ask.
     **dict.fromkeys(
         (
             "upload_file",
@@ -65,7 +66,7 @@ OPERATIONS: Mapping[str, Operation | Open] = {
             "show_batch",
             "cancel_batch",
         ),
-        Open.TO_ALL,
+        Open.TO_KEYS,
     ),
     # Accounts
     "add_organization": Operation(Permission.ACCOUNTS_WRITE),
