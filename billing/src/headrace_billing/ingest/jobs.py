@@ -22,7 +22,7 @@ from headrace_contracts import channels
 log = structlog.get_logger()
 
 # Large enough that a transaction's fixed cost doesn't matter, small enough to be done within a second.
-BATCH_MAX = 4000
+BATCH_MAX = 8000
 # Taken in one go while there is more; then whoever stops the worker is heard.
 BATCHES_MAX = 8
 # About a millisecond's work: for so long, at most, Postgres waits for a batch that is read ahead.
