@@ -33,7 +33,7 @@ from headrace_gateway.limits.request_ids import RequestIds
 from headrace_gateway.limits.slots import slots_limit
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.metering.call_records import claim_of, fixed_of
-from headrace_gateway.metering.confirmation import Confirmation
+from headrace_gateway.metering.confirmation import Confirmations
 from headrace_gateway.metering.inflight import HEAD_BYTES_MAX, InflightTable
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.lease import RunningLease, Terms
@@ -80,6 +80,7 @@ class GatewayMeter:
         """When each loop's last round went well, by the monotonic clock."""
         self.requests_reaped = 0
         self._directory = directory
+        self._confirmations = Confirmations(timeout_seconds=settings.settle_wait_seconds)
         self.left_behind = left_behind
         self.request_ids = RequestIds(limiter.valkey)
 
@@ -164,7 +165,7 @@ class GatewayMeter:
             event = build(sequence)
             return event
 
-        both = Confirmation(parts=2, timeout_seconds=self.settings.settle_wait_seconds)
+        both = self._confirmations.begin(parts=2)
         sequence = self.journal.append(build_once, lambda: self.table.give_back(lease.slot))
         self.journal.when_durable(sequence, both.part_done)
         self.settler.settle(

@@ -1,6 +1,7 @@
 """An engine's reply, as its bytes arrive."""
 
 import asyncio
+import math
 from typing import Protocol
 
 from headrace_gateway.routing.upstream.errors import ReplyBroken, ReplyTooLarge, ReplyTooSlow, UpstreamError
@@ -25,13 +26,12 @@ class Reply:
         "_line",
         "_loop",
         "_pieces",
-        "_timer",
-        "_waited_since",
         "_waiter",
         "buffered_bytes",
         "cached_tokens",
         "complete",
         "content_type",
+        "deadline",
         "left",
         "status",
         "wait_seconds",
@@ -42,8 +42,6 @@ class Reply:
         self._loop = loop
         self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
-        self._waited_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._error: UpstreamError | None = None
         self._closed = False
         self.left = False
@@ -55,6 +53,8 @@ class Reply:
         self.buffered_bytes = 0
         self.wait_seconds = 0.0
         """How long a wait for the next byte may take. Time that the relay needs itself does not count."""
+        self.deadline = math.inf
+        """By the loop's clock, when what is waited for comes too late; its connection's owner looks at it now and then."""
 
     @property
     def head_seen(self) -> bool:
@@ -92,28 +92,21 @@ class Reply:
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
-        self._waited_since = self._loop.time()
-        until = self._waited_since + self.wait_seconds
-        # One that was set for the first byte would be far too late for those after it.
-        if self._timer is not None and self._timer.when() > until:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(until, self._look_at_the_clock)
+        self.deadline = self._loop.time() + self.wait_seconds
         try:
             await self._waiter
         finally:
             self._waiter = None
+            if not self.left:
+                self.deadline = math.inf
 
-    def _look_at_the_clock(self) -> None:
-        # One timer a reply, set again when it is due, costs less than one for each piece.
-        self._timer = None
-        if self._waiter is None:
+    # for the clock
+
+    def too_late(self) -> None:
+        if self.left:
+            self.close()
             return
-        left = self._waited_since + self.wait_seconds - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look_at_the_clock)
-            return
+        self.deadline = math.inf
         self._line.abort()
         self.fail(ReplyTooSlow(f"no byte for {self.wait_seconds:g} s"))
 
@@ -149,18 +142,14 @@ class Reply:
         if self.complete:
             self.close()
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self.close)
+        self.deadline = self._loop.time() + seconds
 
     def close(self) -> None:
         """Gives the connection back when the reply came to its end, else breaks it off."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._closed:
             return
         self._closed = True
+        self.deadline = math.inf
         self._pieces.clear()
         if self.complete:
             self._line.finish()
