@@ -65,9 +65,7 @@ async def settle(
 ) -> bool:
     """Whether the lease stood."""
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    limiter.settle(
-        request_id, cost=cost, tokens=tokens, event=event, then=answer.set_result, outcome=outcome
-    )
+    limiter.settle(request_id, cost=cost, tokens=tokens, event=event, then=answer.set_result, outcome=outcome)
     stood = await answer
     assert stood in (0, 1), stood
     return bool(stood)

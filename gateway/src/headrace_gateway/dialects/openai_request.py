@@ -5,8 +5,6 @@ every other field reaches the engine byte for byte. A field that stands twice ha
 us and for the engine alike.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
@@ -49,8 +47,7 @@ _stream_options = msgspec.json.Decoder(StreamOptions).decode
 _STREAM_OPTIONS_UPSTREAM = msgspec.Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAIRequest:
+class OpenAIRequest(msgspec.Struct, frozen=True):
     dialect: Dialect
     model: str
     streamed: bool

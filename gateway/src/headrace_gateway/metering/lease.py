@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,8 +48,7 @@ _decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).
 _encode_usage = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """Under what a request was admitted."""
 
     prices: UnitPrices

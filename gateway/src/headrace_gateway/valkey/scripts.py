@@ -18,7 +18,10 @@ class Script:
 
     def __init__(self, source: str, *, keys: tuple[str, ...]) -> None:
         self._keys = (b"%d" % len(keys), *(key.encode() for key in keys))
-        self._by_hash = (b"EVALSHA", hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest().encode())
+        self._by_hash = (
+            b"EVALSHA",
+            hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest().encode(),
+        )
         self._whole = (b"EVAL", source.encode())
         # All but the arguments is the same in every call.
         same = b"".join([_bulk(each) for each in (*self._by_hash, *self._keys)])

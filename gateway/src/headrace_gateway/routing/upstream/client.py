@@ -11,7 +11,6 @@ from headrace_gateway.routing.upstream.connection import Connection
 from headrace_gateway.routing.upstream.errors import ConnectionsExhausted, ReplyTooSlow, Unreachable
 from headrace_gateway.routing.upstream.reply import Reply
 
-
 LOOK_SECONDS = 0.25
 """One look at all connections is cheaper than timers for each reply; no deadline here needs to be finer."""
 
