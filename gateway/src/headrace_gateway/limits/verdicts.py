@@ -76,6 +76,8 @@ def admission_of(reply: list[Any], limits: Sequence[CheckedLimit]) -> Admitted:
 
 def _states(told: list[int], limits: Sequence[CheckedLimit]) -> tuple[LimitState, ...]:
     return tuple(
-        LimitState(limits[index - 1], left, full_in_ms / 1000)
-        for index, left, full_in_ms in zip(told[::3], told[1::3], told[2::3], strict=True)
+        [
+            LimitState(limits[index - 1], left, full_in_ms / 1000)
+            for index, left, full_in_ms in zip(told[::3], told[1::3], told[2::3], strict=True)
+        ]
     )

@@ -148,10 +148,12 @@ class RunningLease:
         if self._settled:
             return confirmed()
         self._settled = True
-        if usage is not None and read_counts(usage) is not None:
-            self._usage = usage
-        elif usage is not None:
-            log.error("engine_usage_invalid", request=self.id)
+        if usage is not None:
+            counted = read_counts(usage)
+            if counted is None:
+                log.error("engine_usage_invalid", request=self.id)
+            else:
+                self._usage, self._counted = usage, (usage, counted)
         counted = self._count()
         if counted is None and self._usage:
             log.error("engine_usage_invalid", request=self.id)
