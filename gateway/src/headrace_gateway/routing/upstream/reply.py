@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 from headrace_gateway.routing.upstream.errors import ReplyBroken, ReplyTooLarge, ReplyTooSlow, UpstreamError
@@ -17,6 +18,10 @@ class Line(Protocol):
     def finish(self) -> None: ...
 
 
+Tap = Callable[[bytes], bool]
+"""Gets bytes of a body in the call that brought them; false where somebody has to go on from there. It must not raise."""
+
+
 class Reply:
     """Filled by a connection, emptied by whoever relays it; `close()` it, however that ended."""
 
@@ -26,6 +31,8 @@ class Reply:
         "_line",
         "_loop",
         "_pieces",
+        "_refused",
+        "_tap",
         "_waiter",
         "buffered_bytes",
         "cached_tokens",
@@ -42,6 +49,8 @@ class Reply:
         self._loop = loop
         self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._tap: Tap | None = None
+        self._refused = False
         self._error: UpstreamError | None = None
         self._closed = False
         self.left = False
@@ -67,18 +76,26 @@ class Reply:
                 raise self._error
             await self._wait()
 
-    async def read(self) -> bytes:
-        """The bytes of the body that came since the last call, or waits for some; empty at the end."""
-        while not self._pieces:
-            if self._error is not None:
-                raise self._error
-            if self.complete:
-                return b""
-            await self._wait()
-        pieces, self._pieces = self._pieces, []
-        self.buffered_bytes = 0
-        self._line.resume()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    async def read(self, tap: Tap | None = None) -> bytes:
+        """The bytes of the body that came since the last call, or waits for some; empty at the end.
+
+        While this waits, `tap` gets them; it is empty too as soon as that was false. A task's turn of the loop for each
+        token costs as much as all else that is done for it.
+        """
+        self._tap = tap
+        try:
+            while not self._pieces:
+                if self._refused:
+                    self._refused = False
+                    return b""
+                if self._error is not None:
+                    raise self._error
+                if self.complete:
+                    return b""
+                await self._wait()
+        finally:
+            self._tap = None
+        return self._taken()
 
     async def read_all(self, *, bytes_max: int) -> bytes:
         pieces: list[bytes] = []
@@ -133,8 +150,20 @@ class Reply:
         self.wake()
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._tap is not None and self._pieces:
+            self._refused = not self._tap(self._taken())
+            if not (self._refused or self.complete or self._error is not None):
+                self.deadline = self._loop.time() + self.wait_seconds
+                return
+        self._waiter.set_result(None)
+
+    def _taken(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        self.buffered_bytes = 0
+        self._line.resume()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def leave(self, *, seconds: float) -> None:
         """Closes it as soon as it is complete, without anybody waiting for that; at the latest then."""
