@@ -6,7 +6,6 @@ exactly once, however the request ends.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -19,8 +18,7 @@ from headrace_gateway.limits.state import LimitState
 from headrace_gateway.metrics.requests import Requests
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True):
     """Who a client says it is."""
 
     key: str
@@ -55,8 +53,7 @@ class Caller(Protocol):
         """Models that may answer when the one asked for can't."""
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotency:
+class Idempotency(msgspec.Struct, frozen=True):
     """By what a repeated request is known for one."""
 
     key: str
@@ -89,8 +86,7 @@ class DeploymentFull(Exception):
     """Nothing refuses the call, but all slots of its deployment are taken, or others wait for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """What admission has to know of one inference request."""
 
     credentials: Credentials

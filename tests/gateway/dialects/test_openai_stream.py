@@ -101,6 +101,48 @@ def test_a_chunk_passes_but_for_its_usage_and_its_model(
     assert chunk.output_tokens == (1 if usage is None else usage["completion_tokens"])
 
 
+HEAD = '{"id":"1","object":"chat.completion.chunk","created":1,"model":"engine",'
+COUNTED = '"usage":{"prompt_tokens":7,"total_tokens":9,"completion_tokens":2}'
+
+wires = st.sampled_from(
+    [
+        HEAD + '"choices":[{"index":0,"delta":{"content":%s}}],' + COUNTED + "}",
+        HEAD + '"choices":[{"index":0,"delta":%s}],' + COUNTED + "}",
+        HEAD + '"choices":[{"index":0,"delta":{}}],"x":%s,' + COUNTED + "}",
+        HEAD + '"choices":[{"index":0,"delta":{}}],' + COUNTED + ',"x":%s}',
+        HEAD + '"choices":[{"x":%s,' + COUNTED + "}]," + COUNTED + "}",
+        HEAD + '"choices":[{"x":%s,' + COUNTED + "}]}",
+        HEAD + '"choices":[{"index":0}],"choices":[{"x":%s}],' + COUNTED + "}",
+        HEAD + '"error":%s,"choices":[{"index":0}],' + COUNTED + "}",
+        HEAD + '"choices":[],"x":%s,' + COUNTED + "}",
+        '{"id":"2","choices":[{"x":%s}],"model":"other",' + COUNTED + "}",
+    ]
+)
+
+
+@given(wire=wires, value=values, cut=st.integers(0, 3), split=st.none() | st.floats(0, 1))
+def test_a_chunk_like_those_before_it_is_read_as_if_it_were_the_first(
+    wire: str, value: Any, cut: int, split: float | None
+) -> None:
+    payload = (wire % json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
+    payload = payload[: len(payload) - cut]
+    if split is not None:
+        at = int(split * len(payload))
+        payload = payload[:at] + payload[at + 1 :]
+    later, first = chunks(), chunks()
+    later.take(b"data: " + (HEAD + '"choices":[{"index":0}],' + COUNTED + "}").encode())
+
+    def read(reader: Chunks) -> Any:
+        try:
+            chunk = reader.take(b"data: " + payload)
+        except BadChunk:
+            return None
+        assert chunk is not None
+        return chunk.client_bytes, chunk.usage
+
+    assert read(later) == read(first)
+
+
 @given(include=st.booleans(), continuous=st.booleans())
 def test_the_last_chunk_is_for_those_who_asked_for_it(include: bool, continuous: bool) -> None:
     reader = chunks(include_usage=include, continuous_usage=include and continuous)

@@ -1,5 +1,6 @@
 """A limiter on a real Valkey, and what its scripts left there."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import redis
 from headrace_contracts import channels
 from headrace_contracts.usage import TokenCounts
 from headrace_gateway.keys.directory import Versioned
+from headrace_gateway.limits.idempotency import Outcome
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.valkey.connection import Valkey
@@ -53,10 +55,20 @@ async def admit(limiter: Limiter, hold: int, limits: Sequence[CheckedLimit] = (W
 
 
 async def settle(
-    limiter: Limiter, request_id: str, *, cost: int, event: bytes = b"e", tokens: TokenCounts = ONE_TOKEN
+    limiter: Limiter,
+    request_id: str,
+    *,
+    cost: int,
+    event: bytes = b"e",
+    tokens: TokenCounts = ONE_TOKEN,
+    outcome: Outcome | None = None,
 ) -> bool:
     """Whether the lease stood."""
-    return bool(await limiter.settle(request_id, cost=cost, tokens=tokens, event=event, whole=True))
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    limiter.settle(request_id, cost=cost, tokens=tokens, event=event, then=answer.set_result, outcome=outcome)
+    stood = await answer
+    assert stood in (0, 1), stood
+    return bool(stood)
 
 
 def let_lapse(client: redis.Redis, request_id: str) -> None:

@@ -1,7 +1,6 @@
 """However admissions, settlements, deaths and late settlements mix: a key runs once at a time, and never again
 once its answer is kept."""
 
-import asyncio
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ from headrace_gateway.errors import IdempotencyInProgress, IdempotencyKeyReused
 from headrace_gateway.limits import idempotency, keys
 from headrace_gateway.limits.idempotency import Claim, Outcome
 from headrace_gateway.limits.limiter import Admitted, pack
-from tests.gateway.limits.ground import FRAGMENT, let_lapse
+from tests.gateway.limits.ground import FRAGMENT, let_lapse, settle
 from tests.gateway.limits.machine import LimiterMachine, steps
 
 Result = TypeVar("Result")
@@ -92,15 +91,8 @@ class Keys(LimiterMachine):
         place = (claim.project, claim.key)
         brief = pack(answer(lease, None))
         whole = pack(answer(lease, body)) if body is not None else brief if charged else b""
-        asked = self.limiter.settle(
-            lease,
-            cost=0,
-            tokens=TokenCounts(),
-            event=b"e",
-            whole=True,
-            outcome=Outcome(claim, whole, brief),
-        )
-        self.run(_awaited(asked))
+        outcome = Outcome(claim, whole, brief)
+        self.run(settle(self.limiter, lease, cost=0, tokens=TokenCounts(), outcome=outcome))
         if self.running.get(place) == lease:
             del self.running[place]
         # A settlement counts for the key unless it was kept before, or another has the key since.
@@ -129,10 +121,6 @@ class Keys(LimiterMachine):
         for place in self.client.keys("hr:idempotent*"):
             ttl: Any = self.client.pttl(place)
             assert 0 < ttl <= idempotency.CLAIMED_SECONDS * 1000
-
-
-async def _awaited(future: "asyncio.Future[Any]") -> None:
-    await future
 
 
 def test_a_key_is_served_once_whatever_happens(

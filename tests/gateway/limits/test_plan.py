@@ -18,7 +18,7 @@ def checked(
     prompt_tokens_max: int = 10,
     model: str = "glm",
 ) -> list[CheckedLimit]:
-    return plan.limits_of(
+    return plan.planned(
         KeyRecord(id="key_1", project="project_1", status=KeyStatus.ACTIVE, limits=list(key)),
         ProjectRecord(
             id="project_1",
@@ -31,10 +31,8 @@ def checked(
         ),
         None,
         disposition=Disposition.PAYG,
-        prompt_tokens_max=prompt_tokens_max,
         model=model,
-        at_us=0,
-    )
+    ).limits(prompt_tokens_max=prompt_tokens_max, at_us=0)
 
 
 REQUESTS = Limit(kind=LimitKind.REQUESTS_PER_MINUTE, ceiling=60)
@@ -66,9 +64,3 @@ def test_a_limit_of_one_model_is_passed_by_requests_for_others() -> None:
     limit = Limit(kind=LimitKind.CONCURRENCY, ceiling=2, model="glm-air")
     assert checked(key=[limit], model="glm") == []
     assert len(checked(key=[limit], model="glm-air")) == 1
-
-
-def test_more_scopes_than_are_kept_read_are_judged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "KNOWN_MAX", 2)
-    for _ in range(2):
-        assert len(checked(key=[REQUESTS], project=[REQUESTS], org=[REQUESTS])) == 3

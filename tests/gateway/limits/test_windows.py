@@ -76,15 +76,13 @@ def checked(
     )
     key = KeyRecord(id="k", project="p", status=KeyStatus.ACTIVE, limits=own.get("key", []))
     instant = at or datetime.now(UTC)
-    return plan.limits_of(
+    return plan.planned(
         key,
         project,
         None,
         disposition=Disposition.PAYG,
-        prompt_tokens_max=prompt,
         model=model,
-        at_us=int(instant.timestamp() * 1_000_000),
-    )
+    ).limits(prompt_tokens_max=prompt, at_us=int(instant.timestamp() * 1_000_000))
 
 
 def window(

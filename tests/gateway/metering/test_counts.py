@@ -18,7 +18,7 @@ from headrace_contracts.usage import (
 )
 from headrace_gateway.metering import events
 from headrace_gateway.metering.counts import read_counts
-from headrace_gateway.metering.events import Fixed
+from headrace_gateway.metering.events import Fixed, Told
 
 
 def test_cached_is_inside_prompt_and_reasoning_inside_completion() -> None:
@@ -105,13 +105,16 @@ def test_a_joined_event_is_the_contracts_event(
         "model_requested": names[5],
         "model_served": names[6],
         "dialect": Dialect.OPENAI_CHAT,
-        "session": session,
-        "task": task,
-        "task_attempt": session,
         "price_book": names[7],
         "disposition": Disposition.PREPAID,
         "revision": names[8],
+    }
+    told: dict[str, Any] = {
+        "session": session,
+        "task": task,
+        "task_attempt": session,
         "end_user": session,
+        "trace": task,
     }
     tokens = TokenCounts(
         input_uncached=counts[0],
@@ -120,7 +123,8 @@ def test_a_joined_event_is_the_contracts_event(
         output_visible=counts[3],
         reasoning=counts[4],
     )
-    identity = events.identity_fragment(request_id, 123, events.fixed_fragment(Fixed(**fields)))
+    fixed = events.with_told(events.fixed_fragment(Fixed(**fields)), Told(**told))
+    identity = events.identity_fragment(request_id, 123, fixed)
     event = events.final_event(
         identity=identity,
         counts=events.counts_fragment(
@@ -146,4 +150,5 @@ def test_a_joined_event_is_the_contracts_event(
         tokens=tokens,
         engine_usage=msgspec.Raw(engine_usage or b"null"),
         **fields,
+        **told,
     )

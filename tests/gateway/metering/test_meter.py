@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from headrace_contracts import channels
 from headrace_contracts.access import KeyScope, KeyStatus, Limit, LimitKind, ModelPrice, TaskStatus
-from headrace_contracts.usage import Disposition, Ending, Grade, TokenCounts
+from headrace_contracts.usage import Disposition, Ending, Grade, ServiceTier, TokenCounts
 from headrace_gateway.call import Credentials
 from headrace_gateway.errors import (
     BudgetExhausted,
@@ -65,6 +66,35 @@ async def test_a_plain_request_holds_its_worst_case_and_pays_what_it_used(
         "book_1",
     )
     assert event.received_at_us <= event.finished_at_us
+
+
+async def test_what_a_request_tells_of_itself_is_not_told_of_the_next_of_its_key(
+    account: Account, meter: GatewayMeter
+) -> None:
+    moved = msgspec.structs.replace(DEPLOYMENT, revision="r2")
+    batched = msgspec.structs.replace(credentials(account), batched=True)
+    for asked in (
+        call(account, session="s", end_user="u", trace="0" * 32),
+        call(account),
+        call(account, credentials=batched),
+        call(account, deployment=moved, model_requested="glm-alias"),
+        call(account),
+    ):
+        await (await meter.admit(asked)).settle(Ending.COMPLETED, usage=usage(1, 1))
+
+    told = [
+        (event.session, event.end_user is None, event.trace, event.service_tier, event.revision)
+        for event in account.events()
+    ]
+    plain = (None, True, None, ServiceTier.STANDARD, "r1")
+    assert told == [
+        ("s", False, "0" * 32, ServiceTier.STANDARD, "r1"),
+        plain,
+        (None, True, None, ServiceTier.BATCH, "r1"),
+        (None, True, None, ServiceTier.STANDARD, "r2"),
+        plain,
+    ]
+    assert [event.model_requested for event in account.events()] == [MODEL] * 3 + ["glm-alias", MODEL]
 
 
 async def test_a_refused_request_leaves_nothing_behind(account: Account, meter: GatewayMeter) -> None:

@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
+from headrace_gateway.routing.upstream.client import (
+    LOOK_SECONDS,
+    Upstream,
+    UpstreamBounds,
+    UpstreamTimeouts,
+)
 from headrace_gateway.routing.upstream.connection import HEAD_BYTES_MAX, READ_AHEAD_BYTES_MAX
 from headrace_gateway.routing.upstream.errors import (
     ConnectionsExhausted,
@@ -22,6 +27,7 @@ from headrace_gateway.routing.upstream.errors import (
     UpstreamError,
 )
 from headrace_gateway.routing.upstream.reply import Reply
+from tests.gateway.waiting import eventually
 
 MUCH = 64 * 2**20
 HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -254,19 +260,24 @@ async def test_a_reply_that_is_closed_early_closes_its_connection() -> None:
 
 
 async def test_a_reply_that_is_left_gives_its_connection_back_when_it_ends() -> None:
-    async def in_two(writer: asyncio.StreamWriter) -> None:
-        writer.write(HELLO[:-1])
-        await asyncio.sleep(0.05)
-        writer.write(HELLO[-1:])
+    def in_two(pause_seconds: float) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
+        async def run(writer: asyncio.StreamWriter) -> None:
+            writer.write(HELLO[:-1])
+            await asyncio.sleep(pause_seconds)
+            writer.write(HELLO[-1:])
 
-    async with serving(in_two, says(HELLO), in_two, says(HELLO)) as server:
+        return run
+
+    async with serving(in_two(0.05), says(HELLO), in_two(2 * LOOK_SECONDS), says(HELLO)) as server:
         client = upstream()
-        (await asked(client, server)).leave(seconds=1.0)
-        await asyncio.sleep(0.1)
+        reply = await asked(client, server)
+        reply.leave(seconds=1.0)
+        await eventually(lambda: reply._closed)
         assert await whole(client, server) == (200, b"hello")
         assert server.connections == 1
-        (await asked(client, server)).leave(seconds=0.01)
-        await asyncio.sleep(0.1)
+        late = await asked(client, server)
+        late.leave(seconds=0.01)
+        await eventually(lambda: late._closed)
         assert await whole(client, server) == (200, b"hello")
         assert server.connections == 2
         client.close()

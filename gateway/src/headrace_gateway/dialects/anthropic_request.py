@@ -4,8 +4,6 @@ What must stay true: the engine speaks the dialect itself, so every field but th
 the output reaches it byte for byte; what decides about money or identity is read and written here.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
@@ -39,8 +37,7 @@ class Metadata(msgspec.Struct):
 _metadata = msgspec.json.Decoder(Metadata).decode
 
 
-@dataclass(frozen=True, slots=True)
-class MessagesRequest:
+class MessagesRequest(msgspec.Struct, frozen=True):
     model: str
     streamed: bool
     output_tokens_max: int
@@ -89,8 +86,7 @@ class MessagesRequest:
         return MessageEvents(deployment.model, cached_tokens=cached_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class CountRequest:
+class CountRequest(msgspec.Struct, frozen=True):
     """Asks how many tokens a prompt has."""
 
     model: str

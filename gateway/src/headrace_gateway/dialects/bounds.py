@@ -13,7 +13,9 @@ def prompt_bytes_of(fields: Fields, images: Images, *, calls: bytes, held_in: st
 
     `calls` stands in the field `held_in` where the conversation holds calls of tools.
     """
-    size = sum(len(memoryview(raw)) for name, raw in fields.items() if name != "model") - images.inline_bytes
+    size = (
+        sum([len(memoryview(raw)) for name, raw in fields.items() if name != "model"]) - images.inline_bytes
+    )
     spelt_out = "tools" in fields or (held_in in fields and calls in bytes(fields[held_in]))
     return size * TOOL_EXPANSION if spelt_out else size
 

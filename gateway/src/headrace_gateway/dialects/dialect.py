@@ -5,9 +5,10 @@ cached ones, whatever the client sees; so metering never has to know which diale
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
+
+import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
@@ -31,8 +32,7 @@ class NoCompletion(Exception):
     """The reply is not what a completion looks like."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True):
     """One event of the engine, read but not yet handed on."""
 
     client_bytes: bytes

@@ -5,7 +5,6 @@ the engine will count.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -25,8 +24,7 @@ _input = msgspec.json.Decoder(str | list[str | int | list[int]]).decode
 _encode = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingsRequest:
+class EmbeddingsRequest(msgspec.Struct, frozen=True):
     model: str
     sizes: Sequence[int]
     """Upper bound of the tokens of each input."""

@@ -48,6 +48,8 @@ def read_fields(body: bytes) -> Fields:
         raise InvalidRequest(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
+    if b"null" not in body:
+        return fields
     return {name: raw for name, raw in fields.items() if bytes(raw) != b"null"}
 
 

@@ -5,8 +5,6 @@ every other field reaches the engine byte for byte. A field that stands twice ha
 us and for the engine alike.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
@@ -36,6 +34,8 @@ CHOICES_MAX = 128
 COMPLETION_OUTPUT_TOKENS = 16
 """What `/v1/completions` generates where nothing is asked for: OpenAI's default, and the engine's."""
 
+SELDOM = frozenset(("n", "use_beam_search", "best_of", *NOT_FOR_CLIENTS))
+
 _prompt = msgspec.json.Decoder(str | list[str | int | list[int]]).decode
 _encode = msgspec.json.encode
 
@@ -49,8 +49,7 @@ _stream_options = msgspec.json.Decoder(StreamOptions).decode
 _STREAM_OPTIONS_UPSTREAM = msgspec.Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAIRequest:
+class OpenAIRequest(msgspec.Struct, frozen=True):
     dialect: Dialect
     model: str
     streamed: bool
@@ -126,15 +125,11 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
     if options is not None and not streamed:
         raise InvalidRequest("`stream_options` needs `stream: true`.", param="stream_options")
     include_usage = options is not None and bool(options.include_usage)
-    choices_per_prompt = bounded(fields, "n", CHOICES_MAX) or 1
     prompts = _prompts(fields, dialect)
-    if choices_per_prompt * prompts > CHOICES_MAX:
-        raise InvalidRequest(f"`n` times the number of prompts is more than {CHOICES_MAX}.", param="n")
-    _refuse_hidden_generation(fields, choices_per_prompt)
+    # Nearly no request has one of these, and asking for each costs as much as all the rest.
+    choices_per_prompt = 1 if SELDOM.isdisjoint(fields) else _seldom(fields, prompts)
     images = read_images(fields) if dialect is Dialect.OPENAI_CHAT else NO_IMAGES
     output_field, output_tokens_max = _output(fields, dialect)
-    for name in NOT_FOR_CLIENTS:
-        fields.pop(name, None)
     return OpenAIRequest(
         dialect=dialect,
         model=model,
@@ -149,6 +144,17 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
         fields=fields,
         images=images,
     )
+
+
+def _seldom(fields: dict[str, msgspec.Raw], prompts: int) -> int:
+    """Takes away what clients may not send, and tells how many choices each prompt has."""
+    choices_per_prompt = bounded(fields, "n", CHOICES_MAX) or 1
+    if choices_per_prompt * prompts > CHOICES_MAX:
+        raise InvalidRequest(f"`n` times the number of prompts is more than {CHOICES_MAX}.", param="n")
+    _refuse_hidden_generation(fields, choices_per_prompt)
+    for name in NOT_FOR_CLIENTS:
+        fields.pop(name, None)
+    return choices_per_prompt
 
 
 def _prompts(fields: dict[str, msgspec.Raw], dialect: Dialect) -> int:

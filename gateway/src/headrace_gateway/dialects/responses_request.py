@@ -5,9 +5,9 @@ every other field reaches the engine byte for byte.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 
 import msgspec
+from msgspec.structs import replace
 
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
@@ -41,8 +41,7 @@ _encode = msgspec.json.encode
 _NOT_STORED = msgspec.Raw(b"false")
 
 
-@dataclass(frozen=True, slots=True)
-class ResponsesRequest:
+class ResponsesRequest(msgspec.Struct, frozen=True):
     model: str
     streamed: bool
     output_tokens_max: int | None
@@ -54,7 +53,7 @@ class ResponsesRequest:
     previous: str | None
     """The response that it goes on from."""
     stores: bool
-    final: FinalResponse = field(default_factory=FinalResponse)
+    final: FinalResponse = msgspec.field(default_factory=FinalResponse)
     """Filled when the answer is whole, for whoever stores it."""
     dialect: Dialect = Dialect.OPENAI_RESPONSES
     choices: int = 1

@@ -5,7 +5,6 @@ stay true: every event passes byte for byte but those that hold the response its
 that is cut short holds what the client was given, and no more.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -54,8 +53,7 @@ class Event(msgspec.Struct):
 _event = msgspec.json.Decoder(Event).decode
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseChunk(Chunk):
+class ResponseChunk(Chunk, frozen=True):
     event: Event | None = None
 
 

@@ -4,8 +4,6 @@ What must stay true: only fields that are named here reach the engine, so nothin
 identity comes through unread, and what Z.ai would ignore is ignored.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
@@ -52,8 +50,7 @@ class Tool(msgspec.Struct):
 _tools = msgspec.json.Decoder(list[Tool]).decode
 
 
-@dataclass(frozen=True, slots=True)
-class ZaiRequest:
+class ZaiRequest(msgspec.Struct, frozen=True):
     model: str
     streamed: bool
     streams_tools: bool

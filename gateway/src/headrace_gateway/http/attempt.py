@@ -1,7 +1,6 @@
 """An admitted request at one deployment, and what its client is told of it."""
 
-from dataclasses import dataclass
-
+import msgspec
 import structlog
 
 from headrace_contracts.deployments import Deployment
@@ -21,8 +20,7 @@ from headrace_gateway.http.wire import Wire
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """An admitted request and the client that waits for it."""
 
     exchange: Exchange

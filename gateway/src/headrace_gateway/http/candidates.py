@@ -4,7 +4,8 @@ What must stay true: nobody is sent to a model that the key may not name, nor to
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from headrace_contracts.deployments import Deployment
 from headrace_gateway.call import Call, Caller, Credentials, Idempotency

@@ -213,6 +213,10 @@ class ClientConnection(asyncio.Protocol):
             return
         self._transport.write(data)
 
+    @property
+    def has_room(self) -> bool:
+        return not self._writing_paused
+
     async def room(self) -> None:
         """Returns when the client has read so much that it may be given more."""
         while self._writing_paused and not self.gone:

@@ -33,6 +33,8 @@ class Line(Protocol):
     def date_line(self) -> bytes: ...
     def keeps_alive(self, exchange: "Exchange") -> bool: ...
     def write(self, data: bytes) -> None: ...
+    @property
+    def has_room(self) -> bool: ...
     async def room(self) -> None: ...
     def when_gone(self, then: Callable[[], None] | None) -> None: ...
     def want_body(self, exchange: "Exchange") -> None: ...
@@ -174,6 +176,11 @@ class Exchange:
 
     async def send(self, piece: bytes) -> None:
         """Returns when the client may be given more."""
+        if not self.push(piece):
+            await self.room()
+
+    def push(self, piece: bytes) -> bool:
+        """Whether the client may be given more at once; else `room` tells when."""
         assert self.streaming, "an answer is begun before it goes on"
         line = self._line
         if line.gone:
@@ -182,7 +189,13 @@ class Exchange:
         if piece:
             head, self._head = self._head, b""
             line.write(head + (b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece))
-        await line.room()
+        if line.gone:
+            raise ClientGone
+        return line.has_room
+
+    async def room(self) -> None:
+        """Returns when the client may be given more."""
+        await self._line.room()
 
     def end(self) -> None:
         """The handler is done. What it has not answered, it never will."""

@@ -5,7 +5,8 @@ What must stay true: nobody waits for longer than is said; a client that goes wh
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from headrace_gateway.call import Call, Caller, DeploymentFull, Lease, Meter
 from headrace_gateway.errors import GatewayError

@@ -2,7 +2,12 @@
 
 What must stay true: counts are noted after the bytes they stand for were handed to the client; tokens past the
 grant are not handed over; the last event waits for the settlement, so it is returned and not sent.
+
+What is as usual, nearly every token, is handed on in the call that brought it; for what has to be waited for, or ends
+the stream, the request's task goes on from there.
 """
+
+from collections import deque
 
 import structlog
 
@@ -46,28 +51,72 @@ class StreamRelay:
         self._watch = watch
         self._events = Events()
         self._reader = reader
+        self._blocks: deque[bytes | Chunk] = deque()
+        """What came and was not dealt with: events, the first of them perhaps read already."""
         self._waiting: list[Chunk] = []
+        """For the client, or for the accounts when it has them."""
+        self._unaccounted = False
+        self._fault: Exception | None = None
         self._usage: bytes | None = None
         self._first_token_seen = False
 
     async def run(self) -> Served:
         if not self._reply.content_type.startswith("text/event-stream"):
             raise self._failed(f"content type {self._reply.content_type!r}")
-        while piece := await self._reply.read():
-            try:
-                blocks = self._events.blocks(piece)
-            except EventTooLarge as error:
-                raise self._failed("an event without end") from error
-            for block in blocks:
-                if (served := await self._take(block)) is not None:
+        tap = self._tapped if self._watch is None else None
+        while True:
+            piece = await self._reply.read(tap)
+            at_its_end = not (piece or self._blocks or self._unaccounted)
+            if self._unaccounted:
+                await self._wait_for_room()
+            if self._fault is not None:
+                raise self._fault
+            if at_its_end:
+                raise self._failed("the stream ended before its last event")
+            self._cut_up(piece)
+            while self._blocks:
+                if (served := await self._take(self._blocks.popleft())) is not None:
                     return served
             await self._hand_on()
-        raise self._failed("the stream ended before its last event")
 
-    async def _take(self, block: bytes) -> Served | None:
+    def _tapped(self, piece: bytes) -> bool:
+        try:
+            return self._deal_with(piece)
+        except Exception as error:  # noqa: BLE001 - `run` raises it, where it is awaited
+            self._fault = error
+            return False
+
+    def _deal_with(self, piece: bytes) -> bool:
+        """Hands on what is as usual; false where something ends the stream or must be waited for."""
+        self._cut_up(piece)
+        blocks = self._blocks
+        while blocks:
+            block = blocks.popleft()
+            assert isinstance(block, bytes), "`run` has dealt with what was read"
+            try:
+                chunk = self._reader.take(block)
+            except BadChunk as error:
+                self._hand_over()
+                raise self._failed(str(error)) from error
+            if chunk is None:
+                continue
+            if chunk.last or chunk.output_tokens > self._lease.output_tokens_granted:
+                blocks.appendleft(chunk)
+                self._hand_over()
+                return False
+            self._waiting.append(chunk)
+        return self._hand_over()
+
+    def _cut_up(self, piece: bytes) -> None:
+        try:
+            self._blocks.extend(self._events.blocks(piece))
+        except EventTooLarge as error:
+            raise self._failed("an event without end") from error
+
+    async def _take(self, block: bytes | Chunk) -> Served | None:
         """Takes in one event; tells how the stream ended if it did."""
         try:
-            chunk = self._reader.take(block)
+            chunk = self._reader.take(block) if isinstance(block, bytes) else block
         except BadChunk as error:
             await self._hand_on()
             raise self._failed(str(error)) from error
@@ -86,16 +135,36 @@ class StreamRelay:
         return None
 
     async def _hand_on(self) -> None:
-        chunks, self._waiting = self._waiting, []
-        if not chunks:
-            return
-        data = b"".join([chunk.client_bytes for chunk in chunks])
+        if not self._hand_over():
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        await self._exchange.room()
+        self._account()
+
+    def _hand_over(self) -> bool:
+        """Whether what waits was handed over and accounted for; else that waits for the client to read."""
+        waiting = self._waiting
+        if not waiting:
+            return True
+        data = (
+            waiting[0].client_bytes
+            if len(waiting) == 1
+            else b"".join([each.client_bytes for each in waiting])
+        )
         if data:
             if not self._exchange.answered:
                 self._exchange.begin(200, self._headers)
             if self._recording is not None:
                 self._recording.add(data)
-            await self._exchange.send(data)
+            if not self._exchange.push(data):
+                self._unaccounted = True
+                return False
+        self._account()
+        return True
+
+    def _account(self) -> None:
+        chunks, self._waiting, self._unaccounted = self._waiting, [], False
         for chunk in chunks:
             self._reader.handed_on(chunk)
         last = chunks[-1]

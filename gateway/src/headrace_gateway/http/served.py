@@ -1,6 +1,6 @@
 """How a request ended: what metering is told of it, and what the client still gets once that is done."""
 
-from dataclasses import dataclass
+import msgspec
 
 from headrace_contracts.usage import Ending
 from headrace_gateway.errors import GatewayError, UpstreamFailed, UpstreamTimedOut
@@ -9,8 +9,7 @@ from headrace_gateway.http.problems import DeadlineReached, InternalError, Revok
 from headrace_gateway.routing.upstream.errors import ReplyTooSlow, UpstreamError
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(msgspec.Struct, frozen=True):
     ending: Ending
     usage: bytes | None = None
     """Replaces what was noted last while relaying, where it says more."""

@@ -5,7 +5,8 @@ in the client's disfavour (a key extended, a task opened), while the other way r
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from headrace_contracts import networks
 from headrace_contracts.access import (
@@ -96,8 +97,7 @@ def fallback_models(key: KeyRecord, project: ProjectRecord) -> Sequence[str]:
     return project.fallback_models if key.fallback_models is None else key.fallback_models
 
 
-@dataclass(frozen=True, slots=True)
-class KnownCaller:
+class KnownCaller(msgspec.Struct, frozen=True):
     """Implements `call.Caller`."""
 
     key: KeyRecord

@@ -8,10 +8,11 @@ shows one.
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import msgspec
 import structlog
 
 from headrace_contracts import channels
@@ -37,6 +38,9 @@ Record = TypeVar("Record")
 ENTRIES_MAX = 50_000  # some 1 KiB each: 50 MB when full
 SECRET_BYTES_MAX = 256  # ours have 46; nothing longer is worth a hash
 
+OF_MANY = (channels.project(""), channels.prices(""))
+"""Records that many keys' requests are judged by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Versioned(Generic[Record]):
@@ -53,19 +57,17 @@ class Prices:
     models: dict[str, UnitPrices]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """All that a request is judged by, as it stood when last read."""
 
     key: Versioned[KeyRecord]
     project: Versioned[ProjectRecord]
     task: Versioned[TaskRecord] | None
     prices: Versioned[Prices]
-
-    @property
-    def records(self) -> tuple[Versioned[Any], ...]:
-        with_task = () if self.task is None else (self.task,)
-        return (self.key, self.project, self.prices, *with_task)
+    records: tuple[Versioned[Any], ...]
+    """All of them."""
+    prepared: dict[Hashable, Any] = msgspec.field(default_factory=dict)
+    """What was worked out from these records alone, for the next request that is judged by them."""
 
 
 class Directory:
@@ -73,24 +75,36 @@ class Directory:
         self._valkey = valkey
         self._entries_max = entries_max
         self._entries: OrderedDict[str, Versioned[Any]] = OrderedDict()
+        self._standings: dict[str, Standing] = {}
+        """Of requests without a task, by key: never of a record that is no longer an entry."""
 
     async def standing(self, key_hash: str, task: str | None, *, stale: Iterable[str] = ()) -> Standing:
         """The records of a request; those named by `stale` (hash keys) are read anew. `key_hash`: `key_of`.
 
         Raises `Unauthenticated` for an unknown key only while Valkey is warm.
         """
-        key, project = await self.owner(key_hash, stale=stale)
+        for hash_key in stale:
+            self._drop(hash_key)
+        if task is None and (known := self._known_standing(key_hash)) is not None:
+            return known
+        key, project = await self.owner(key_hash)
         place = channels.prices(project.record.price_list or project.record.currency)
         prices = self._known(place) or await self._required(place, _decode_prices)
-        bundled = None if task is None else await self._find(channels.task(task), decode_task)
-        return Standing(key=key, project=project, task=bundled, prices=prices)
+        if task is None:
+            standing = Standing(key, project, None, prices, records=(key, project, prices))
+            if all(self._entries.get(record.hash_key) is record for record in standing.records):
+                self._standings[key_hash] = standing
+            return standing
+        bundled = await self._find(channels.task(task), decode_task)
+        with_task = () if bundled is None else (bundled,)
+        return Standing(key, project, bundled, prices, records=(key, project, prices, *with_task))
 
     async def owner(
         self, key_hash: str, *, stale: Iterable[str] = ()
     ) -> tuple[Versioned[KeyRecord], Versioned[ProjectRecord]]:
         """Whose key it is."""
         for hash_key in stale:
-            self._entries.pop(hash_key, None)
+            self._drop(hash_key)
         known = self.known_owner(key_hash)
         if known is not None:
             return known
@@ -101,9 +115,27 @@ class Directory:
 
     def known_owner(self, key_hash: str) -> tuple[Versioned[KeyRecord], Versioned[ProjectRecord]] | None:
         """The same, where nothing has to be read: what nearly every request needs, at a third of the cost."""
+        standing = self._known_standing(key_hash)
+        if standing is not None:
+            return standing.key, standing.project
         key = self._known(key_hash)
         project = None if key is None else self._known(channels.project(key.record.project))
         return None if key is None or project is None else (key, project)
+
+    def _known_standing(self, key_hash: str) -> Standing | None:
+        standing = self._standings.get(key_hash)
+        if standing is not None:
+            for record in standing.records:
+                self._entries.move_to_end(record.hash_key)
+        return standing
+
+    def _drop(self, hash_key: str) -> None:
+        self._entries.pop(hash_key, None)
+        if hash_key.startswith(OF_MANY):
+            # Which standings have it is not worth remembering, as these records change seldom.
+            self._standings.clear()
+        else:
+            self._standings.pop(hash_key, None)
 
     def _known(self, hash_key: str) -> Versioned[Any] | None:
         entry = self._entries.get(hash_key)
@@ -137,7 +169,7 @@ class Directory:
         entry = Versioned(hash_key=hash_key, version=record[0].decode(), record=decode(record[1]))
         self._entries[hash_key] = entry
         if len(self._entries) > self._entries_max:
-            self._entries.popitem(last=False)
+            self._drop(next(iter(self._entries)))
         return entry
 
 

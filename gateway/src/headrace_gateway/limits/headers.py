@@ -7,11 +7,15 @@ concurrency, money) are not.
 import math
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 
 from headrace_contracts.access import LimitKind, WindowUnit
 from headrace_gateway.limits.state import LimitState
 
 Headers = list[tuple[str, str]]
+
+WINDOWS_MAX = 4096
+"""Whose units stay read: those of a busy gateway's keys."""
 
 REQUESTS, TOKENS, INPUT_TOKENS, OUTPUT_TOKENS = "requests", "tokens", "input-tokens", "output-tokens"
 
@@ -77,13 +81,14 @@ def duration(seconds: float) -> str:
 def _tightest(states: Iterable[LimitState]) -> dict[str, LimitState]:
     found: dict[str, LimitState] = {}
     for state in states:
-        for unit in UNITS.get(state.limit[0]) or _units_of_window(state):
+        for unit in UNITS.get(state.limit[0]) or _units_of_window(state.limit[1]):
             if unit not in found or state.left < found[unit].left:
                 found[unit] = state
     return found
 
 
-def _units_of_window(state: LimitState) -> tuple[str, ...]:
-    name = state.limit[1].split(":", 3)[2]
+@lru_cache(maxsize=WINDOWS_MAX)
+def _units_of_window(counter: str) -> tuple[str, ...]:
+    name = counter.split(":", 3)[2]
     unit = name.split("-")[3]
     return (unit,) if unit in (WindowUnit.REQUESTS, WindowUnit.TOKENS) else ()

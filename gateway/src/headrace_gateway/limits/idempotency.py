@@ -53,17 +53,17 @@ class Outcome:
     def brief_alone(self) -> "Outcome":
         return replace(self, whole=self.brief if self.whole else b"")
 
-    def arguments(self) -> tuple[str | bytes | int, ...]:
+    def arguments(self) -> tuple[bytes, ...]:
         """As settle.lua takes them."""
         claim = self.claim
         return (
-            claim.place,
-            claim.request,
+            claim.place.encode(),
+            claim.request.encode(),
             self.whole,
             self.brief,
-            claim.kept_seconds * 1000,
-            keys.idempotent_bytes(claim.project),
-            PROJECT_BYTES_MAX,
+            b"%d" % (claim.kept_seconds * 1000),
+            keys.idempotent_bytes(claim.project).encode(),
+            b"%d" % PROJECT_BYTES_MAX,
         )
 
 

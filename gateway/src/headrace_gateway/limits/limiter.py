@@ -9,7 +9,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -32,6 +31,7 @@ from headrace_gateway.limits.verdicts import Admitted, Reaped, Short, Stale, adm
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
 from headrace_gateway.valkey.scripts import Script
+from headrace_gateway.valkey.wire import Then
 
 # The rest is for what runs already: every admitted request must still be able to append its event.
 STREAM_ENTRIES_ADMITTING_MAX = channels.STREAM_ENTRIES_MAX * 8 // 10
@@ -124,21 +124,27 @@ class Limiter:
                 hold,
             )
         )
-        packed_limits, send = pack(limits), self._admit.send
         claimed = () if claim is None else (pack((claim.place, claim.request, CLAIMED_SECONDS * 1000)),)
-        while True:
-            try:
-                asked = send(self.valkey, order, packed_limits, fragment, *claimed)
-                reply = await asyncio.shield(asked)
-                break
-            except asyncio.CancelledError:
-                asked.add_done_callback(partial(_hand_over, orphaned=orphaned))
-                raise
-            except ValkeyError as error:
-                if isinstance(error, ValkeyRefused) and error.code == "NOSCRIPT":
-                    send = self._admit.send_whole
-                    continue
-                raise _unavailable(error) from error
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        def then(reply: Any) -> None:
+            if answer.cancelled():
+                _hand_over(reply, orphaned)
+            elif isinstance(reply, ValkeyError):
+                answer.set_exception(reply)
+            else:
+                answer.set_result(reply)
+
+        try:
+            self._admit.send(self.valkey, then, order, pack(limits), fragment, *claimed)
+            reply = await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled():
+                # It was answered, and the caller cancelled before it came to know.
+                _hand_over(answer.exception() or answer.result(), orphaned)
+            raise
+        except ValkeyError as error:
+            raise _unavailable(error) from error
         if reply[0] == b"cold":
             raise LimitsRebuilding("Limits are being rebuilt.")
         return verdict_of(reply, records, limits)
@@ -166,13 +172,14 @@ class Limiter:
         cost: int,
         tokens: TokenCounts,
         event: bytes,
+        then: Then,
         outcome: Outcome | None = None,
-        whole: bool = False,
-    ) -> asyncio.Future[Any]:
+    ) -> None:
         """1 if the lease still stood, else 0; the event is in the stream either way. For `Settler` alone."""
-        send = self._settle.send_whole if whole else self._settle.send
         kept = () if outcome is None else outcome.arguments()
-        return send(self.valkey, request_id, cost, _by_class(tokens), event, *kept)
+        self._settle.send(
+            self.valkey, then, request_id.encode(), b"%d" % cost, _by_class(tokens).encode(), event, *kept
+        )
 
     async def heartbeat(self, renewals: Sequence[Renewal], journals: Sequence[str]) -> Pulse:
         """Raises `ValkeyError`."""
@@ -242,9 +249,9 @@ def _unavailable(error: ValkeyError) -> LimitsUnavailable:
     return LimitsUnavailable("Limits can't be checked at the moment.")
 
 
-def _hand_over(asked: asyncio.Future[Any], *, orphaned: Callable[[Admitted], None]) -> None:
-    if not asked.cancelled() and asked.exception() is None and asked.result()[0] == b"admitted":
-        orphaned(admission_of(asked.result(), ()))
+def _hand_over(reply: Any, orphaned: Callable[[Admitted], None]) -> None:
+    if not isinstance(reply, BaseException) and reply[0] == b"admitted":
+        orphaned(admission_of(reply, ()))
 
 
 def _by_class(tokens: TokenCounts) -> str:

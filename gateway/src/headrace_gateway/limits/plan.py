@@ -5,8 +5,10 @@ otherwise than one each or it has a window: (uncached, cached, output, request, 
 Money kinds (budgets, `wallet`) have weight 0 here: they weigh the hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+
+import msgspec
 
 from headrace_contracts import channels, counters
 from headrace_contracts.access import (
@@ -16,10 +18,11 @@ from headrace_contracts.access import (
     LimitKind,
     ProjectRecord,
     TaskRecord,
+    Window,
     WindowShape,
     WindowUnit,
 )
-from headrace_contracts.counters import NANOS, RATE_CEILING_MAX
+from headrace_contracts.counters import NANOS, RATE_CEILING_MAX, Weights
 from headrace_contracts.usage import Disposition
 from headrace_gateway.errors import BudgetExhausted, InsufficientBalance, LimitReached
 from headrace_gateway.limits.state import CheckedLimit, LimitState
@@ -43,26 +46,38 @@ FORGOTTEN_ON_REGISTER = frozenset(
 )
 
 
-def limits_of(
+Checked = CheckedLimit | Callable[[int, int], CheckedLimit]
+"""How a limit is checked: as it stands, or by the most tokens that the prompt has and the time in µs."""
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """The limits of whoever asks for one model with one key, read from the records once."""
+
+    checked: Sequence[Checked]
+
+    def limits(self, *, prompt_tokens_max: int, at_us: int) -> list[CheckedLimit]:
+        """As one request is checked by them."""
+        return [each if type(each) is tuple else each(prompt_tokens_max, at_us) for each in self.checked]  # type: ignore[operator]
+
+
+def planned(
     key: KeyRecord,
     project: ProjectRecord,
     task: TaskRecord | None,
     *,
     disposition: Disposition,
-    prompt_tokens_max: int,
     model: str,
-    at_us: int,
     again: bool = False,
-) -> list[CheckedLimit]:
+) -> Planned:
     """`again`: it counts as a request already, and is not counted as another one."""
     bundled = disposition is Disposition.OUTCOME_BUNDLED
-    checked: list[CheckedLimit] = []
+    checked: list[Checked] = []
     for scope, scope_id, limits in (
         ("org", project.org, project.org_limits),
         ("project", project.id, project.limits),
         ("key", key.id, key.limits),
     ):
-        for limit, counter, always in _counted(scope, scope_id, limits):
+        for name, limit in _tightest(limits):
             if limit.model is not None and limit.model != model:
                 continue
             if again and _counts_requests(limit):
@@ -70,14 +85,14 @@ def limits_of(
             if bundled and limit.kind in BUDGETS:
                 # A bundled request costs its project nothing: the outcome does. Its task guards the cost.
                 continue
-            checked.append(always or _checked(limit, counter, prompt_tokens_max, model, at_us))
+            checked.append(_checked(limit, channels.counter(name, scope, scope_id), model))
     if bundled:
         assert task is not None
         guard = channels.counter(LimitKind.SPEND_TOTAL.value, "task", task.id)
         checked.append((LimitKind.SPEND_TOTAL.value, guard, task.cost_guard_micros, 0))
     elif disposition is Disposition.PREPAID:
         checked.append((WALLET, channels.wallet(project.wallet), 0, 0))
-    return checked
+    return Planned(checked)
 
 
 def _counts_requests(limit: Limit) -> bool:
@@ -86,67 +101,46 @@ def _counts_requests(limit: Limit) -> bool:
     return by_window or limit.kind is LimitKind.REQUESTS_PER_MINUTE
 
 
-Counted = tuple[Limit, str, CheckedLimit | None]
-"""A limit, the key of its counter, and how it is checked where the request has no say in that."""
-
-_known: dict[tuple[str, str], tuple[Sequence[Limit], Sequence[Counted]]] = {}
-
-KNOWN_MAX = 10_000
-"""Scopes whose limits stay read, some hundred bytes each: all of a busy gateway's keys."""
-
-
-def _counted(scope: str, scope_id: str, limits: Sequence[Limit]) -> Sequence[Counted]:
-    """Read once for each record; a changed one comes with another list. Projects of one organisation bring equal ones."""
-    known = _known.get((scope, scope_id))
-    if known is not None and (known[0] is limits or known[0] == limits):
-        return known[1]
-    counted: list[Counted] = []
-    for name, limit in _tightest(limits):
-        counter = channels.counter(name, scope, scope_id)
-        counted.append((limit, counter, _always(limit, counter)))
-    if len(_known) >= KNOWN_MAX:
-        _known.clear()
-    _known[scope, scope_id] = (limits, counted)
-    return counted
-
-
-def _always(limit: Limit, counter: str) -> CheckedLimit | None:
+def _checked(limit: Limit, counter: str, model: str) -> Checked:
+    kind, ceiling = limit.kind.value, limit.ceiling
     if limit.kind in BUDGETS:
-        return (limit.kind.value, counter, limit.ceiling, 0)
-    if limit.window is not None or limit.kind in WEIGHED_BY_PROMPT:
-        return None
-    return _checked(limit, counter, 0, "", 0)
+        return (kind, counter, ceiling, 0)
+    if limit.window is not None:
+        return _windowed(limit.window, counter, ceiling, model)
+    assert limit.kind is not LimitKind.WINDOW, counter
+    assert ceiling <= RATE_CEILING_MAX, (counter, ceiling)
+    weights = CLASS_WEIGHTS.get(limit.kind)
+    if limit.kind not in WEIGHED_BY_PROMPT:
+        return (kind, counter, ceiling, 1) if weights is None else (kind, counter, ceiling, 0, weights)
+    if weights is None:
+        return lambda prompt_tokens_max, _at_us: (kind, counter, ceiling, prompt_tokens_max)
+    return lambda prompt_tokens_max, _at_us: (kind, counter, ceiling, prompt_tokens_max, weights)
 
 
-def _checked(limit: Limit, counter: str, prompt_tokens_max: int, model: str, at_us: int) -> CheckedLimit:
-    kind, window = limit.kind, limit.window
-    if window is not None:
-        return _windowed(limit, counter, prompt_tokens_max, model, at_us)
-    assert kind is not LimitKind.WINDOW, counter
-    assert limit.ceiling <= RATE_CEILING_MAX, (counter, limit.ceiling)
-    if kind in CLASS_WEIGHTS:
-        weight = prompt_tokens_max if kind in WEIGHED_BY_PROMPT else 0
-        return (kind.value, counter, limit.ceiling, weight, CLASS_WEIGHTS[kind])
-    return (kind.value, counter, limit.ceiling, prompt_tokens_max if kind in WEIGHED_BY_PROMPT else 1)
-
-
-def _windowed(limit: Limit, counter: str, prompt_tokens_max: int, model: str, at_us: int) -> CheckedLimit:
-    window = limit.window
-    assert window is not None, counter
-    # The gateway's clock is near enough to say in which hour a rate holds; the window itself goes by Valkey's.
-    at = datetime.fromtimestamp(at_us / 1_000_000, UTC)
-    uncached, cached, output = counters.token_weights(window, model=model, at=at)
-    request = 1 if window.unit is WindowUnit.REQUESTS else 0
-    weight = request or -(-prompt_tokens_max * max(uncached, cached) // NANOS)
+def _windowed(window: Window, counter: str, ceiling: int, model: str) -> Checked:
+    kind = f"{window.shape}_window"
     sliding = window.shape is WindowShape.SLIDING
     size_ms = counters.slice_ms(window) if sliding else window.seconds * 1000
-    return (
-        f"{window.shape}_window",
-        counter,
-        limit.ceiling,
-        weight,
-        (uncached, cached, output, request, size_ms, window.anchor_us // 1000),
-    )
+    anchor_ms = window.anchor_us // 1000
+    if window.unit is WindowUnit.REQUESTS:
+        return (kind, counter, ceiling, 1, (0, 0, 0, 1, size_ms, anchor_ms))
+
+    def weighed(prompt_tokens_max: int, weights: Weights) -> CheckedLimit:
+        uncached, cached, output = weights
+        weight = -(-prompt_tokens_max * max(uncached, cached) // NANOS)
+        return (kind, counter, ceiling, weight, (uncached, cached, output, 0, size_ms, anchor_ms))
+
+    if window.rates:
+        # The gateway's clock is near enough to say in which hour a rate holds; the window itself goes by Valkey's.
+        return lambda prompt_tokens_max, at_us: weighed(
+            prompt_tokens_max, counters.token_weights(window, model=model, at=_at(at_us))
+        )
+    always = counters.token_weights(window, model=model, at=_at(0))
+    return lambda prompt_tokens_max, _at_us: weighed(prompt_tokens_max, always)
+
+
+def _at(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC)
 
 
 def _tightest(limits: Sequence[Limit]) -> list[tuple[str, Limit]]:

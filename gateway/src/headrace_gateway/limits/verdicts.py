@@ -1,7 +1,6 @@
 """What the scripts that admit and extend reply, read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,25 +14,21 @@ from headrace_gateway.limits.state import CheckedLimit, LimitState
 _decode_answer = msgspec.msgpack.Decoder(KeptAnswer).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     id: str
     time_us: int
     states: tuple[LimitState, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(msgspec.Struct, frozen=True):
     hash_key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reaped:
+class Reaped(msgspec.Struct, frozen=True):
     """The lease was taken away: its gateway was silent for too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Short:
+class Short(msgspec.Struct, frozen=True):
     """A money limit has less room than the hold needs."""
 
     limit: CheckedLimit
@@ -81,6 +76,8 @@ def admission_of(reply: list[Any], limits: Sequence[CheckedLimit]) -> Admitted:
 
 def _states(told: list[int], limits: Sequence[CheckedLimit]) -> tuple[LimitState, ...]:
     return tuple(
-        LimitState(limits[index - 1], left, full_in_ms / 1000)
-        for index, left, full_in_ms in zip(told[::3], told[1::3], told[2::3], strict=True)
+        [
+            LimitState(limits[index - 1], left, full_in_ms / 1000)
+            for index, left, full_in_ms in zip(told[::3], told[1::3], told[2::3], strict=True)
+        ]
     )

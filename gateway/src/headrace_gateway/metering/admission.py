@@ -32,8 +32,8 @@ from headrace_gateway.limits.pricing import UnitPrices
 from headrace_gateway.limits.request_ids import RequestIds
 from headrace_gateway.limits.slots import slots_limit
 from headrace_gateway.limits.state import CheckedLimit
-from headrace_gateway.metering.call_records import claim_of, fixed_of
-from headrace_gateway.metering.confirmation import Confirmation
+from headrace_gateway.metering.call_records import claim_of, identity_of, prepared_for
+from headrace_gateway.metering.confirmation import Confirmations
 from headrace_gateway.metering.inflight import HEAD_BYTES_MAX, InflightTable
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.lease import RunningLease, Terms
@@ -80,6 +80,7 @@ class GatewayMeter:
         """When each loop's last round went well, by the monotonic clock."""
         self.requests_reaped = 0
         self._directory = directory
+        self._confirmations = Confirmations(timeout_seconds=settings.settle_wait_seconds)
         self.left_behind = left_behind
         self.request_ids = RequestIds(limiter.valkey)
 
@@ -164,7 +165,7 @@ class GatewayMeter:
             event = build(sequence)
             return event
 
-        both = Confirmation(parts=2, timeout_seconds=self.settings.settle_wait_seconds)
+        both = self._confirmations.begin(parts=2)
         sequence = self.journal.append(build_once, lambda: self.table.give_back(lease.slot))
         self.journal.when_durable(sequence, both.part_done)
         self.settler.settle(
@@ -205,24 +206,13 @@ class GatewayMeter:
         series = self.requests.of(deployment, call.dialect)
 
         for _ in range(ADMIT_ROUNDS_MAX):
-            prices = standing.prices.record.models[deployment.model]
-            project = standing.project.record
-            task = None if standing.task is None else standing.task.record
-            disposition = authorisation.disposition(project, task)
-            limits = plan.limits_of(
-                standing.key.record,
-                project,
-                task,
-                disposition=disposition,
-                prompt_tokens_max=prompt_tokens_max,
-                model=deployment.model,
-                at_us=_now_us(),
-                again=call.again,
-            )
+            prepared, project = prepared_for(call, standing), standing.project.record
+            prices = prepared.prices
+            limits = prepared.planned.limits(prompt_tokens_max=prompt_tokens_max, at_us=_now_us())
             if deployment.slots is not None:
                 weight, has_turn = project.org_weight, call.has_turn
                 limits.append(slots_limit(deployment, org=project.org, weight=weight, has_turn=has_turn))
-            fixed = fixed_of(call, standing, disposition)
+            fixed = identity_of(call, prepared, project)
             claim = claim_of(call, project)
             if len(fixed) > FIXED_BYTES_MAX:
                 raise InvalidRequest("The request's names and headers are too long together.")

@@ -16,8 +16,8 @@ IDENTITY_START = b'"id":"'
 _encode = msgspec.json.Encoder().encode
 
 
-class Fixed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The part of a `UsageEvent` that is known before admission, under the same names."""
+class Fixed(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a `UsageEvent` that follows from records and deployment alone, under the same names."""
 
     org: str
     project: str
@@ -28,19 +28,29 @@ class Fixed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model_requested: str
     model_served: str
     dialect: Dialect
-    session: str | None
-    task: str | None
-    task_attempt: str | None
     price_book: str
     disposition: Disposition
     revision: str
-    end_user: str | None
-    service_tier: ServiceTier = ServiceTier.STANDARD
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The part that the client tells of each request, if it does."""
+
+    session: str | None = None
+    task: str | None = None
+    task_attempt: str | None = None
+    end_user: str | None = None
     trace: str | None = None
+    service_tier: ServiceTier = ServiceTier.STANDARD
 
 
 def fixed_fragment(fixed: Fixed) -> bytes:
     return _encode(fixed)[1:-1]
+
+
+def with_told(fixed: bytes, told: Told) -> bytes:
+    fields = _encode(told)[1:-1]
+    return b"%b,%b" % (fixed, fields) if fields else fixed
 
 
 def identity_fragment(request_id: str, time_us: int, fixed: bytes) -> bytes:

@@ -86,9 +86,8 @@ class InflightTable:
         at = _at(slot)
         flip = 1 - self._map[at + 1]
         buffer = at + _BUFFERS_AT + flip * _BUFFER_BYTES
-        length = len(usage)
-        _BUFFER.pack_into(self._map, buffer, length, crc32(usage), first_token_at_us, attempts, 0)
-        self._map[buffer + _BUFFER.size : buffer + _BUFFER.size + length] = usage
+        written = _BUFFER.pack(len(usage), crc32(usage), first_token_at_us, attempts, 0) + usage
+        self._map[buffer : buffer + len(written)] = written
         self._map[at + 1] = flip
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """The journal: the record of what this process's requests used, until billing has acknowledged it.
 
 `reserve` before a request is admitted, `append` when it ended, `durable` before the client may know. Appends
-of one loop tick are one write, and all writes waiting are one fdatasync, in a thread.
+of one loop tick are one write, and all writes since the last fdatasync began are the next one. These run in a thread,
+one after the other, each asked for by the loop: so the two share no state, and wake each other once a round.
 
 What must stay true: sequences are contiguous from 1 and appear in the file in order; an append never finds
 the disk full, because it was reserved in space already allocated; and a segment goes only when every
@@ -11,6 +12,7 @@ sequence in it is acknowledged.
 import asyncio
 import itertools
 import os
+import queue
 import threading
 import time
 import uuid
@@ -41,6 +43,20 @@ class Segment:
     last_sequence: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What the thread is asked for."""
+
+    written: int
+    """The last sequence that stands in them."""
+    sync: tuple[int, ...]
+    """Descriptors."""
+    close: tuple[int, ...]
+    """Of these the full ones: nothing more is written there."""
+    spare: bool
+    """Whether to make another segment."""
+
+
 class Journal:
     def __init__(self, claim: producers.Claim, *, segment_bytes: int, bytes_max: int) -> None:
         """Blocks on the disk: call it off the loop or before the service opens. Needs two segments' space."""
@@ -65,20 +81,19 @@ class Journal:
         self._failing = self._broken = False
         self._marks: deque[tuple[float, int]] = deque(maxlen=MARKS_MAX)
         self._loop: asyncio.AbstractEventLoop | None = None
-        # Shared with the thread, under the condition's lock.
-        self._wake = threading.Condition()
         self._written = 0
         self._to_sync: list[int] = []
         self._to_close: list[int] = []
         self._spare_wanted = False
-        self._stopping = False
+        self._syncing = False
         self._synced = 0
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        self._thread = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
+        self._rounds: queue.SimpleQueue[Round | None] = queue.SimpleQueue()
+        self._syncer = threading.Thread(target=self._sync_forever, name="journal-sync", daemon=True)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        self._syncer.start()
 
     @property
     def segments(self) -> list[Path]:
@@ -178,11 +193,10 @@ class Journal:
     def close(self) -> None:
         """Everything appended is on the disk; removes what is acknowledged, leaves the rest to a successor."""
         self._write()
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._begin_round()
+        self._rounds.put(None)
+        if self._syncer.is_alive():
+            self._syncer.join()
         os.close(self._current.descriptor)
         if self._spare is not None:
             os.close(self._spare.descriptor)
@@ -223,11 +237,10 @@ class Journal:
         for _, _, written in batch[:done]:
             written()
         if done:
-            with self._wake:
-                self._written = batch[done - 1][0]
-                if self._current.descriptor not in self._to_sync:
-                    self._to_sync.append(self._current.descriptor)
-                self._wake.notify()
+            self._written = batch[done - 1][0]
+            self._want_sync(self._current)
+            if not self._syncing:
+                self._begin_round()
 
     def _write_all(self, content: bytes) -> None:
         view, offset = memoryview(content), self._current.used_bytes
@@ -241,45 +254,43 @@ class Journal:
         full, self._current = self._current, self._spare or self._create()
         self._spare = None
         self._full.append(full)
-        with self._wake:
-            if full.descriptor not in self._to_sync:
-                self._to_sync.append(full.descriptor)
-            self._to_close.append(full.descriptor)
+        self._want_sync(full)
+        self._to_close.append(full.descriptor)
         self._want_spare()
+
+    def _want_sync(self, segment: Segment) -> None:
+        if segment.descriptor not in self._to_sync:
+            self._to_sync.append(segment.descriptor)
 
     def _want_spare(self) -> None:
         if self._spare is None and not self._spare_asked and len(self._full) + 1 < self._segments_max:
-            self._spare_asked = True
-            with self._wake:
-                self._spare_wanted = True
-                self._wake.notify()
+            self._spare_asked = self._spare_wanted = True
+            if not self._syncing:
+                self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._syncing = True
+        self._rounds.put(
+            Round(self._written, tuple(self._to_sync), tuple(self._to_close), self._spare_wanted)
+        )
+        self._to_sync, self._to_close, self._spare_wanted = [], [], False
 
     # In the thread.
 
     def _sync_forever(self) -> None:
-        assert self._loop is not None
-        while True:
-            with self._wake:
-                while not (self._to_sync or self._spare_wanted or self._stopping):
-                    self._wake.wait()
-                written, descriptors, closing = self._written, self._to_sync, self._to_close
-                self._to_sync, self._to_close = [], []
-                spare_wanted, self._spare_wanted = self._spare_wanted, False
-                stopping = self._stopping
+        while (asked := self._rounds.get()) is not None:
+            synced: int | None = asked.written
             try:
-                for descriptor in descriptors:
+                for descriptor in asked.sync:
                     os.fdatasync(descriptor)
             except OSError as error:
                 # What was written may be gone from the cache as well as from the disk; the stream has it.
                 log.critical("journal_sync_failed", journal=self.name, error=str(error))
-                self._tell(self._on_sync_failed)
-            else:
-                self._tell(self._on_synced, written)
-            for descriptor in closing:
+                synced = None
+            self._tell(self._on_round, synced)
+            for descriptor in asked.close:
                 os.close(descriptor)
-            if stopping:
-                return
-            if spare_wanted:
+            if asked.spare:
                 try:
                     spare = self._create()
                 except OSError as error:
@@ -299,12 +310,15 @@ class Journal:
         self._spare_asked = False
         self._spare = spare
 
-    def _on_sync_failed(self) -> None:
-        # A later fdatasync may succeed without those pages, so only a new boot may be trusted again.
-        self._broken = True
-
-    def _on_synced(self, sequence: int) -> None:
-        self._synced = max(self._synced, sequence)
+    def _on_round(self, synced: int | None) -> None:
+        self._syncing = False
+        if synced is None:
+            # A later fdatasync may succeed without those pages, so only a new boot may be trusted again.
+            self._broken = True
+        else:
+            self._synced = synced
+        if self._to_sync or self._spare_wanted:
+            self._begin_round()
         while self._waiting and self._waiting[0][0] <= self._synced:
             _, then = self._waiting.popleft()
             then()

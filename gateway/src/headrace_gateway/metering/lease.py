@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,8 +48,7 @@ _decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).
 _encode_usage = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """Under what a request was admitted."""
 
     prices: UnitPrices
@@ -150,10 +148,12 @@ class RunningLease:
         if self._settled:
             return confirmed()
         self._settled = True
-        if usage is not None and read_counts(usage) is not None:
-            self._usage = usage
-        elif usage is not None:
-            log.error("engine_usage_invalid", request=self.id)
+        if usage is not None:
+            counted = read_counts(usage)
+            if counted is None:
+                log.error("engine_usage_invalid", request=self.id)
+            else:
+                self._usage, self._counted = usage, (usage, counted)
         counted = self._count()
         if counted is None and self._usage:
             log.error("engine_usage_invalid", request=self.id)

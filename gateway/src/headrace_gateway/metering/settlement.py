@@ -17,7 +17,7 @@ import structlog
 from headrace_contracts.usage import TokenCounts
 from headrace_gateway.limits.idempotency import Outcome
 from headrace_gateway.limits.limiter import Limiter
-from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
+from headrace_gateway.valkey.errors import ValkeyError
 
 log = structlog.get_logger()
 
@@ -73,32 +73,28 @@ class Settler:
             for _ in range(min(len(self._waiting), RETRY_BATCH)):
                 self._send(self._waiting.popleft())
 
-    def _send(self, settlement: Settlement, *, whole: bool = False) -> None:
+    def _send(self, settlement: Settlement) -> None:
         try:
-            asked = self._limiter.settle(
+            self._limiter.settle(
                 settlement.id,
                 cost=settlement.cost,
                 tokens=settlement.tokens,
                 event=settlement.event,
                 outcome=settlement.outcome,
-                whole=whole,
+                then=partial(self._on_answer, settlement),
             )
         except ValkeyError:
             self._later(settlement)
-            return
-        self._asked += 1
-        asked.add_done_callback(partial(self._on_answer, settlement))
-
-    def _on_answer(self, settlement: Settlement, asked: asyncio.Future[Any]) -> None:
-        self._asked -= 1
-        error = asked.exception()
-        if error is None:
-            settlement.then()
-        elif isinstance(error, ValkeyRefused) and error.code == "NOSCRIPT":
-            self._send(settlement, whole=True)
         else:
-            log.warning("settlement_retried", request=settlement.id, error=str(error))
+            self._asked += 1
+
+    def _on_answer(self, settlement: Settlement, reply: Any) -> None:
+        self._asked -= 1
+        if isinstance(reply, ValkeyError):
+            log.warning("settlement_retried", request=settlement.id, error=str(reply))
             self._later(settlement)
+        else:
+            settlement.then()
 
     def _later(self, settlement: Settlement) -> None:
         if len(self._waiting) >= UNSETTLED_MAX:

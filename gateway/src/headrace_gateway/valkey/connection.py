@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 
 from headrace_gateway.valkey.errors import ValkeyConnectionLost, ValkeyError, ValkeyUnavailable
-from headrace_gateway.valkey.wire import Wire
+from headrace_gateway.valkey.wire import Then, Wire
 
 log = structlog.get_logger()
 
@@ -100,6 +100,13 @@ class Valkey:
         if wire is None:
             raise ValkeyUnavailable("not connected")
         return wire.call(command)
+
+    def send(self, packed: bytes, then: Then) -> None:
+        """The same for a command that is packed already: `Wire.send`."""
+        wire = self._wire
+        if wire is None:
+            raise ValkeyUnavailable("not connected")
+        wire.send(packed, then)
 
     async def _keep_connected(self) -> None:
         wait = REDIAL_SECONDS_MIN

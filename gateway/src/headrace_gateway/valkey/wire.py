@@ -1,7 +1,7 @@
 """One TCP connection to Valkey: calls go out in the order made, joined into one write a loop tick, and
 replies come back in that order.
 
-What must stay true: every call's future ends, by its reply or by `ValkeyConnectionLost`; and no call waits
+What must stay true: every call is told its end once, its reply or `ValkeyConnectionLost`; and no call waits
 longer than `timeout_seconds`, because the oldest one that does takes the connection down with it (replies
 have no names, so after a lost one nothing behind it can be trusted).
 """
@@ -9,11 +9,18 @@ have no names, so after a lost one nothing behind it can be trusted).
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import hiredis
 
-from headrace_gateway.valkey.errors import ValkeyConnectionLost, ValkeyRefused, ValkeyUnavailable
+from headrace_gateway.valkey.errors import (
+    ValkeyConnectionLost,
+    ValkeyError,
+    ValkeyRefused,
+    ValkeyUnavailable,
+)
 
 # Replies that arrived while the loop was held up are read before a silence counts as one.
 SECOND_LOOK_SECONDS = 0.02
@@ -25,6 +32,9 @@ WRITE_AHEAD_BYTES_MAX = 16 * 2**20
 # After a failover the old primary answers READONLY: dialling again finds the new one.
 CODES_THAT_END_THE_CONNECTION = frozenset({"READONLY", "NOAUTH"})
 
+Then = Callable[[Any], None]
+"""What is done with a call's end: its reply, or the `ValkeyError` that it ended by. It must not raise."""
+
 
 class Wire(asyncio.Protocol):
     def __init__(self, *, timeout_seconds: float, outstanding_max: int) -> None:
@@ -33,7 +43,7 @@ class Wire(asyncio.Protocol):
         # A call is overdue when a whole period passed over it, so it waits one to two periods.
         self._period_seconds = timeout_seconds / 2
         self._reader = hiredis.Reader(replyError=ValkeyRefused)
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[Then] = deque()
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._paused = False
@@ -46,18 +56,24 @@ class Wire(asyncio.Protocol):
         return len(self._waiting)
 
     def call(self, command: tuple[Any, ...]) -> asyncio.Future[Any]:
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        self.send(hiredis.pack_command(command), partial(_end, reply))
+        return reply
+
+    def send(self, packed: bytes, then: Then) -> None:
+        """A command as it stands on the wire. Raises `ValkeyUnavailable`, and then nothing was sent.
+
+        `then` is called as the reply is read: a future and its turns of the loop would cost more than the call.
+        """
         if self._transport is None or self.closed.done():
             raise ValkeyUnavailable("not connected")
         if len(self._waiting) >= self._outstanding_max or self._paused:
             raise ValkeyUnavailable(f"{len(self._waiting)} calls are outstanding")
-        packed = hiredis.pack_command(command)
-        reply: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append(reply)
+        self._waiting.append(then)
         self._sent += 1
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(packed)
-        return reply
 
     def close(self) -> None:
         if self._transport is not None:
@@ -83,15 +99,11 @@ class Wire(asyncio.Protocol):
         reader.feed(data)
         try:
             while (reply := reader.gets()) is not False:
-                future = waiting.popleft()
+                then = waiting.popleft()
                 self._answered += 1
-                if isinstance(reply, ValkeyRefused):
-                    if not future.done():
-                        future.set_exception(reply)
-                    if reply.code in CODES_THAT_END_THE_CONNECTION:
-                        self.close()
-                elif not future.done():  # its caller may have been cancelled
-                    future.set_result(reply)
+                then(reply)
+                if isinstance(reply, ValkeyRefused) and reply.code in CODES_THAT_END_THE_CONNECTION:
+                    self.close()
         except (hiredis.ProtocolError, IndexError):  # garbage, or more replies than calls
             self.close()
 
@@ -107,9 +119,7 @@ class Wire(asyncio.Protocol):
         if not self.closed.done():
             self.closed.set_result(None)
         while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(ValkeyConnectionLost("the connection went away under the call"))
+            self._waiting.popleft()(ValkeyConnectionLost("the connection went away under the call"))
 
     def _look(self, suspected: bool) -> None:
         overdue = self._answered < self._overdue_below
@@ -120,3 +130,12 @@ class Wire(asyncio.Protocol):
             self._overdue_below = self._sent
         wait = SECOND_LOOK_SECONDS if overdue else self._period_seconds
         self._watch = self._loop.call_later(wait, self._look, overdue)
+
+
+def _end(future: asyncio.Future[Any], reply: Any) -> None:
+    if future.done():
+        return  # its caller may have been cancelled
+    if isinstance(reply, ValkeyError):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)

@@ -24,9 +24,12 @@ local function reaped_key(id) return 'hr:reaped:' .. id end
 -- that followed on the next, and would set a hold back.
 local function newer(last, call) return not last or tonumber(last) < call end
 
+-- What was read or written of a bucket in this call, by its key: {level, ceiling}.
+local levels = {}
+
 -- A bucket's level is kept in 1/60000 of its unit, so that a ceiling per minute refills by whole numbers
 -- each millisecond. An absent bucket is a full one.
-local function bucket_level(limit)
+local function read_level(limit)
   local ceiling = limit[3]
   if ceiling <= 0 then return 0 end
   local full = ceiling * MINUTE_MS
@@ -37,15 +40,27 @@ local function bucket_level(limit)
   return math.min(full, level + passed * ceiling)
 end
 
-local function bucket_store(limit, level)
-  local missing = limit[3] * MINUTE_MS - level
-  if missing <= 0 then
+local function bucket_level(limit)
+  local known = levels[limit[2]]
+  if known and known[2] == limit[3] then return known[1] end
+  local level = read_level(limit)
+  levels[limit[2]] = {level, limit[3]}
+  return level
+end
+
+local function bucket_add(limit, delta)
+  if delta == 0 then return end
+  local full, level = limit[3] * MINUTE_MS, bucket_level(limit) + delta
+  if level >= full then
     redis.call('DEL', limit[2])
+    level = full
   else
     redis.call('HSET', limit[2], 'level', whole(level), 'at', whole(now_ms))
-    -- Full again by then, so forgetting it changes nothing; the second is for rounding.
-    redis.call('PEXPIRE', limit[2], whole(math.ceil(missing / limit[3]) + 1000))
+    -- Full again by then, so forgetting it changes nothing; the second is for rounding. What is given back makes it full
+    -- before the time that was set when it was taken.
+    if delta < 0 then redis.call('PEXPIRE', limit[2], whole(math.ceil((full - level) / limit[3]) + 1000)) end
   end
+  levels[limit[2]] = {level, limit[3]}
 end
 
 local function bucket_refusal(limit, needed)
@@ -83,8 +98,10 @@ local KEPT_MS = DAY_MS
 
 local function add_to_span(limit, delta)
   if delta == 0 then return end
-  redis.call('INCRBY', limit[2], whole(delta))
-  redis.call('PEXPIREAT', limit[2], whole(limit[6] + KEPT_MS))
+  -- Whoever counted in it before has said when it ends.
+  if redis.call('INCRBY', limit[2], whole(delta)) == delta then
+    redis.call('PEXPIREAT', limit[2], whole(limit[6] + KEPT_MS))
+  end
 end
 
 local kinds = {}
@@ -104,7 +121,7 @@ end
 kinds.requests_per_minute = {
   state = bucket_state,
   refusal = function(limit) return bucket_refusal(limit, limit[4] * MINUTE_MS) end,
-  take = function(limit) bucket_store(limit, bucket_level(limit) - limit[4] * MINUTE_MS) end,
+  take = function(limit) bucket_add(limit, -limit[4] * MINUTE_MS) end,
   settle = function() end,
 }
 
@@ -113,11 +130,9 @@ kinds.tokens_per_minute = {
   trues_up = true,
   state = bucket_state,
   refusal = function(limit) return bucket_refusal(limit, MINUTE_MS) end,
-  take = function(limit) bucket_store(limit, bucket_level(limit) - limit[4] * MINUTE_MS) end,
+  take = function(limit) bucket_add(limit, -limit[4] * MINUTE_MS) end,
   settle = function(limit, tokens)
-    if limit[3] > 0 then
-      bucket_store(limit, bucket_level(limit) + (limit[4] - measured(limit, tokens)) * MINUTE_MS)
-    end
+    if limit[3] > 0 then bucket_add(limit, (limit[4] - measured(limit, tokens)) * MINUTE_MS) end
   end,
 }
 kinds.input_tokens_per_minute = kinds.tokens_per_minute
@@ -146,7 +161,12 @@ kinds.fixed_window = {
 -- Its hash has at most one field more than there are slices: older ones go with the next that is taken.
 local SLICES = 60
 
+-- What was read of a sliding window in this call, by its key: {used, {slice, amount}s in their order}.
+local windows = {}
+
 local function slices_of(limit)
+  local known = windows[limit[2]]
+  if known then return known[1], known[2] end
   local present, used, found = math.floor(now_ms / limit[5][5]), 0, {}
   local stored = redis.call('HGETALL', limit[2])
   for i = 1, #stored, 2 do
@@ -160,6 +180,7 @@ local function slices_of(limit)
     end
   end
   table.sort(found, function(a, b) return a[1] < b[1] end)
+  windows[limit[2]] = {used, found}
   return used, found
 end
 
@@ -174,8 +195,11 @@ end
 
 local function add_to_slice(limit, delta)
   if delta == 0 or limit[6] <= math.floor(now_ms / limit[5][5]) - SLICES then return end
-  redis.call('HINCRBY', limit[2], whole(limit[6]), whole(delta))
-  redis.call('PEXPIRE', limit[2], whole(limit[5][5] * (SLICES + 1)))
+  -- Whoever counted in the slice before has set that, and until then the slice has passed.
+  if redis.call('HINCRBY', limit[2], whole(limit[6]), whole(delta)) == delta then
+    redis.call('PEXPIRE', limit[2], whole(limit[5][5] * (SLICES + 1)))
+  end
+  windows[limit[2]] = nil
 end
 
 kinds.sliding_window = {

@@ -11,10 +11,13 @@ from headrace_gateway.routing.upstream.connection import Connection
 from headrace_gateway.routing.upstream.errors import ConnectionsExhausted, ReplyTooSlow, Unreachable
 from headrace_gateway.routing.upstream.reply import Reply
 
+LOOK_SECONDS = 0.25
+"""One look at all connections is cheaper than timers for each reply; no deadline here needs to be finer."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTimeouts:
-    """Seconds. How long each part of an exchange may take before we give it up."""
+    """Seconds. How long each part of an exchange may take before we give it up, at the next look."""
 
     connect: float
     first_byte: float
@@ -135,6 +138,7 @@ class Origin:
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._connecting = 0
+        self._looking: asyncio.TimerHandle | None = None
         self.host_header = host_header
         self.prefix = prefix
 
@@ -179,6 +183,8 @@ class Origin:
             self._connecting -= 1
         if not connection.closed:
             self._open.add(connection)
+            if self._looking is None:
+                self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
         return connection
 
     def take_back(self, connection: Connection) -> None:
@@ -196,3 +202,9 @@ class Origin:
     def close(self) -> None:
         for connection in list(self._open):
             connection.abort()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for connection in list(self._open):
+            connection.look_at_the_clock(now)
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look) if self._open else None

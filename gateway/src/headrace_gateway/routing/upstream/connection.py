@@ -51,6 +51,11 @@ class Connection(asyncio.Protocol):
         self.exchanges = 0
         self.idle_since = 0.0
 
+    def look_at_the_clock(self, now: float) -> None:
+        reply = self._reply
+        if reply is not None and reply.deadline <= now:
+            reply.too_late()
+
     def start(self, request: bytes, *, last: bool = False) -> Reply:
         """Sends a request, or its head; its reply arrives in what this returns. `last`: none follows it."""
         assert self._reply is None, "a connection carries one exchange at a time"

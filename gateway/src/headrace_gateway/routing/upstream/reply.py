@@ -1,6 +1,8 @@
 """An engine's reply, as its bytes arrive."""
 
 import asyncio
+import math
+from collections.abc import Callable
 from typing import Protocol
 
 from headrace_gateway.routing.upstream.errors import ReplyBroken, ReplyTooLarge, ReplyTooSlow, UpstreamError
@@ -16,6 +18,10 @@ class Line(Protocol):
     def finish(self) -> None: ...
 
 
+Tap = Callable[[bytes], bool]
+"""Gets bytes of a body in the call that brought them; false where somebody has to go on from there. It must not raise."""
+
+
 class Reply:
     """Filled by a connection, emptied by whoever relays it; `close()` it, however that ended."""
 
@@ -25,13 +31,14 @@ class Reply:
         "_line",
         "_loop",
         "_pieces",
-        "_timer",
-        "_waited_since",
+        "_refused",
+        "_tap",
         "_waiter",
         "buffered_bytes",
         "cached_tokens",
         "complete",
         "content_type",
+        "deadline",
         "left",
         "status",
         "wait_seconds",
@@ -42,8 +49,8 @@ class Reply:
         self._loop = loop
         self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
-        self._waited_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._tap: Tap | None = None
+        self._refused = False
         self._error: UpstreamError | None = None
         self._closed = False
         self.left = False
@@ -55,6 +62,8 @@ class Reply:
         self.buffered_bytes = 0
         self.wait_seconds = 0.0
         """How long a wait for the next byte may take. Time that the relay needs itself does not count."""
+        self.deadline = math.inf
+        """By the loop's clock, when what is waited for comes too late; its connection's owner looks at it now and then."""
 
     @property
     def head_seen(self) -> bool:
@@ -67,18 +76,26 @@ class Reply:
                 raise self._error
             await self._wait()
 
-    async def read(self) -> bytes:
-        """The bytes of the body that came since the last call, or waits for some; empty at the end."""
-        while not self._pieces:
-            if self._error is not None:
-                raise self._error
-            if self.complete:
-                return b""
-            await self._wait()
-        pieces, self._pieces = self._pieces, []
-        self.buffered_bytes = 0
-        self._line.resume()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    async def read(self, tap: Tap | None = None) -> bytes:
+        """The bytes of the body that came since the last call, or waits for some; empty at the end.
+
+        While this waits, `tap` gets them; it is empty too as soon as that was false. A task's turn of the loop for each
+        token costs as much as all else that is done for it.
+        """
+        self._tap = tap
+        try:
+            while not self._pieces:
+                if self._refused:
+                    self._refused = False
+                    return b""
+                if self._error is not None:
+                    raise self._error
+                if self.complete:
+                    return b""
+                await self._wait()
+        finally:
+            self._tap = None
+        return self._taken()
 
     async def read_all(self, *, bytes_max: int) -> bytes:
         pieces: list[bytes] = []
@@ -92,28 +109,21 @@ class Reply:
 
     async def _wait(self) -> None:
         self._waiter = self._loop.create_future()
-        self._waited_since = self._loop.time()
-        until = self._waited_since + self.wait_seconds
-        # One that was set for the first byte would be far too late for those after it.
-        if self._timer is not None and self._timer.when() > until:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(until, self._look_at_the_clock)
+        self.deadline = self._loop.time() + self.wait_seconds
         try:
             await self._waiter
         finally:
             self._waiter = None
+            if not self.left:
+                self.deadline = math.inf
 
-    def _look_at_the_clock(self) -> None:
-        # One timer a reply, set again when it is due, costs less than one for each piece.
-        self._timer = None
-        if self._waiter is None:
+    # for the clock
+
+    def too_late(self) -> None:
+        if self.left:
+            self.close()
             return
-        left = self._waited_since + self.wait_seconds - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look_at_the_clock)
-            return
+        self.deadline = math.inf
         self._line.abort()
         self.fail(ReplyTooSlow(f"no byte for {self.wait_seconds:g} s"))
 
@@ -140,8 +150,20 @@ class Reply:
         self.wake()
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._tap is not None and self._pieces:
+            self._refused = not self._tap(self._taken())
+            if not (self._refused or self.complete or self._error is not None):
+                self.deadline = self._loop.time() + self.wait_seconds
+                return
+        self._waiter.set_result(None)
+
+    def _taken(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        self.buffered_bytes = 0
+        self._line.resume()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def leave(self, *, seconds: float) -> None:
         """Closes it as soon as it is complete, without anybody waiting for that; at the latest then."""
@@ -149,18 +171,14 @@ class Reply:
         if self.complete:
             self.close()
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self.close)
+        self.deadline = self._loop.time() + seconds
 
     def close(self) -> None:
         """Gives the connection back when the reply came to its end, else breaks it off."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._closed:
             return
         self._closed = True
+        self.deadline = math.inf
         self._pieces.clear()
         if self.complete:
             self._line.finish()
