@@ -21,7 +21,8 @@ from headrace_billing.money import major
 from headrace_billing.reconciliation.many import plainly_green, suspects
 from headrace_billing.reconciliation.reconciling import reconcile
 from headrace_billing.reconciliation.report import Report, Scope
-from headrace_billing.reconciliation.request import Graces, Status
+from headrace_billing.reconciliation.request import Graces
+from headrace_billing.reconciliation.stage import SETTLED
 
 CUSTOMERS_NAMED_MAX = 20
 CUSTOMERS_AT_ONCE = 500
@@ -59,13 +60,13 @@ async def _must_be_reconciled(session: AsyncSession, month: date, *, now: dateti
     red: list[dict[str, Any]] = []
     for organization in await _odd(session, month):
         one = await _report(session, organization, month, now=now)
-        if one.status is not Status.GREEN:
+        if one.status not in SETTLED:
             document = one.document()
             reasons = document["reasons"]
             red.append({"organization": organization, "status": one.status, "reasons": reasons})
         if len(red) == CUSTOMERS_NAMED_MAX:
             break
-    if red or report.status is not Status.GREEN:
+    if red or report.status not in SETTLED:
         raise MonthNotReconciled(red, report.document()["reasons"])
 
 

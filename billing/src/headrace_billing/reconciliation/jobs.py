@@ -56,7 +56,7 @@ async def _look_at_day(session: AsyncSession, day: date, *, now: datetime) -> li
             day,
             engine,
             now,
-            [Side("tokens", engine.yielded.total - named, engine.billed.total)],
+            [Side("tokens", engine.yielded.total - named, (engine.billed - engine.unwitnessed).total)],
         ),
         _checked(Stage.ROLLUPS, day, counted, now),
     ]
@@ -108,7 +108,14 @@ def _look(stage: Stage, day: date | None, tally: Tally, now: datetime, sides: Se
     # The worst first: only so many are kept.
     culprits = sorted(tally.culprits, key=lambda one: one.status is not Status.RED)
     return Look(
-        stage, day, now, tally.status, sides, culprits[:CULPRITS_KEPT_MAX], sum(tally.reasons.values())
+        stage,
+        day,
+        now,
+        tally.status,
+        sides,
+        culprits[:CULPRITS_KEPT_MAX],
+        sum(tally.reasons.values()),
+        tally.unwitnessed_requests,
     )
 
 

@@ -56,18 +56,24 @@ class Look:
     sides: Sequence[Side] = ()
     culprits: Sequence[Culprit] = ()
     culprits_count: int = 0
+    unwitnessed_requests: int = 0
+    """Requests to engines that are declared to tell nothing."""
+
+
+SETTLED = frozenset({Status.GREEN, Status.UNWITNESSED})
+"""What no later record will change."""
 
 
 def due(known: Iterable[tuple[date, datetime, Status]], *, today: date) -> list[date]:
     """The days to look at now: the recent ones, and of the others the one that was not looked at for longest.
 
-    A day that is not green is looked at until it is, however long ago it was.
+    A day that is red or pending is looked at until it is neither, however long ago it was.
     """
     looked_at = list(known)
     seen = {day: as_of for day, as_of, _ in looked_at}
     recent = [today - timedelta(days=n) for n in range(RECENT_DAYS)]
     older = [today - timedelta(days=n) for n in range(RECENT_DAYS, DAYS)]
-    older += [day for day, _, status in looked_at if day < older[-1] and status is not Status.GREEN]
+    older += [day for day, _, status in looked_at if day < older[-1] and status not in SETTLED]
     never = [day for day in older if day not in seen]
     return [*recent, never[0] if never else min(older, key=lambda day: seen[day])]
 
@@ -103,6 +109,7 @@ def _document(stage: Stage, looks: Sequence[Look]) -> dict[str, Any]:
             {"unit": side.unit, "left": str(side.left), "right": str(side.right), "holds": side.holds}
             for side in sides
         ],
+        "unwitnessed_requests": sum(look.unwitnessed_requests for look in looks),
         "culprits_count": sum(look.culprits_count for look in looks),
         "culprits": [culprit.document() for look in looks for culprit in look.culprits][:CULPRITS_KEPT_MAX],
         "days": [

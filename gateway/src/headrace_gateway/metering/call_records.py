@@ -42,5 +42,6 @@ def fixed_of(call: Call, standing: Standing, disposition: Disposition) -> bytes:
             service_tier=ServiceTier.BATCH if call.credentials.batched else ServiceTier.STANDARD,
             end_user=None if call.end_user is None else end_user_of(project.org, call.end_user),
             trace=call.trace,
+            witnessed=call.deployment.witnessed,
         )
     )

@@ -37,6 +37,7 @@ class Fixed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end_user: str | None
     service_tier: ServiceTier = ServiceTier.STANDARD
     trace: str | None = None
+    witnessed: bool = True
 
 
 def fixed_fragment(fixed: Fixed) -> bytes:
