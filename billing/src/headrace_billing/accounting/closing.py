@@ -15,7 +15,7 @@ from headrace_billing.accounting.month import BooksBroken, MonthNotReconciled, b
 from headrace_billing.accounting.store import ClosedMonth
 from headrace_billing.charges.recognising import recognise
 from headrace_billing.database import Database
-from headrace_billing.invoicing.settlement import Approval
+from headrace_billing.invoicing.settlement import Consent
 from headrace_billing.ledger.store import projections_off
 from headrace_billing.money import major
 from headrace_billing.reconciliation.many import plainly_green, suspects
@@ -29,10 +29,10 @@ CUSTOMERS_AT_ONCE = 500
 
 
 async def close_month(
-    session: AsyncSession, database: Database, month: date, approval: Approval, *, now: datetime
+    session: AsyncSession, database: Database, month: date, consent: Consent, *, now: datetime
 ) -> ClosedMonth:
     """Raises `NeedsTwo`, `MonthNotOver`, `MonthOutOfOrder`, `MonthNotReconciled`, `BooksBroken`."""
-    approval.check()
+    second = consent.second()
     last = await store.last_closed(session)
     unfinished = await store.unfinished_drafts(session, until=ends(month))
     may_close(month, last=last, now=now, unfinished=unfinished)
@@ -46,8 +46,8 @@ async def close_month(
     closed = ClosedMonth(
         month=month,
         closed_at=now,
-        requested_by=approval.requested_by,
-        approved_by=approval.approved_by,
+        requested_by=consent.requested_by,
+        approved_by=second,
         trial_balance=balance_document(await store.balances_before(session, ends(month))),
     )
     await store.add(session, closed)

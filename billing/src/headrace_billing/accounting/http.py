@@ -16,7 +16,7 @@ from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import InvalidRequest
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.intervals import utc
-from headrace_billing.invoicing.settlement import Approval
+from headrace_billing.invoicing.settlement import Consent
 from headrace_billing.ledger.store import projections_off
 from headrace_billing.ledger.transaction import AccountKind
 from headrace_billing.money import major
@@ -62,12 +62,12 @@ async def close_accounting_month(
 ) -> dict[str, Any]:
     """For good, and for all sellers. Refused while a customer is not reconciled or an invoice of it is a draft."""
     once = {"scope": f"accounting-months {month}", "key": idempotency_key}
-    approval = Approval(requested_by=body.requested_by, approved_by=body.approved_by)
+    consent = Consent(requested_by=body.requested_by, approved_by=body.approved_by)
     async with parts.database.begin() as session:
         known = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
             return known
-        closed = await close_month(session, parts.database, _first(month), approval, now=parts.now())
+        closed = await close_month(session, parts.database, _first(month), consent, now=parts.now())
         answer = _document(closed)
         await remember(session, **once, answer=answer)
     return answer

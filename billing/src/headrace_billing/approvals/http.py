@@ -59,7 +59,7 @@ async def approve(approval_id: Id, caller: MemberOf, parts: PartsOf) -> dict[str
         again = approval.status is ApprovalStatus.APPROVED and approval.decided_by == caller.member.id
         if not again:
             approval.check_agreed(by=caller.member.id, token_issued_by=caller.token_issued_by, at=now)
-            result = await action.do(session, approval.request, now)
+            result = await action.do(session, approval, caller.member.id, now)
             approval = await store.decide(
                 session, approval, ApprovalStatus.APPROVED, by=caller.member.id, at=now, result=result
             )

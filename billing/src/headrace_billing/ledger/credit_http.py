@@ -10,8 +10,8 @@ from pydantic import AwareDatetime, Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounts import store as accounts
-from headrace_billing.approvals import store as approvals
-from headrace_billing.approvals.documents import approval_document
+from headrace_billing.approvals.approval import Approval, Wanted
+from headrace_billing.approvals.asking import WAITS, ask_if_needed, waits
 from headrace_billing.bodies import Amount, Body, Currency, Id, ModelName, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly, IdempotencyKey, MemberOf
 from headrace_billing.errors import BillingError, ExpiryInThePast
@@ -26,7 +26,6 @@ from headrace_billing.money import major, nanos_of
 from headrace_billing.parts import Parts, PartsOf
 
 PRIORITY_MAX = 1000
-WAITS = "More than the seller's bound: nothing was granted yet, and the `approval` waits for a second member."
 
 router = APIRouter(tags=["credit"], dependencies=[AdminOnly])
 
@@ -70,7 +69,7 @@ class Refund(Body):
     """Null refunds all that can be."""
 
 
-@router.post("/v1/credit-grants", status_code=201, responses={202: {"description": WAITS}})
+@router.post("/v1/credit-grants", status_code=201, responses=WAITS)
 async def grant_credit(
     body: NewCreditGrant,
     caller: MemberOf,
@@ -85,34 +84,32 @@ async def grant_credit(
         answer = await recall(session, **once, request=request)
         if answer is None:
             grant, holdings = await _grant_of(session, body, at)
-            bound: dict[str, Any] = {"currency": grant.currency, "amount_nanos": grant.amount_nanos}
-            if await approvals.needed(session, "grant_credit", **bound):
-                (balance,) = await wallets.balances(session, [grant.wallet])
-                approval = await approvals.ask(
-                    session,
-                    "grant_credit",
-                    **bound,
-                    org=balance.org,
-                    subject=grant.wallet,
-                    request=request,
-                    reason=grant.reason,
-                    by=caller.member.id,
-                    at=at,
-                )
-                answer = {"approval": approval_document(approval, now=at)}
-            else:
+            (balance,) = await wallets.balances(session, [grant.wallet])
+            wanted = Wanted(
+                operation="grant_credit",
+                org=balance.org,
+                subject=grant.wallet,
+                currency=grant.currency,
+                amount_nanos=grant.amount_nanos,
+                request=request,
+                reason=grant.reason,
+            )
+            answer = await ask_if_needed(session, wanted, by=caller.member.id, at=at)
+            if answer is None:
                 answer = await _give(session, grant, holdings)
             await remember(session, **once, answer=answer)
-    if "approval" in answer:
+    if waits(answer):
         response.status_code = HTTPStatus.ACCEPTED
     else:
         await spendable.push_soon(parts.database, parts.valkey, answer["wallet"])
     return answer
 
 
-async def grant_as_agreed(session: AsyncSession, request: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+async def grant_as_agreed(session: AsyncSession, approval: Approval, _: str, at: datetime) -> dict[str, Any]:
     """Gives what waited for a second member. Raises what the request would raise now."""
-    return await _give(session, *await _grant_of(session, NewCreditGrant.model_validate(request), at))
+    return await _give(
+        session, *await _grant_of(session, NewCreditGrant.model_validate(approval.request), at)
+    )
 
 
 async def tell_granted(parts: Parts, result: Mapping[str, Any]) -> None:
