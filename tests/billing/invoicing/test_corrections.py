@@ -109,7 +109,7 @@ async def test_what_was_credited_meanwhile_is_not_credited_again(shop: Shop) -> 
     finance, other = await joined(seller, Role.FINANCE), await joined(seller, Role.FINANCE)
     asked = [(await finance.post(path, WHY))["approval"]["id"] for _ in range(2)]
     await other.post(f"/v1/approvals/{asked[0]}/approve")
-    assert await other.refused(f"/v1/approvals/{asked[1]}/approve", None) == (422, "credited_in_full")
+    assert await other.refused(f"/v1/approvals/{asked[1]}/approve", None) == (409, "credited_in_full")
     standing = (await seller.get(f"/v1/invoices/{invoice['id']}"))["standing"]
     assert (standing["status"], standing["open"]) == ("credited", "0.00")
 

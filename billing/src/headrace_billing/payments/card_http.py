@@ -1,4 +1,4 @@
-"""The seller's routes for saved cards, and for top-ups that start by themselves."""
+"""Routes for saved cards, and for top-ups that start by themselves."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The seller's routes for paying invoices, and for what is done about those that are not paid."""
+"""Routes for paying invoices, and for what is done about those that are not paid."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The seller's routes for top-ups, their refunds and disputes. What a page of Stripe's is needed for has a `url`."""
+"""Routes for top-ups, their refunds and disputes. What a page of Stripe's is needed for has a `url`."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import StringConstraints, model_validator
 
 from headrace_billing.bodies import Amount, Body, Currency, Id, PageOf, page_of
-from headrace_billing.callers import AdminOnly, IdempotencyKey
+from headrace_billing.callers import Admin, AdminOnly, IdempotencyKey, MemberOf
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ledger import spendable, wallets
 from headrace_billing.money import nanos_of
@@ -63,15 +63,17 @@ class Refund(Body):
 
 @router.post("/v1/top-ups", status_code=201)
 async def top_up(
-    body: NewTopUp, parts: PartsOf, till: TillOf, idempotency_key: IdempotencyKey
+    body: NewTopUp, caller: MemberOf, parts: PartsOf, till: TillOf, idempotency_key: IdempotencyKey
 ) -> dict[str, Any]:
     """Notes the top-up and makes it known to Stripe. Credit is granted once Stripe says that it is paid, and only then.
 
     After `payments_unavailable` the same request with the same key goes on where this one stopped.
     """
-    at, once = parts.now(), {"scope": "top-ups", "key": idempotency_key}
+    at = parts.now()
     async with parts.database.begin() as session:
         org = (await wallets.require(session, body.wallet, currency=body.currency)).org
+    # Organisations don't know each other's keys, and must not meet by them.
+    once = {"scope": "top-ups" if isinstance(caller, Admin) else f"top-ups {org}", "key": idempotency_key}
     if body.card is not None:
         await cards.card_of(till.database, till.stripe, org, body.card)
     async with parts.database.begin() as session:
