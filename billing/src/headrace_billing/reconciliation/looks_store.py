@@ -36,6 +36,7 @@ async def looks(session: AsyncSession) -> list[Look]:
                 for one in row.culprits
             ],
             culprits_count=int(row.culprits_count),
+            reasons={Reason(reason): int(count) for reason, count in row.reasons.items()},
             unwitnessed_requests=int(row.unwitnessed_requests),
         )
         for row in await session.execute(SELECT_LOOKS)
@@ -56,6 +57,7 @@ async def keep(session: AsyncSession, look: Look) -> Status | None:
             "sides": json.dumps([[side.unit, str(side.left), str(side.right)] for side in look.sides]),
             "culprits": json.dumps([culprit.document() for culprit in look.culprits]),
             "culprits_count": look.culprits_count,
+            "reasons": json.dumps(dict(look.reasons)),
             "unwitnessed_requests": look.unwitnessed_requests,
         },
     )
@@ -83,12 +85,13 @@ SELECT_STATUS = text("""
 
 UPSERT = text("""
     INSERT INTO reconciliation_looks (stage, day, as_of, status, sides, culprits, culprits_count,
-                                      unwitnessed_requests)
+                                      reasons, unwitnessed_requests)
     VALUES (:stage, CAST(:day AS date), :as_of, :status, CAST(:sides AS jsonb), CAST(:culprits AS jsonb),
-            :culprits_count, :unwitnessed_requests)
+            :culprits_count, CAST(:reasons AS jsonb), :unwitnessed_requests)
     ON CONFLICT (stage, day) DO UPDATE SET
       as_of = excluded.as_of, status = excluded.status, sides = excluded.sides, culprits = excluded.culprits,
-      culprits_count = excluded.culprits_count, unwitnessed_requests = excluded.unwitnessed_requests
+      culprits_count = excluded.culprits_count, reasons = excluded.reasons,
+      unwitnessed_requests = excluded.unwitnessed_requests
 """)
 
 DELETE = text("""

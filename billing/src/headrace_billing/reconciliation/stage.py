@@ -4,14 +4,14 @@ engine → events → rollups → rated → ledger → invoices. What looks at e
 costs the same however long the books are; the books themselves are sums, and are looked at as a whole.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from headrace_billing.reconciliation.report import Culprit, worse
-from headrace_billing.reconciliation.request import Status
+from headrace_billing.reconciliation.request import Reason, Status
 
 DAYS = 35
 """How far back days are looked at again and again: as far as usage comes in unasked."""
@@ -56,6 +56,8 @@ class Look:
     sides: Sequence[Side] = ()
     culprits: Sequence[Culprit] = ()
     culprits_count: int = 0
+    reasons: Mapping[Reason, int] = field(default_factory=dict)
+    """How many culprits for each."""
     unwitnessed_requests: int = 0
     """Requests to engines that are declared to tell nothing."""
 
