@@ -171,7 +171,7 @@ def compose(parts: Parts, *, scraped_at: tuple[str, int] | None = None) -> FastA
         app.include_router(router)
     app.get("/healthz", tags=["health"])(healthz)
     app.get("/readyz", tags=["health"])(readyz)
-    describe(app)
+    describe(app, ROUTERS)
     return app
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.accounting import store
 from headrace_billing.accounting.month import BooksBroken, MonthNotReconciled, begins, ends, may_close
@@ -86,10 +87,26 @@ async def _report(session: AsyncSession, organization: str | None, month: date, 
     return await reconcile(session, Scope(organization, begins(month), ends(month)), now=now, graces=Graces())
 
 
-def balance_document(rows: Iterable[Row[Any]]) -> dict[str, Any]:
+class CurrencySum(TypedDict):
+    currency: str
+    sum: str
+
+
+class AccountBalance(TypedDict):
+    currency: str
+    kind: str
+    balance: str
+
+
+class BalanceDocument(TypedDict):
+    currencies: list[CurrencySum]
+    accounts: list[AccountBalance]
+
+
+def balance_document(rows: Iterable[Row[Any]]) -> BalanceDocument:
     """Debits are positive; each currency's sum is zero."""
     sums: dict[str, int] = {}
-    accounts = []
+    accounts: list[AccountBalance] = []
     for row in rows:
         sums[row.currency] = sums.get(row.currency, 0) + int(row.nanos)
         accounts.append({"currency": row.currency, "kind": row.kind, "balance": major(int(row.nanos))})

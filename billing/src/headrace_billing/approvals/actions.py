@@ -18,7 +18,7 @@ from headrace_billing.parts import Parts
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    do: Callable[[AsyncSession, Approval, str, datetime], Awaitable[dict[str, Any]]]
+    do: Callable[[AsyncSession, Approval, str, datetime], Awaitable[Mapping[str, Any]]]
     """In the transaction that records who agrees and when; what it gives is the approval's result."""
     tell: Callable[[Parts, Mapping[str, Any]], Awaitable[None]]
     """What must be pushed at once after it stands, by the result."""

@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypeIs
 
 from headrace_billing.approvals import store
 from headrace_billing.approvals.approval import Wanted
-from headrace_billing.approvals.documents import approval_document
+from headrace_billing.approvals.documents import Waiting, approval_document
 
 WAITS: dict[int | str, dict[str, Any]] = {
     202: {
@@ -18,9 +19,7 @@ WAITS: dict[int | str, dict[str, Any]] = {
 """For `responses` of the route."""
 
 
-async def ask_if_needed(
-    session: AsyncSession, wanted: Wanted, *, by: str, at: datetime
-) -> dict[str, Any] | None:
+async def ask_if_needed(session: AsyncSession, wanted: Wanted, *, by: str, at: datetime) -> Waiting | None:
     """The answer while a second member must agree; null where nobody must. Without a bound nobody has to."""
     if not await store.needed(session, wanted):
         return None
@@ -28,6 +27,6 @@ async def ask_if_needed(
     return {"approval": approval_document(approval, now=at)}
 
 
-def waits(answer: Mapping[str, Any]) -> bool:
+def waits(answer: Mapping[str, Any]) -> TypeIs[Waiting]:
     """Whether an answer is such a one: its status is 202."""
     return "approval" in answer

@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.approvals.approval import LIFE, Approval, ApprovalStatus, Wanted
+from headrace_billing.approvals.documents import BoundDocument
 from headrace_billing.errors import NotFound
 from headrace_billing.ids import new_id
 from headrace_billing.money import major
@@ -102,7 +103,7 @@ async def set_bound(session: AsyncSession, operation: str, *, currency: str, abo
     await session.execute(DELETE_BOUND if above_nanos is None else UPSERT_BOUND, values)
 
 
-async def bounds(session: AsyncSession) -> list[dict[str, Any]]:
+async def bounds(session: AsyncSession) -> list[BoundDocument]:
     rows = await session.execute(SELECT_BOUNDS)
     return [
         {"operation": row.operation, "currency": row.currency, "above": major(int(row.above_nanos))}

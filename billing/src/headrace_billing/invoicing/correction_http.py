@@ -8,20 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Response
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
+from headrace_billing.answers import Answering
 from headrace_billing.approvals.approval import Approval, Wanted
 from headrace_billing.approvals.asking import WAITS, ask_if_needed, waits
+from headrace_billing.approvals.documents import Waiting
 from headrace_billing.bodies import Amount, Body, Id, Name
 from headrace_billing.callers import AdminOnly, IdempotencyKey, MemberOf
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
 from headrace_billing.invoicing import credit_note_store, crediting, settlement_store
 from headrace_billing.invoicing.amounts import minor_of, nanos_per_minor, plain
+from headrace_billing.invoicing.correction_documents import (
+    CreditNoteDocument,
+    WriteOffDocument,
+    standing_document,
+)
 from headrace_billing.invoicing.crediting import Draft
 from headrace_billing.invoicing.settlement import (
     Consent,
@@ -30,14 +38,19 @@ from headrace_billing.invoicing.settlement import (
     Standing,
     write_off_transaction,
 )
-from headrace_billing.invoicing.settlement_http import standing_document
 from headrace_billing.invoicing.settlement_store import Settlement
 from headrace_billing.ledger import store as ledger
 from headrace_billing.parts import Parts, PartsOf
 
-router = APIRouter(tags=["invoices"], dependencies=[AdminOnly])
+router = APIRouter(tags=["invoices"], dependencies=[AdminOnly], route_class=Answering)
 
 LINES_MAX = 10_000
+
+
+class Kept(TypedDict):
+    """What is remembered of a credit note that was issued."""
+
+    credit_note: str
 
 
 class Correction(Body):
@@ -64,7 +77,7 @@ async def credit(
     *,
     idempotency_key: IdempotencyKey,
     response: Response,
-) -> dict[str, Any]:
+) -> CreditNoteDocument | Waiting:
     """More than the seller's bound waits for a second member: the answer is 202 and holds the `approval`."""
     asked = Asked("credit", invoice_id, caller.member.id, idempotency_key)
     return await _credited(asked, body, parts, response)
@@ -79,7 +92,7 @@ async def void(
     *,
     idempotency_key: IdempotencyKey,
     response: Response,
-) -> dict[str, Any]:
+) -> CreditNoteDocument | Waiting:
     """Takes back the whole invoice by a credit note, while nothing is paid of it. Its number stays.
 
     More than the seller's bound waits for a second member: the answer is 202 and holds the `approval`.
@@ -97,7 +110,7 @@ async def write_off(
     *,
     idempotency_key: IdempotencyKey,
     response: Response,
-) -> dict[str, Any]:
+) -> WriteOffDocument | Waiting:
     """All that is open becomes bad debt. Money that comes after all recovers it.
 
     More than the seller's bound waits for a second member: the answer is 202 and holds the `approval`.
@@ -105,7 +118,7 @@ async def write_off(
     at, once = parts.now(), {"scope": f"write-offs {invoice_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
         request = body.model_dump(mode="json")
-        answer = await recall(session, **once, request=request)
+        answer: WriteOffDocument | Waiting | None = await recall(session, **once, request=request)
         if answer is None:
             standing = await settlement_store.lock(session, invoice_id)
             if standing.open_minor == 0:
@@ -123,7 +136,7 @@ async def write_off(
 
 async def write_off_as_agreed(
     session: AsyncSession, approval: Approval, by: str, at: datetime
-) -> dict[str, Any]:
+) -> WriteOffDocument:
     """What is open now, if it is no more than was agreed to."""
     standing = await settlement_store.lock(session, approval.subject)
     approval.check_amount(standing.open_minor * nanos_per_minor(standing.currency))
@@ -165,11 +178,13 @@ class Asked:
         )
 
 
-async def _credited(asked: Asked, body: Correction, parts: Parts, response: Response) -> dict[str, Any]:
+async def _credited(
+    asked: Asked, body: Correction, parts: Parts, response: Response
+) -> CreditNoteDocument | Waiting:
     at = parts.now()
     once = {"scope": f"{asked.operation} {asked.invoice}", "key": asked.idempotency_key}
     async with parts.database.begin() as session:
-        answer = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: Kept | Waiting | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is None:
             draft = await _drafted(session, asked.invoice, body, void=asked.operation == "void")
             wanted = asked.wanted(draft.standing, body, moved_minor=draft.moved_minor)
@@ -177,10 +192,12 @@ async def _credited(asked: Asked, body: Correction, parts: Parts, response: Resp
             if answer is None:
                 consent = Consent(asked.by)
                 note = await crediting.issue(session, draft, reason=body.reason, consent=consent, now=at)
-                answer = {"credit_note": note["id"]}
+                answer = Kept(credit_note=note["id"])
             await remember(session, **once, answer=answer)
         if not waits(answer):
-            return await credit_note_store.document(session, answer["credit_note"])
+            return cast(
+                "CreditNoteDocument", await credit_note_store.document(session, answer["credit_note"])
+            )
     response.status_code = HTTPStatus.ACCEPTED
     return answer
 
@@ -202,7 +219,7 @@ def _wanted_of(request: Mapping[str, Any]) -> Correction:
 
 async def _written_off(
     session: AsyncSession, standing: Standing, reason: str, consent: Consent, at: datetime
-) -> dict[str, Any]:
+) -> WriteOffDocument:
     """Raises `NothingOpen`."""
     write_off_id = new_id("wof", at)
     await ledger.post(session, write_off_transaction(standing, write_off=write_off_id, at=at))

@@ -1,11 +1,12 @@
 """The routes for how an invoice stands: payments that came, all that took from the amount due, and credit notes."""
 
 import asyncio
-from typing import Any
+from typing import cast
 
 from fastapi import APIRouter, Response
 from pydantic import AwareDatetime
 
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import Amount, Body, Currency, Id, Name
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import BillingError
@@ -14,10 +15,15 @@ from headrace_billing.ids import new_id
 from headrace_billing.intervals import utc
 from headrace_billing.invoicing import credit_note_store, settlement_store
 from headrace_billing.invoicing.amounts import minor_of, plain
+from headrace_billing.invoicing.correction_documents import (
+    CreditNoteDocument,
+    PaymentDocument,
+    SettlementsDocument,
+    standing_document,
+)
 from headrace_billing.invoicing.pdf import print_credit_note
 from headrace_billing.invoicing.settlement import (
     SettlementKind,
-    Standing,
     payment_transaction,
     split,
 )
@@ -25,7 +31,7 @@ from headrace_billing.ledger import store as ledger
 from headrace_billing.ledger.wallets import CurrencyMismatch
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["invoices"], dependencies=[AdminOnly])
+router = APIRouter(tags=["invoices"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class PaidInTheFuture(BillingError):
@@ -50,11 +56,11 @@ class NewPayment(Body):
 @router.post("/v1/invoices/{invoice_id}/payments", status_code=201)
 async def record_payment(
     invoice_id: Id, body: NewPayment, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> PaymentDocument:
     """May be less or more than what is open; what is more is owed to the customer."""
     at, once = parts.now(), {"scope": f"payments {invoice_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
-        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: PaymentDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
             return known
         standing = await settlement_store.lock(session, invoice_id)
@@ -76,7 +82,7 @@ async def record_payment(
             recorded_at=at,
         )
         await ledger.post(session, payment_transaction(standing, taken, payment=payment, at=paid_at))
-        answer = {
+        answer: PaymentDocument = {
             "id": payment,
             "invoice": invoice_id,
             "amount": body.amount,
@@ -89,7 +95,7 @@ async def record_payment(
 
 
 @router.get("/v1/invoices/{invoice_id}/settlements")
-async def show_settlements(invoice_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_settlements(invoice_id: Id, parts: PartsOf) -> SettlementsDocument:
     """Everything that took from the amount due, in the order in which it was recorded."""
     async with parts.database.snapshot() as session:
         standing = await settlement_store.standing(session, invoice_id)
@@ -126,20 +132,6 @@ async def show_credit_note_pdf(note_id: Id, parts: PartsOf) -> Response:
 
 
 @router.get("/v1/credit-notes/{note_id}")
-async def show_credit_note(note_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_credit_note(note_id: Id, parts: PartsOf) -> CreditNoteDocument:
     async with parts.database.begin() as session:
-        return await credit_note_store.document(session, note_id)
-
-
-def standing_document(standing: Standing) -> dict[str, Any]:
-    currency = standing.currency
-    return {
-        "status": standing.status,
-        "due": plain(standing.due_minor, currency),
-        "paid": plain(standing.paid_minor, currency),
-        "credited": plain(standing.credited_minor, currency),
-        "written_off": plain(standing.written_off_minor, currency),
-        "open": plain(standing.open_minor, currency),
-        "overpaid": plain(standing.over_minor, currency),
-        "credit_notes": list(standing.credit_notes),
-    }
+        return cast("CreditNoteDocument", await credit_note_store.document(session, note_id))

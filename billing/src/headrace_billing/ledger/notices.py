@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.database import Database
 from headrace_billing.ids import new_id
@@ -59,7 +60,15 @@ async def tell(
     )
 
 
-async def page(session: AsyncSession, *, org: str | None, after: str, limit: int) -> list[dict[str, Any]]:
+class NoticeDocument(TypedDict):
+    id: str
+    organization: str
+    kind: NoticeKind
+    at: str
+    content: Mapping[str, Any]
+
+
+async def page(session: AsyncSession, *, org: str | None, after: str, limit: int) -> list[NoticeDocument]:
     rows = await session.execute(SELECT_PAGE, {"org": org, "after": after, "limit": limit})
     return [
         {
