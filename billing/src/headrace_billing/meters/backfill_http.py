@@ -4,11 +4,11 @@ from datetime import UTC, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, StringConstraints
 from typing_extensions import TypedDict
 
 from headrace_billing.answers import Answering
-from headrace_billing.bodies import Body, Id, Listed, Name, PageOf, page_of
+from headrace_billing.bodies import PRINTABLE, Body, Id, Listed, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
@@ -120,7 +120,7 @@ async def show_backfill(backfill_id: Id, parts: PartsOf) -> BackfillHistory:
 
 
 class NewGap(Body):
-    source: Annotated[str, Field(min_length=1, max_length=200)]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE)]
     first: Annotated[int, Field(ge=1, le=SEQUENCES_MAX)]
     last: Annotated[int, Field(ge=1, le=SEQUENCES_MAX)]
     reason: Name
