@@ -1,12 +1,9 @@
 """docs/operations/degradation.md names a test for everything that it says."""
 
-import ast
-import re
-
+from tests.architecture.named_tests import missing, named_in
 from tests.architecture.tree import ROOT
 
 TABLE = ROOT / "docs" / "operations" / "degradation.md"
-NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 DEPENDENCIES = {"Valkey", "billing's API", "billing's worker", "Postgres", "engine", "disk"}
 
@@ -25,11 +22,5 @@ def test_every_dependency_is_there_slow_and_gone() -> None:
 
 def test_every_row_is_shown_by_tests_that_exist() -> None:
     for row in rows():
-        named = NAMED.findall(row[-1])
-        assert named, row
-        for path, name in named:
-            tree = ast.parse((ROOT / path).read_text())
-            functions = [
-                node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            ]
-            assert name in functions, f"{path}::{name}"
+        assert named_in(row[-1]), row
+        assert missing(row[-1]) == []

@@ -19,11 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounting.closing import close_month
 from headrace_billing.database import Database
-from headrace_billing.invoicing.crediting import Wish, issue
+from headrace_billing.invoicing.crediting import draft, issue
 from headrace_billing.invoicing.drafting import Books
 from headrace_billing.invoicing.jobs import finalise_due
 from headrace_billing.invoicing.month import close_months
-from headrace_billing.invoicing.settlement import Approval
+from headrace_billing.invoicing.settlement import Consent
 from headrace_billing.invoicing.tax import TaxTable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
@@ -35,13 +35,14 @@ from headrace_billing.webhooks.sending import Sender
 
 DEATHS_MAX = 120
 
-BY_TWO = Approval(requested_by="Ada", approved_by="Grace")
+BY_TWO = Consent("Ada", "Grace")
 
 
 async def _take_back(database: Database, at: datetime) -> None:
     async with database.begin() as session:
         invoice = (await session.execute(text("SELECT id FROM invoices"))).scalar_one()
-        await issue(session, invoice, Wish(None, "wrong", BY_TWO, void=True), now=at)
+        whole = await draft(session, invoice, None, void=True)
+        await issue(session, whole, reason="wrong", consent=BY_TWO, now=at)
 
 
 async def _close_books(database: Database, at: datetime) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx2
 
+from tests.billing.answers import check_answer
+
 ADMIN_TOKEN = "admin-token-of-the-tests"
 INGEST_TOKEN = "ingest-token-of-the-tests"
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -33,7 +35,7 @@ class Seller:
     token: str = ADMIN_TOKEN
 
     async def ask(self, method: str, path: str, body: object = None, **headers: str) -> httpx2.Response:
-        return await self.http.request(
+        answer = await self.http.request(
             method,
             path,
             json=body,
@@ -43,6 +45,9 @@ class Seller:
                 **headers,
             },
         )
+        if answer.is_success and answer.content and answer.headers["content-type"] == "application/json":
+            check_answer(method, path, answer.status_code, answer.json())
+        return answer
 
     async def post(self, path: str, body: object = None) -> Document:
         answer = await self.ask("POST", path, body)

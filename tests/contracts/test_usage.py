@@ -56,6 +56,12 @@ def test_an_event_of_a_client_s_trace_names_it_and_another_s_is_that_of_its_requ
     assert (first.trace, first.trace_id) == (None, first.id.replace("-", ""))
 
 
+def test_an_event_of_an_engine_that_tells_nothing_says_so() -> None:
+    event = decode_event((GOLDEN / "usage_event_5.json").read_bytes())
+    assert not event.witnessed
+    assert decode_event((GOLDEN / "usage_event_1.json").read_bytes()).witnessed
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.glob("usage_event_*.json")))
 def test_an_event_survives_a_round_trip(name: str) -> None:
     event = decode_event((GOLDEN / name).read_bytes())

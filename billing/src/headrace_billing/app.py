@@ -29,6 +29,7 @@ from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.gpu_time.http import router as gpu_time
 from headrace_billing.ingest.http import router as ingest
+from headrace_billing.invoicing.correction_http import router as corrections
 from headrace_billing.invoicing.einvoice.http import router as e_invoices
 from headrace_billing.invoicing.focus_http import router as focus
 from headrace_billing.invoicing.http import router as invoicing
@@ -89,6 +90,7 @@ ROUTERS = (
     invoicing,
     parties,
     settlements,
+    corrections,
     invoice_runs,
     accounting,
     focus,
@@ -169,7 +171,7 @@ def compose(parts: Parts, *, scraped_at: tuple[str, int] | None = None) -> FastA
         app.include_router(router)
     app.get("/healthz", tags=["health"])(healthz)
     app.get("/readyz", tags=["health"])(readyz)
-    describe(app)
+    describe(app, ROUTERS)
     return app
 
 

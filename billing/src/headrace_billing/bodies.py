@@ -1,9 +1,11 @@
-"""The shapes that several routes take: names, ids and pages. Whatever Postgres could choke on stops here."""
+"""The shapes that several routes take or give: names, ids and pages. Whatever Postgres could choke on stops here."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, StringConstraints
+from typing_extensions import TypedDict
 
 PAGE_MAX = 100
 
@@ -48,6 +50,14 @@ def _page(after: Id | None = None, limit: Annotated[int, Query(ge=1, le=PAGE_MAX
 PageOf = Annotated[Page, Depends(_page)]
 
 
-def page_of(items: list[dict[str, Any]], page: Page) -> dict[str, Any]:
+Item = TypeVar("Item", bound=Mapping[str, Any])
+
+
+class Listed(TypedDict, Generic[Item]):
+    items: list[Item]
+    next: str | None
+
+
+def page_of(items: Sequence[Item], page: Page) -> Listed[Item]:
     """`next` is null on the last page."""
-    return {"items": items, "next": items[-1]["id"] if len(items) == page.limit else None}
+    return {"items": list(items), "next": items[-1]["id"] if len(items) == page.limit else None}

@@ -5,6 +5,7 @@ Keys are kept for good: they guard money, and a ledger has no day after which a 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import text
@@ -13,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace_billing.errors import IdempotencyConflict
 
 
-async def recall(session: AsyncSession, *, scope: str, key: str, request: object) -> dict[str, Any] | None:
-    """The answer given before to the same request; null claims the key for this transaction.
+async def recall(session: AsyncSession, *, scope: str, key: str, request: object) -> Any:
+    """The answer given before to the same request, of the route's own type; null claims the key for this transaction.
 
     `scope` names the route and whose key it is; `request` is the decoded body. A second request with the key waits
     here for the first to commit or roll back. Raises `IdempotencyConflict` for another body.
@@ -26,12 +27,12 @@ async def recall(session: AsyncSession, *, scope: str, key: str, request: object
     row = (await session.execute(SELECT, {"scope": scope, "key": key})).one()
     if bytes(row.request_sha256) != digest:
         raise IdempotencyConflict(key)
-    answer: dict[str, Any] | None = row.answer
+    answer = row.answer
     assert answer is not None, f"{scope}: {key} was claimed by a transaction that remembered no answer"
     return answer
 
 
-async def remember(session: AsyncSession, *, scope: str, key: str, answer: dict[str, Any]) -> None:
+async def remember(session: AsyncSession, *, scope: str, key: str, answer: Mapping[str, Any]) -> None:
     """Keeps the answer for whoever asks again; before the transaction that `recall` began commits."""
     await session.execute(UPDATE, {"scope": scope, "key": key, "answer": json.dumps(answer, default=str)})
 

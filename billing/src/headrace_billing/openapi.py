@@ -1,12 +1,13 @@
 """The OpenAPI document: what FastAPI finds in the routes, and what holds for each of them without being said there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from headrace_billing.answers import answer_schemas
 from headrace_billing.problems import MEDIA_TYPE, STATUSES
 
 DESCRIPTION = """
@@ -50,18 +51,18 @@ def operation_id(route: APIRoute) -> str:
     return route.name.lstrip("_")
 
 
-def describe(app: FastAPI) -> None:
-    """Makes `/openapi.json` say all of it."""
+def describe(app: FastAPI, routers: Sequence[APIRouter]) -> None:
+    """Makes `/openapi.json` say all of it, also what the routers' `Answering` routes answer with."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _document(app, routers)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=DESCRIPTION.strip(), routes=app.routes
     )
@@ -71,8 +72,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for name in NOT_OURS:
         schemas.pop(name, None)
     schemas["Problem"] = PROBLEM
-    for path, operation in _operations(document):
+    answers, definitions = answer_schemas(routers)
+    schemas |= definitions
+    for path, method, operation in _operations(document):
         operation["responses"].pop("422", None)
+        _tell_answers(operation["responses"], answers.get((path, method), []))
         if path in OPEN_TO_ALL:
             continue
         operation["responses"]["default"] = REFUSED
@@ -84,7 +88,17 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _tell_answers(responses: dict[str, Any], schemas: Sequence[dict[str, Any]]) -> None:
+    """The first schema is that of the first status that is a success, and so on; one alone is that of all."""
+    statuses = sorted(status for status in responses if status.startswith("2"))
+    if not schemas:
+        return
+    of_each = [schemas[0]] * len(statuses) if len(schemas) == 1 else schemas
+    for status, schema in zip(statuses, of_each, strict=True):
+        responses[status]["content"] = {"application/json": {"schema": schema}}
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            yield path, operation
+        for method, operation in operations.items():
+            yield path, method, operation

@@ -27,6 +27,7 @@ STATUSES: dict[str, int] = {
     "token_life_too_long": 422,
     "too_many_tokens": 409,
     "approver_is_requester": 403,
+    "amount_grown": 409,
     "approval_decided": 409,
     "endpoint_url_invalid": 422,
     "endpoint_disabled": 409,

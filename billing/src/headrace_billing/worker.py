@@ -121,7 +121,7 @@ async def run(settings: WorkerSettings) -> None:
         Loop("invoices", lambda: finalise_due(books, now=now(), lookout=lookout), 5),
         *(() if clock is None else (Loop("test_clock", lambda: follow(database, clock), FOLLOW_SECONDS),)),
         Loop(
-            "reconciliation_looks",
+            "reconciliation",
             lambda: _at_rest(look_around(database, now=now())),
             30,
             rest_times=20,
@@ -133,10 +133,7 @@ async def run(settings: WorkerSettings) -> None:
         *(
             ()
             if settings.metrics_port is None
-            else (
-                Loop("figures", lambda: figures.look(database, valkey), 15),
-                Loop("reconciliation", lambda: figures.reconcile(database, now=now()), 120),
-            )
+            else (Loop("figures", lambda: figures.look(database, valkey), 15),)
         ),
     )
 

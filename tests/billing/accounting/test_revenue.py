@@ -13,7 +13,7 @@ from headrace_contracts.usage import Disposition, TokenCounts
 from tests.billing.invoicing.shop import Shop
 from tests.billing.seller import NOW, Document
 
-BY_TWO = {"reason": "agreed", "requested_by": "Ada", "approved_by": "Grace"}
+WHY = {"reason": "agreed"}
 
 
 async def schedule(shop: Shop, start: str = "2026-11", end: str = "2027-03") -> list[Document]:
@@ -126,7 +126,7 @@ async def _close(shop: Shop) -> None:
 
 async def _void(shop: Shop) -> None:
     for invoice in (await shop.seller.get("/v1/invoices"))["items"][-1:]:
-        await shop.seller.ask("POST", f"/v1/invoices/{invoice['id']}/void", BY_TWO)
+        await shop.seller.ask("POST", f"/v1/invoices/{invoice['id']}/void", WHY)
 
 
 DO: dict[str, Callable[..., Awaitable[None]]] = {

@@ -14,6 +14,9 @@ from headrace_billing.members.operations import OPERATIONS, Operation, Reach
 from headrace_billing.members.ownership import KINDS
 from headrace_billing.members.permission import Role, allows
 from headrace_billing.parts import Parts
+from headrace_billing.payments import topping_up
+from headrace_billing.payments.top_up import Way
+from headrace_billing.payments.topping_up import Wish
 from tests.billing.invoicing.shop import Shop
 from tests.billing.members.team import joined, member_of, token_of
 from tests.billing.seller import Document, Seller
@@ -126,6 +129,7 @@ async def things_of(shop: Shop) -> dict[str, str]:
     endpoint = await seller.post(
         "/v1/webhook-endpoints", {"organization": customer.org, "url": "https://hooks.example.com/"}
     )
+    note = await seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", {"reason": "sorry"})
     things = {
         "organization": customer.org,
         "project": customer.project,
@@ -135,6 +139,8 @@ async def things_of(shop: Shop) -> dict[str, str]:
         "account_id": account["id"],
         "grant_id": grant["id"],
         "invoice_id": invoice["id"],
+        "note_id": note["id"],
+        "top_up_id": await _top_up(shop),
         "task_id": task["id"],
         "outcome_id": outcome["id"],
         "seller_id": "default",
@@ -145,6 +151,15 @@ async def things_of(shop: Shop) -> dict[str, str]:
     }
     things["org_id"] = customer.org
     return things | {f"{name}_id": things[name] for name in ("organization", "project", "wallet", "key")}
+
+
+async def _top_up(shop: Shop) -> str:
+    at, customer = shop.clock.now, shop.customer
+    wish = Wish(
+        org=customer.org, wallet=customer.wallet, currency="USD", amount_minor=20_00, way=Way.CHECKOUT
+    )
+    async with shop.database.begin() as session:
+        return (await topping_up.note(session, wish, at=at)).id
 
 
 async def _approval(shop: Shop) -> str:

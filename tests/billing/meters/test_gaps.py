@@ -56,6 +56,7 @@ async def test_two_people_can_say_that_nothing_will_come_for_a_gap(
         ({"first": 5, "last": 4}, "no_such_gap"),
         ({"first": 20, "last": 30}, "no_such_gap"),
         ({"source": "//elsewhere"}, "not_found"),
+        ({"source": "\x00"}, "invalid_request"),
     ],
 )
 async def test_what_is_no_gap_or_said_by_one_person_is_refused(

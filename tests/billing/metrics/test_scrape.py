@@ -21,6 +21,7 @@ from headrace_billing.metrics.figures import Figures
 from headrace_billing.metrics.http import connections
 from headrace_billing.metrics.loops import LoopCounts
 from headrace_billing.parts import Parts
+from headrace_billing.reconciliation.jobs import look_around
 from headrace_billing.settings import ApiSettings, from_environment
 from headrace_billing.worker import Loop, run_loops
 from headrace_contracts import channels
@@ -100,25 +101,46 @@ async def test_the_streams_lag_is_the_age_of_what_is_not_committed(
     assert 39 <= lag < 60
 
 
+async def test_a_payment_that_differs_from_stripe_s_books_shows_as_red(
+    database: Database, valkey: Redis, seller: Seller
+) -> None:
+    now, figures = datetime.now(UTC), Figures()
+    await look_around(database, now=now)
+    assert of(await looked(figures, database, valkey), "headrace_billing_reconciliation_red") == 0
+    async with database.begin() as session:
+        await session.execute(DIFFERS, {"at": now})
+    samples = await looked(figures, database, valkey)
+    assert of(samples, "headrace_billing_reconciliation_red") == 1
+    assert of(samples, "headrace_billing_unreconciled", "payment_differs") == 1
+
+
+DIFFERS = text("""
+    INSERT INTO payment_differences (id, reason, amount_minor, currency, booked_at, found_at)
+    VALUES ('txn_1', 'unbooked', 1, 'USD', :at, :at)
+""")
+
+
 async def test_red_requests_show_until_they_are_mended(
     database: Database, valkey: Redis, seller: Seller
 ) -> None:
     gateway = Gateway(await seller.customer(), await seller.publish_prices())
     now = datetime.now(UTC)
     event = gateway.event(received_at=now - timedelta(hours=1))
-    await take(database, event)
+    await take(database, event, gateway.event(received_at=now, witnessed=False))
     figures = Figures()
 
-    await figures.reconcile(database, now=now)
-    samples = list(figures.samples())
+    await look_around(database, now=now)
+    samples = await looked(figures, database, valkey)
     assert of(samples, "headrace_billing_reconciliation_red") == 1
     assert of(samples, "headrace_billing_unreconciled", "engine_record_missing") == 1
+    assert of(samples, "headrace_billing_unexplained_tokens") == -15
 
     await tell(database, yielded(event))
-    await figures.reconcile(database, now=now)
-    samples = list(figures.samples())
+    await look_around(database, now=now)
+    samples = await looked(figures, database, valkey)
     assert of(samples, "headrace_billing_reconciliation_red") == 0
-    assert of(samples, "headrace_billing_reconciled_requests") == 1
+    assert of(samples, "headrace_billing_reconciled_requests") == 2
+    assert of(samples, "headrace_billing_unwitnessed_requests") == 1
     assert of(samples, "headrace_billing_unexplained_tokens") == 0
 
 
@@ -198,8 +220,8 @@ async def test_the_catalogue_is_what_is_told_and_no_more(
     await take(database, gateway.event(received_at=now - timedelta(hours=1)))
     figures, counts = Figures(), LoopCounts()
     counts.begun("stream")
+    await look_around(database, now=now)
     await figures.look(database, valkey)
-    await figures.reconcile(database, now=now)
     port = unused_port()
     sent = Batches.through(
         GATEWAY, "secret", database=database, at_once_max=1, bounds=BatchBounds(), now=lambda: now

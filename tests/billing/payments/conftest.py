@@ -4,7 +4,7 @@ What only a person before Stripe's page, a bank or the passing of days can do is
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -23,11 +23,19 @@ from tests.billing.ingest.usage import Gateway, take
 from tests.billing.payments.counter import Counter
 from tests.billing.reconciliation.engine import tell, yielded
 from tests.billing.seller import NOW, Customer, Document, Seller
+from tests.billing.webhooks.examples import not_as_documented
 from tests.support.stripe.account import Account
 from tests.support.stripe.server import API_KEY, WEBHOOK_SECRET, FakeStripe, running_stripe
 
 REAL_KEY = os.environ.get("STRIPE_API_KEY", "")
 RETURN_URL = "https://console.example.com/billing"
+
+
+@pytest.fixture(autouse=True)
+async def what_is_told_is_as_documented(database: Database) -> AsyncIterator[None]:
+    """Whatever a test does, its notices reach webhooks in the shape that the reference shows."""
+    yield
+    assert await not_as_documented(database) == []
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from headrace_billing.payments.tax_filing import file_due
 from headrace_billing.settings import WorkerSettings
 from headrace_contracts.usage import Disposition, TokenCounts
 from tests.billing.ingest.usage import Gateway, take
-from tests.billing.invoicing.test_settlement import BY_TWO
+from tests.billing.invoicing.test_settlement import WHY
 from tests.billing.payments.counter import Counter
 from tests.billing.payments.test_killed_jobs import Killer
 from tests.billing.reconciliation.engine import tell, yielded
@@ -131,10 +131,10 @@ async def test_a_final_invoice_and_what_is_credited_of_it_are_told_once_to_the_c
 ) -> None:
     invoice = await closed(counter.seller, customer, "DE")
     assert told(fake) == []
-    part = {**BY_TWO, "lines": [{"position": 1, "amount": "3.33"}]}
+    part = {**WHY, "lines": [{"position": 1, "amount": "3.33"}]}
     first = await counter.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", part)
     counter.clock.passes(minutes=1)
-    second = await counter.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", BY_TWO)
+    second = await counter.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", WHY)
     for _ in range(3):
         await work(counter)
         counter.clock.passes(minutes=2)
@@ -166,7 +166,7 @@ async def test_a_calculation_that_has_expired_is_refused_and_so_is_what_would_re
     invoice = await closed(counter.seller, customer, "DE")
     counter.clock.passes(days=91)
     await work(counter)
-    await counter.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", BY_TWO)
+    await counter.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", WHY)
     await work(counter)
     assert told(fake) == []
     count = "SELECT count(*) FROM tax_filings WHERE state = 'refused' AND reason = '{}'"
@@ -186,7 +186,7 @@ async def test_a_worker_killed_between_the_invoice_and_stripe_tells_it_once(
     *, counter: Counter, seller: Seller, customer: Customer, fake: FakeStripe, killer: Killer
 ) -> None:
     invoice = await closed(seller, customer, "DE")
-    note = await seller.post(f"/v1/invoices/{invoice['id']}/void", BY_TWO)
+    note = await seller.post(f"/v1/invoices/{invoice['id']}/void", WHY)
     await killer.until_done("taxes")
     assert told(fake) == [
         ("transaction", invoice["id"], 900, 171),

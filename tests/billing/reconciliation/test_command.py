@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
@@ -69,6 +70,11 @@ async def test_the_command_shows_every_stage_and_its_exit_status_tells_whether_o
         assert ADMIN_TOKEN not in green.output
         seen = json.loads((await asyncio.to_thread(reconcile, state, "--json")).output)
         assert seen["status"] == "green"
+        await take(database, gateway.event(received_at=datetime.now(UTC), witnessed=False))
+        unwitnessed = await asyncio.to_thread(reconcile, state)
+        assert unwitnessed.exit_code == 0, unwitnessed.output
+        assert "engine □ events ■ rollups" in unwitnessed.output
+        assert "□ 1 requests: no engine record to compare with" in unwitnessed.output
         async with database.begin() as session:
             await session.execute(text("UPDATE rated_usage SET charge_nanos = charge_nanos + 1"))
         red = await asyncio.to_thread(reconcile, state)

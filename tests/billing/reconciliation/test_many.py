@@ -54,6 +54,13 @@ async def test_a_request_that_differs_keeps_its_customer_back_and_nobody_else(
     assert await passed(database, gateway, other) == [False, True]
 
 
+async def test_a_request_to_an_engine_that_tells_nothing_keeps_nobody_back(
+    gateway: Gateway, other: Gateway, database: Database
+) -> None:
+    await take(database, gateway.event(witnessed=False))
+    assert await passed(database, gateway, other) == [True, True]
+
+
 async def test_a_lost_request_keeps_back_whoever_used_its_deployment(
     gateway: Gateway, other: Gateway, database: Database
 ) -> None:

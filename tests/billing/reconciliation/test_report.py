@@ -95,6 +95,35 @@ async def test_a_record_on_its_way_is_pending_and_its_absence_red(
     assert (await report(seller, gateway))["status"] == "green"
 
 
+async def test_engines_that_tell_nothing_are_counted_apart_and_hold_up_no_invoice(
+    seller: Seller, gateway: Gateway, database: Database, clock: Clock
+) -> None:
+    begun = clock.now.replace(day=1, hour=0, minute=0)
+    theirs = [gateway.event(witnessed=False, received_at=begun) for _ in range(2)]
+    ours = gateway.event(received_at=begun)
+    await take(database, *theirs, ours)
+    await tell(database, yielded(ours))
+    seen = await report(seller, gateway)
+    assert (seen["status"], seen["reasons"]) == ("unwitnessed", [])
+    totals = seen["totals"]
+    assert totals["unwitnessed"] == {"requests": 2, "tokens": 30}
+    assert (totals["engine_tokens"], totals["billed_tokens"], totals["unexplained_tokens"]) == (15, 45, 0)
+    assert totals["events"] == {"requests": 3, "tokens": 45}
+    statuses = {row["request_id"]: row["status"] for row in seen["requests"]}
+    assert statuses == {**dict.fromkeys((event.id for event in theirs), "unwitnessed"), ours.id: "green"}
+    invoice = await seller.post("/v1/periods/close", {"organization": gateway.customer.org})
+    assert invoice["status"] != "draft"
+
+
+async def test_an_engine_of_ours_that_is_silent_is_red_beside_one_that_tells_nothing(
+    seller: Seller, gateway: Gateway, database: Database
+) -> None:
+    await take(database, gateway.event(witnessed=False), silent := gateway.event())
+    seen = await report(seller, gateway)
+    assert (seen["status"], codes(seen)) == ("red", {"engine_record_missing": 1})
+    assert seen["unreconciled"][0]["id"] == silent.id
+
+
 @pytest.mark.parametrize(
     ("more", "code"), [({"more_output": -1}, "overbilled"), ({"more_input": 1}, "unexplained")]
 )

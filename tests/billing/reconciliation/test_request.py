@@ -32,8 +32,9 @@ def billed(
     ending: Ending = Ending.COMPLETED,
     grade: Grade = Grade.FINAL,
     attempts: int = 1,
+    witnessed: bool = True,
 ) -> Billed:
-    return Billed("req", grade, ending, attempts, Tokens(*tokens), FINISHED_AT)
+    return Billed("req", grade, ending, attempts, Tokens(*tokens), FINISHED_AT, witnessed)
 
 
 def attempt(
@@ -135,6 +136,25 @@ def test_a_replica_that_died_before_it_could_tell_is_named_after_its_grace() -> 
     assert seen.unexplained == Tokens(0, 0)
 
 
+def test_an_engine_that_tells_nothing_is_not_waited_for_and_what_it_is_billed_is_told_apart() -> None:
+    event = billed(attempts=2, witnessed=False)
+    ours = attempt((10, 1), number=1, ending=EngineEnding.ABORTED)
+    for after in (timedelta(0), LATER):
+        seen = look(event, ours, after=after)
+        assert (seen.status, seen.reason) == (Status.UNWITNESSED, None)
+        assert (seen.unwitnessed, seen.differences) == (
+            Tokens(10, 5),
+            {Difference.ABANDONED_ATTEMPT: Tokens(10, 1)},
+        )
+        assert not seen.unexplained
+
+
+def test_an_engine_that_tells_something_after_all_is_held_to_it() -> None:
+    event = billed(witnessed=False)
+    assert look(event, attempt()).status is Status.GREEN
+    assert look(event, attempt((10, 4))).reason is Reason.OVERBILLED
+
+
 counts = st.tuples(st.integers(0, 1000), st.integers(0, 1000))
 
 
@@ -145,6 +165,7 @@ counts = st.tuples(st.integers(0, 1000), st.integers(0, 1000))
         ending=st.sampled_from(Ending),
         grade=st.sampled_from(Grade),
         attempts=st.integers(0, 3),
+        witnessed=st.booleans(),
     ),
     records=st.lists(
         st.builds(
@@ -168,5 +189,8 @@ def test_green_always_adds_up_and_never_bills_more_than_an_engine_told(
             assert all(t.input >= 0 and t.output >= 0 for t in seen.differences.values())
             assert event.tokens.input <= seen.yielded.input
             assert event.tokens.output <= seen.yielded.output
+    elif seen.status is Status.UNWITNESSED:
+        assert not event.witnessed
+        assert not seen.unexplained
     else:
         assert seen.reason is not None

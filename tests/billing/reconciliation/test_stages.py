@@ -101,6 +101,20 @@ async def test_an_engine_request_without_an_event_turns_its_day_red_until_two_pe
     assert red(await look(seller)) == []
 
 
+async def test_engines_that_tell_nothing_are_a_state_of_their_own_that_waits_for_nothing(
+    seller: Seller, gateway: Gateway, database: Database
+) -> None:
+    await sell(database, gateway)
+    await take(database, gateway.event(witnessed=False))
+    stages = await look(seller)
+    stage = stages.pop("engine = events")
+    assert (stage["status"], stage["unwitnessed_requests"], stage["culprits"]) == ("unwitnessed", 1, [])
+    assert [side["holds"] for side in stage["sides"]] == [True]
+    assert {day["status"] for day in stage["days"]} == {"green", "unwitnessed"}
+    assert {other["status"] for other in stages.values()} == {"green"}
+    assert (await seller.get("/v1/reconciliation/stages"))["status"] == "unwitnessed"
+
+
 async def test_each_look_takes_the_recent_days_and_the_one_that_waited_longest(
     seller: Seller, gateway: Gateway, database: Database, clock: Clock
 ) -> None:
@@ -121,7 +135,8 @@ def test_a_red_day_is_looked_at_for_as_long_as_it_is_red() -> None:
     long_ago = today - timedelta(days=100)
     known = [(today - timedelta(days=n), at, Status.GREEN) for n in range(DAYS)]
     assert long_ago in due([*known, (long_ago, at - timedelta(hours=1), Status.RED)], today=today)
-    assert long_ago not in due([*known, (long_ago, at - timedelta(hours=1), Status.GREEN)], today=today)
+    for settled in (Status.GREEN, Status.UNWITNESSED):
+        assert long_ago not in due([*known, (long_ago, at - timedelta(hours=1), settled)], today=today)
 
 
 async def test_one_process_looks_at_a_time(database: Database, clock: Clock, seller: Seller) -> None:

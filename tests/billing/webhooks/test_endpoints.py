@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_billing.app import compose
+from headrace_billing.ledger.notice import NoticeKind
 from headrace_billing.ledger.notices import tell_low_balances
 from headrace_billing.parts import Parts
 from headrace_billing.settings import WorkerSettings
@@ -26,6 +27,7 @@ from tests.billing.invoicing.shop import Shop
 from tests.billing.outcomes.market import OUTCOME_TYPE
 from tests.billing.seller import Customer, Seller
 from tests.billing.webhooks.conftest import LOOPBACK, Post
+from tests.billing.webhooks.examples import examples, not_as_documented
 from tests.billing.webhooks.receiver import Handler, Receiver
 
 INSIDE = [
@@ -226,6 +228,15 @@ async def test_everything_that_happens_is_noted_under_a_type_that_the_reference_
         "outcome.verified",
     ]
     assert set(types) <= set(EventType)
+    assert await not_as_documented(parts.database) == []
+
+
+def test_every_type_has_an_example_and_every_notice_is_a_type() -> None:
+    shown = examples()
+    assert list(shown) == [body["type"] for body in shown.values()]
+    assert set(shown) == set(EventType)
+    notices = {f"notice.{kind}" for kind in NoticeKind if kind is not NoticeKind.BALANCE_LOW}
+    assert {kind for kind in EventType if kind.startswith("notice.")} == notices
 
 
 def test_networks_that_webhooks_may_reach_are_read_from_the_environment(

@@ -7,7 +7,7 @@ import pytest
 
 from headrace_contracts.usage import end_user_of
 from tests.gateway.account import MODEL
-from tests.gateway.http.stack import Stack
+from tests.gateway.http.stack import Stack, served_at
 
 MESSAGES = {"max_tokens": 20, "messages": [{"role": "user", "content": "hello"}]}
 NAMED = "jane@example.org"
@@ -60,4 +60,11 @@ async def test_what_can_be_no_id_is_refused(
 async def test_the_revision_that_served_a_request_stands_in_its_event(stack: Stack) -> None:
     await stack.post()
     [event] = await stack.settled()
-    assert event.revision == "r1"
+    assert (event.revision, event.witnessed) == ("r1", True)
+
+
+async def test_a_request_to_an_engine_that_tells_nothing_says_so(stack: Stack) -> None:
+    stack.deploy(served_at(stack.engine.url, witnessed=False))
+    await stack.post()
+    [event] = await stack.settled()
+    assert not event.witnessed

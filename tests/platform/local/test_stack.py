@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import redis
 
+from headrace_contracts.deployments import decode_table
 from headrace_contracts.endpoints import Endpoints
 from headrace_platform.local import ports, processes
 from headrace_platform.local.environments import ENGINE_PYTHON_VARIABLE
@@ -77,6 +78,8 @@ def test_all_of_it_is_ready_and_says_so(stack: Stack) -> None:
         "billing-worker",
         "gateway",
     ]
+    [deployment] = decode_table(State.at(stack.folder).deployments_file.read_bytes()).deployments
+    assert not deployment.witnessed, "the engine is somebody else's"
     endpoints = stack.endpoints()
     assert httpx2.get(f"{endpoints.gateway_url}/readyz").status_code == 200
     assert httpx2.get(f"{endpoints.billing_url}/readyz").status_code == 200

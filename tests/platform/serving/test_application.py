@@ -15,7 +15,7 @@ from headrace_platform.control.environment import Environment
 from headrace_platform.control.render import render
 from headrace_platform.local.environments import engine_python
 from tests.platform.control.examples import NAMES, deployment, environment
-from tests.platform.serving.chat import chat
+from tests.platform.serving.chat import chat, posted
 from tests.support import serve_configuration
 from tests.support.engine import running_engine
 from tests.support.engine_records import EngineRecords
@@ -92,6 +92,32 @@ def test_a_rendered_application_answers_and_its_record_names_the_deployment(tmp_
         # What the alerts of a promised latency are asked of.
         port = (engine.state_dir / serve_configuration.METRICS_PORT).read_text()
         wait_until(lambda: {"first_token", "inter_token"} <= counted(f"http://127.0.0.1:{port}/metrics"))
+
+
+@pytest.mark.slow_engine
+@pytest.mark.engine
+@pytest.mark.timeout(400)
+def test_embeddings_are_recorded_with_all_tokens_that_were_read(tmp_path: Path) -> None:
+    def program(billing: EngineRecords) -> Sequence[str]:
+        (config,) = configs("small", environment({"billing.recordsUrl": billing.url}))
+        config["applications"][0]["args"]["engine_arguments"] = "--runner pooling --convert embed"
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps(config))
+        return (serve_configuration.__file__, str(file))
+
+    with running_engine(tmp_path / "engine", program=program) as engine:
+        attempt = engine.attempt()
+        given = {"input": ["What is 17+25?", "A river, a mill and the miller."]}
+        with posted(engine, "/v1/embeddings", given, attempt) as response:
+            reply = json.loads(response.read())
+        assert response.status == 200, reply
+        assert len(reply["data"]) == 2
+        wait_until(lambda: engine.billing.ended(attempt))
+        record = engine.billing.ended(attempt)
+        assert record is not None
+        assert (record.ending, record.probe) == (EngineEnding.FINISHED, False)
+        assert (record.prompt, record.output) == (reply["usage"]["prompt_tokens"], 0)
+        assert record.prompt > 2
 
 
 def counted(url: str) -> set[str]:

@@ -9,29 +9,31 @@ from typing import Any
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.accounting import store
 from headrace_billing.accounting.month import BooksBroken, MonthNotReconciled, begins, ends, may_close
 from headrace_billing.accounting.store import ClosedMonth
 from headrace_billing.charges.recognising import recognise
 from headrace_billing.database import Database
-from headrace_billing.invoicing.settlement import Approval
+from headrace_billing.invoicing.settlement import Consent
 from headrace_billing.ledger.store import projections_off
 from headrace_billing.money import major
 from headrace_billing.reconciliation.many import plainly_green, suspects
 from headrace_billing.reconciliation.reconciling import reconcile
 from headrace_billing.reconciliation.report import Report, Scope
-from headrace_billing.reconciliation.request import Graces, Status
+from headrace_billing.reconciliation.request import Graces
+from headrace_billing.reconciliation.stage import SETTLED
 
 CUSTOMERS_NAMED_MAX = 20
 CUSTOMERS_AT_ONCE = 500
 
 
 async def close_month(
-    session: AsyncSession, database: Database, month: date, approval: Approval, *, now: datetime
+    session: AsyncSession, database: Database, month: date, consent: Consent, *, now: datetime
 ) -> ClosedMonth:
     """Raises `NeedsTwo`, `MonthNotOver`, `MonthOutOfOrder`, `MonthNotReconciled`, `BooksBroken`."""
-    approval.check()
+    second = consent.second()
     last = await store.last_closed(session)
     unfinished = await store.unfinished_drafts(session, until=ends(month))
     may_close(month, last=last, now=now, unfinished=unfinished)
@@ -45,8 +47,8 @@ async def close_month(
     closed = ClosedMonth(
         month=month,
         closed_at=now,
-        requested_by=approval.requested_by,
-        approved_by=approval.approved_by,
+        requested_by=consent.requested_by,
+        approved_by=second,
         trial_balance=balance_document(await store.balances_before(session, ends(month))),
     )
     await store.add(session, closed)
@@ -59,13 +61,13 @@ async def _must_be_reconciled(session: AsyncSession, month: date, *, now: dateti
     red: list[dict[str, Any]] = []
     for organization in await _odd(session, month):
         one = await _report(session, organization, month, now=now)
-        if one.status is not Status.GREEN:
+        if one.status not in SETTLED:
             document = one.document()
             reasons = document["reasons"]
             red.append({"organization": organization, "status": one.status, "reasons": reasons})
         if len(red) == CUSTOMERS_NAMED_MAX:
             break
-    if red or report.status is not Status.GREEN:
+    if red or report.status not in SETTLED:
         raise MonthNotReconciled(red, report.document()["reasons"])
 
 
@@ -85,10 +87,26 @@ async def _report(session: AsyncSession, organization: str | None, month: date, 
     return await reconcile(session, Scope(organization, begins(month), ends(month)), now=now, graces=Graces())
 
 
-def balance_document(rows: Iterable[Row[Any]]) -> dict[str, Any]:
+class CurrencySum(TypedDict):
+    currency: str
+    sum: str
+
+
+class AccountBalance(TypedDict):
+    currency: str
+    kind: str
+    balance: str
+
+
+class BalanceDocument(TypedDict):
+    currencies: list[CurrencySum]
+    accounts: list[AccountBalance]
+
+
+def balance_document(rows: Iterable[Row[Any]]) -> BalanceDocument:
     """Debits are positive; each currency's sum is zero."""
     sums: dict[str, int] = {}
-    accounts = []
+    accounts: list[AccountBalance] = []
     for row in rows:
         sums[row.currency] = sums.get(row.currency, 0) + int(row.nanos)
         accounts.append({"currency": row.currency, "kind": row.kind, "balance": major(int(row.nanos))})

@@ -1,34 +1,63 @@
 """The seller's routes for finance: closing a month, the trial balance at any time, and revenue by month."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime
+from typing_extensions import TypedDict
 
 from headrace_billing.accounting import revenue_store, store
-from headrace_billing.accounting.closing import balance_document, close_month
+from headrace_billing.accounting.closing import BalanceDocument, balance_document, close_month
 from headrace_billing.accounting.month import ends, next_month
 from headrace_billing.accounting.revenue import BALANCES, RECOGNISED, Deferral, Month, schedule
 from headrace_billing.accounting.store import ClosedMonth
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import Body, Currency, Name
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import InvalidRequest
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.intervals import utc
-from headrace_billing.invoicing.settlement import Approval
+from headrace_billing.invoicing.settlement import Consent
 from headrace_billing.ledger.store import projections_off
 from headrace_billing.ledger.transaction import AccountKind
 from headrace_billing.money import major
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["ledger"], dependencies=[AdminOnly])
+router = APIRouter(tags=["ledger"], dependencies=[AdminOnly], route_class=Answering)
 
 MONTHS_MAX = 120
 MONTH = r"^20[0-9]{2}-(0[1-9]|1[0-2])$"
 
 MonthPath = Annotated[str, Path(pattern=MONTH)]
 MonthQuery = Annotated[str, Query(pattern=MONTH)]
+
+
+class TrialBalanceDocument(BalanceDocument):
+    as_of: str
+    projections_off: Sequence[Any] | None
+
+
+class ClosedMonthDocument(TypedDict):
+    month: str
+    closed_at: str
+    requested_by: str
+    approved_by: str
+    trial_balance: Mapping[str, Any]
+
+
+class MonthDocument(TypedDict):
+    month: str
+    currency: str
+    closed: bool
+    recognised: Mapping[str, str]
+    deferred: Mapping[str, str]
+    balances: Mapping[str, Mapping[str, str]]
+
+
+class ScheduleDocument(TypedDict):
+    items: list[MonthDocument]
 
 
 class MonthToClose(Body):
@@ -38,7 +67,7 @@ class MonthToClose(Body):
 
 
 @router.get("/v1/ledger/trial-balance")
-async def show_trial_balance(parts: PartsOf, at: AwareDatetime | None = None) -> dict[str, Any]:
+async def show_trial_balance(parts: PartsOf, at: AwareDatetime | None = None) -> TrialBalanceDocument:
     """Summed from the postings that count before `at`, or from all. Debits are positive; each sum is zero.
 
     Without `at` it is compared with the balances that everything else goes by: `projections_off` names what differs.
@@ -59,22 +88,24 @@ async def show_trial_balance(parts: PartsOf, at: AwareDatetime | None = None) ->
 @router.post("/v1/accounting-months/{month}/close", status_code=201)
 async def close_accounting_month(
     month: MonthPath, body: MonthToClose, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> ClosedMonthDocument:
     """For good, and for all sellers. Refused while a customer is not reconciled or an invoice of it is a draft."""
     once = {"scope": f"accounting-months {month}", "key": idempotency_key}
-    approval = Approval(requested_by=body.requested_by, approved_by=body.approved_by)
+    consent = Consent(requested_by=body.requested_by, approved_by=body.approved_by)
     async with parts.database.begin() as session:
-        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: ClosedMonthDocument | None = await recall(
+            session, **once, request=body.model_dump(mode="json")
+        )
         if known is not None:
             return known
-        closed = await close_month(session, parts.database, _first(month), approval, now=parts.now())
+        closed = await close_month(session, parts.database, _first(month), consent, now=parts.now())
         answer = _document(closed)
         await remember(session, **once, answer=answer)
     return answer
 
 
 @router.get("/v1/accounting-months/{month}")
-async def show_month(month: MonthPath, parts: PartsOf) -> dict[str, Any]:
+async def show_month(month: MonthPath, parts: PartsOf) -> ClosedMonthDocument:
     """Who closed it, and the trial balance at its end."""
     async with parts.database.begin() as session:
         return _document(await store.closed_month(session, _first(month)))
@@ -83,7 +114,7 @@ async def show_month(month: MonthPath, parts: PartsOf) -> dict[str, Any]:
 @router.get("/v1/revenue/schedule")
 async def show_schedule(
     parts: PartsOf, start: MonthQuery, end: MonthQuery, currency: Currency | None = None
-) -> dict[str, Any]:
+) -> ScheduleDocument:
     """Months from `start` to `end`, both included: what was recognised, and what became of credit that was sold."""
     months = _months(_first(start), _first(end))
     async with parts.database.snapshot() as session:
@@ -93,7 +124,7 @@ async def show_schedule(
     return {"items": [_row(row, closed=last is not None and row.month <= last) for row in rows]}
 
 
-def _row(row: Month, *, closed: bool) -> dict[str, Any]:
+def _row(row: Month, *, closed: bool) -> MonthDocument:
     return {
         "month": f"{row.month:%Y-%m}",
         "currency": row.currency,
@@ -114,7 +145,7 @@ def _row(row: Month, *, closed: bool) -> dict[str, Any]:
     }
 
 
-def _document(closed: ClosedMonth) -> dict[str, Any]:
+def _document(closed: ClosedMonth) -> ClosedMonthDocument:
     return {
         "month": f"{closed.month:%Y-%m}",
         "closed_at": closed.closed_at.isoformat(),

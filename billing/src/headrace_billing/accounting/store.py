@@ -1,7 +1,7 @@
 """Closed months in Postgres, and the ledger by accounting date."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -20,7 +20,7 @@ class ClosedMonth:
     closed_at: datetime
     requested_by: str
     approved_by: str
-    trial_balance: dict[str, Any]
+    trial_balance: Mapping[str, Any]
 
 
 async def last_closed(session: AsyncSession) -> date | None:

@@ -11,10 +11,19 @@ from pydantic import Field
 
 from headrace_billing.accounts import changing, outbox, store
 from headrace_billing.accounts.access_bodies import Cidrs, FallbackModels, Models, Scopes, Weight
-from headrace_billing.accounts.documents import key_document, organization_document, project_document
+from headrace_billing.accounts.documents import (
+    KeyDocument,
+    OrganizationDocument,
+    ProjectDocument,
+    RotatedKeyDocument,
+    key_document,
+    organization_document,
+    project_document,
+)
 from headrace_billing.accounts.http import PushPending, secret_for
 from headrace_billing.accounts.key import secret_sha256, shown_prefix, signs_tokens
 from headrace_billing.accounts.limit_bodies import Limits, limits_of
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import Body, Id
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError
@@ -26,7 +35,7 @@ from headrace_contracts.access import Priority
 GRACE_SECONDS_MAX = 30 * 86400
 
 log = structlog.get_logger()
-router = APIRouter(tags=["accounts"], dependencies=[AdminOnly])
+router = APIRouter(tags=["accounts"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class VersionMissing(BillingError):
@@ -76,7 +85,7 @@ IfMatch = Annotated[str | None, Header(max_length=40)]
 @router.patch("/v1/organizations/{organization_id}")
 async def change_organization(
     organization_id: Id, body: OrganizationChange, parts: PartsOf, if_match: IfMatch = None
-) -> dict[str, Any]:
+) -> OrganizationDocument:
     """Its limits are counted over all of its projects."""
     version = _version(if_match)
     async with parts.database.begin() as session:
@@ -90,7 +99,7 @@ async def change_organization(
 @router.patch("/v1/projects/{project_id}")
 async def change_project(
     project_id: Id, body: ProjectChange, parts: PartsOf, if_match: IfMatch = None
-) -> dict[str, Any]:
+) -> ProjectDocument:
     version = _version(if_match)
     async with parts.database.begin() as session:
         before = await store.project(session, project_id)
@@ -101,7 +110,7 @@ async def change_project(
 
 
 @router.patch("/v1/keys/{key_id}")
-async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMatch = None) -> dict[str, Any]:
+async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMatch = None) -> KeyDocument:
     version = _version(if_match)
     async with parts.database.begin() as session:
         before = await store.key(session, key_id)
@@ -112,7 +121,7 @@ async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMa
 
 
 @router.post("/v1/keys/{key_id}/rotate")
-async def rotate_key(key_id: Id, body: Rotation, parts: PartsOf) -> dict[str, Any]:
+async def rotate_key(key_id: Id, body: Rotation, parts: PartsOf) -> RotatedKeyDocument:
     """The answer holds the new secret, this once; the old one ends after the grace."""
     ends = parts.now() + timedelta(seconds=body.grace_seconds)
     async with parts.database.begin() as session:

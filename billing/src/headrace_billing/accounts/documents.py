@@ -1,12 +1,68 @@
 """Organisations, projects and keys as the API shows them; a secret is in none of them."""
 
-from typing import Any
+from collections.abc import Sequence
+
+from typing_extensions import TypedDict
 
 from headrace_billing.accounts.key import Key, Organization, Project
-from headrace_billing.accounts.limit_bodies import limit_documents
+from headrace_billing.accounts.limit_bodies import LimitDocument, limit_documents
 
 
-def organization_document(organization: Organization) -> dict[str, Any]:
+class OrganizationDocument(TypedDict):
+    id: str
+    name: str
+    models: Sequence[str] | None
+    limits: list[LimitDocument]
+    weight: int
+    paused: bool
+    version: int
+    created_at: str
+
+
+class ProjectDocument(TypedDict):
+    id: str
+    organization: str
+    name: str
+    currency: str
+    disposition: str
+    wallet: str
+    status: str
+    models: Sequence[str] | None
+    allowed_cidrs: Sequence[str] | None
+    limits: list[LimitDocument]
+    fallback_models: Sequence[str]
+    version: int
+    created_at: str
+
+
+class KeyDocument(TypedDict):
+    id: str
+    project: str
+    name: str
+    service_account: str | None
+    prefix: str
+    status: str
+    models: Sequence[str] | None
+    scopes: Sequence[str] | None
+    allowed_cidrs: Sequence[str] | None
+    limits: list[LimitDocument]
+    priority: str
+    fallback_models: Sequence[str] | None
+    version: int
+    expires_at: str | None
+    created_at: str
+    revoked_at: str | None
+
+
+class NewKeyDocument(KeyDocument):
+    secret: str
+
+
+class RotatedKeyDocument(NewKeyDocument):
+    old_secret_expires_at: str
+
+
+def organization_document(organization: Organization) -> OrganizationDocument:
     return {
         "id": organization.id,
         "name": organization.name,
@@ -19,7 +75,7 @@ def organization_document(organization: Organization) -> dict[str, Any]:
     }
 
 
-def project_document(project: Project) -> dict[str, Any]:
+def project_document(project: Project) -> ProjectDocument:
     return {
         "id": project.id,
         "organization": project.org,
@@ -37,7 +93,7 @@ def project_document(project: Project) -> dict[str, Any]:
     }
 
 
-def key_document(key: Key) -> dict[str, Any]:
+def key_document(key: Key) -> KeyDocument:
     return {
         "id": key.id,
         "project": key.project,

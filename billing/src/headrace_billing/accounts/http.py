@@ -1,14 +1,20 @@
 """The admin's routes for organisations, projects and keys."""
 
-from typing import Any
-
 import structlog
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
 
 from headrace_billing.accounts import outbox, service_account_store, store
 from headrace_billing.accounts.access_bodies import Cidrs, FallbackModels, Models, Scopes, Weight
-from headrace_billing.accounts.documents import key_document, organization_document, project_document
+from headrace_billing.accounts.documents import (
+    KeyDocument,
+    NewKeyDocument,
+    OrganizationDocument,
+    ProjectDocument,
+    key_document,
+    organization_document,
+    project_document,
+)
 from headrace_billing.accounts.key import (
     Key,
     Organization,
@@ -19,7 +25,8 @@ from headrace_billing.accounts.key import (
     shown_prefix,
 )
 from headrace_billing.accounts.limit_bodies import Limits, limits_of
-from headrace_billing.bodies import Body, Currency, Id, Name, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Body, Currency, Id, Listed, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError, ExpiryInThePast, InvalidRequest
 from headrace_billing.ids import new_id
@@ -31,7 +38,7 @@ from headrace_contracts.access import KeyStatus, Priority
 from headrace_contracts.usage import Disposition
 
 log = structlog.get_logger()
-router = APIRouter(tags=["accounts"], dependencies=[AdminOnly])
+router = APIRouter(tags=["accounts"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class PushPending(BillingError):
@@ -86,7 +93,7 @@ class NewKey(Body):
 
 
 @router.post("/v1/organizations", status_code=201)
-async def add_organization(body: NewOrganization, parts: PartsOf) -> dict[str, Any]:
+async def add_organization(body: NewOrganization, parts: PartsOf) -> OrganizationDocument:
     at = parts.now()
     organization = Organization(
         id=new_id("org", at), name=body.name, models=body.models, weight=body.weight, created_at=at
@@ -97,14 +104,14 @@ async def add_organization(body: NewOrganization, parts: PartsOf) -> dict[str, A
 
 
 @router.get("/v1/organizations")
-async def list_organizations(parts: PartsOf, page: PageOf) -> dict[str, Any]:
+async def list_organizations(parts: PartsOf, page: PageOf) -> Listed[OrganizationDocument]:
     async with parts.database.begin() as session:
         found = await store.organizations(session, after=page.begins_after, limit=page.limit)
     return page_of([organization_document(one) for one in found], page)
 
 
 @router.post("/v1/projects", status_code=201)
-async def add_project(body: NewProject, parts: PartsOf) -> dict[str, Any]:
+async def add_project(body: NewProject, parts: PartsOf) -> ProjectDocument:
     if body.disposition not in (Disposition.PREPAID, Disposition.PAYG):
         raise InvalidRequest("disposition: a project pays as `prepaid` or `payg`.")
     at = parts.now()
@@ -138,14 +145,16 @@ async def add_project(body: NewProject, parts: PartsOf) -> dict[str, Any]:
 
 
 @router.get("/v1/projects")
-async def list_projects(parts: PartsOf, page: PageOf, organization: Id | None = None) -> dict[str, Any]:
+async def list_projects(
+    parts: PartsOf, page: PageOf, organization: Id | None = None
+) -> Listed[ProjectDocument]:
     async with parts.database.begin() as session:
         found = await store.projects(session, org=organization, after=page.begins_after, limit=page.limit)
     return page_of([project_document(one) for one in found], page)
 
 
 @router.post("/v1/keys", status_code=201)
-async def add_key(body: NewKey, parts: PartsOf) -> dict[str, Any]:
+async def add_key(body: NewKey, parts: PartsOf) -> NewKeyDocument:
     """The answer holds the secret, this once."""
     at, secret = parts.now(), secret_for(parts, signs=body.signs_tokens)
     if body.expires_at is not None and body.expires_at <= at:
@@ -191,7 +200,7 @@ def secret_for(parts: Parts, *, signs: bool) -> str:
 @router.get("/v1/keys")
 async def list_keys(
     parts: PartsOf, page: PageOf, project: Id | None = None, service_account: Id | None = None
-) -> dict[str, Any]:
+) -> Listed[KeyDocument]:
     async with parts.database.begin() as session:
         found = await store.keys(
             session,
@@ -204,7 +213,7 @@ async def list_keys(
 
 
 @router.post("/v1/keys/{key_id}/revoke")
-async def revoke_key(key_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def revoke_key(key_id: Id, parts: PartsOf) -> KeyDocument:
     """Answers success only once Valkey has it: from then on no gateway admits the key."""
     async with parts.database.begin() as session:
         key, records = await store.revoke_key(session, key_id, at=parts.now())

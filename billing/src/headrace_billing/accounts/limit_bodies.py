@@ -1,10 +1,12 @@
 """Limits as the API takes and shows them. What a gateway could not count exactly stops here."""
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 import msgspec
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from typing_extensions import TypedDict
 
 from headrace_billing.bodies import Body, ModelName
 from headrace_billing.money import MICROS_MAX
@@ -124,6 +126,13 @@ def limits_of(bodies: Limits) -> list[Limit]:
     ]
 
 
-def limit_documents(limits: list[Limit]) -> list[dict[str, Any]]:
-    documents: list[dict[str, Any]] = msgspec.to_builtins(limits)
+class LimitDocument(TypedDict):
+    kind: LimitKind
+    ceiling: int
+    model: NotRequired[str]
+    window: NotRequired[Mapping[str, Any]]
+
+
+def limit_documents(limits: list[Limit]) -> list[LimitDocument]:
+    documents: list[LimitDocument] = msgspec.to_builtins(limits)
     return documents

@@ -1,6 +1,6 @@
 """What can wait for a second member, and how it is done once that member agrees.
 
-An operation asks with `store.needed` and `store.ask`, and has its action here under the same name.
+An operation asks with `ask_if_needed`, and has its action here under the same name.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,15 +10,16 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.invoicing import settlement_http
+from headrace_billing.approvals.approval import Approval
+from headrace_billing.invoicing import correction_http
 from headrace_billing.ledger import credit_http
 from headrace_billing.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    do: Callable[[AsyncSession, Mapping[str, Any], datetime], Awaitable[dict[str, Any]]]
-    """In the transaction that records the agreement; what it gives is the approval's result."""
+    do: Callable[[AsyncSession, Approval, str, datetime], Awaitable[Mapping[str, Any]]]
+    """In the transaction that records who agrees and when; what it gives is the approval's result."""
     tell: Callable[[Parts, Mapping[str, Any]], Awaitable[None]]
     """What must be pushed at once after it stands, by the result."""
 
@@ -29,5 +30,7 @@ async def _nothing_to_tell(_: Parts, __: Mapping[str, Any]) -> None:
 
 ACTIONS: Mapping[str, Action] = {
     "grant_credit": Action(credit_http.grant_as_agreed, credit_http.tell_granted),
-    "write_off": Action(settlement_http.write_off_as_agreed, _nothing_to_tell),
+    "credit": Action(correction_http.credit_as_agreed, _nothing_to_tell),
+    "void": Action(correction_http.credit_as_agreed, _nothing_to_tell),
+    "write_off": Action(correction_http.write_off_as_agreed, _nothing_to_tell),
 }

@@ -40,9 +40,17 @@ class ApprovalDecided(BillingError):
         super().__init__(f"{approval} is {status} already; ask for it anew.")
 
 
+class AmountGrown(BillingError):
+    """What was agreed to was less than what it would be by now."""
+
+    code = "amount_grown"
+
+    def __init__(self, approval: str) -> None:
+        super().__init__(f"It would be more by now than {approval} says: refuse that one, and ask anew.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
-    id: str
+class Wanted:
     operation: str
     org: str
     subject: str
@@ -52,6 +60,11 @@ class Approval:
     request: Mapping[str, Any]
     """As the operation's route took it."""
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval(Wanted):
+    id: str
     requested_by: str
     requested_at: datetime
     expires_at: datetime
@@ -70,6 +83,11 @@ class Approval:
         self.check_open(at)
         if self.requested_by in (by, token_issued_by):
             raise ApproverIsRequester
+
+    def check_amount(self, nanos: int) -> None:
+        """Raises `AmountGrown`."""
+        if nanos > self.amount_nanos:
+            raise AmountGrown(self.id)
 
     def check_open(self, at: datetime) -> None:
         """Raises `ApprovalDecided`."""

@@ -1,13 +1,50 @@
 """An approval as the API shows it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from headrace_billing.approvals.approval import Approval
+from typing_extensions import TypedDict
+
+from headrace_billing.approvals.approval import Approval, ApprovalStatus
 from headrace_billing.money import major
 
 
-def approval_document(approval: Approval, *, now: datetime) -> dict[str, Any]:
+class ApprovalDocument(TypedDict):
+    id: str
+    operation: str
+    organization: str
+    subject: str
+    currency: str
+    amount: str
+    request: Mapping[str, Any]
+    reason: str
+    status: ApprovalStatus
+    requested_by: str
+    requested_at: str
+    expires_at: str
+    decided_by: str | None
+    decided_at: str | None
+    result: Mapping[str, Any] | None
+
+
+class Waiting(TypedDict):
+    """Nothing was done yet."""
+
+    approval: ApprovalDocument
+
+
+class BoundDocument(TypedDict):
+    operation: str
+    currency: str
+    above: str | None
+
+
+class Bounds(TypedDict):
+    items: list[BoundDocument]
+
+
+def approval_document(approval: Approval, *, now: datetime) -> ApprovalDocument:
     return {
         "id": approval.id,
         "operation": approval.operation,

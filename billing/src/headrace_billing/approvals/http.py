@@ -1,21 +1,22 @@
 """Routes for what waits for a second member of the seller's staff, and for the amounts from which on it does."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
 
+from headrace_billing.answers import Answering
 from headrace_billing.approvals import store
 from headrace_billing.approvals.actions import ACTIONS
 from headrace_billing.approvals.approval import ApprovalStatus
-from headrace_billing.approvals.documents import approval_document
-from headrace_billing.bodies import Amount, Body, Currency, Id, PageOf, page_of
+from headrace_billing.approvals.documents import ApprovalDocument, BoundDocument, Bounds, approval_document
+from headrace_billing.bodies import Amount, Body, Currency, Id, Listed, PageOf, page_of
 from headrace_billing.callers import AdminOnly, MemberOf
 from headrace_billing.errors import NotFound
 from headrace_billing.money import currency_of, major, nanos_of
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["approvals"], dependencies=[AdminOnly])
+router = APIRouter(tags=["approvals"], dependencies=[AdminOnly], route_class=Answering)
 
 ZERO = re.compile(r"0+(\.0+)?")
 """No amount that anybody pays, and a bound all the same."""
@@ -31,7 +32,7 @@ class Bound(Body):
 @router.get("/v1/approvals")
 async def list_approvals(
     parts: PartsOf, page: PageOf, status: Literal["pending"] | None = None
-) -> dict[str, Any]:
+) -> Listed[ApprovalDocument]:
     now = parts.now()
     async with parts.database.begin() as session:
         found = await store.page(
@@ -44,13 +45,13 @@ async def list_approvals(
 
 
 @router.get("/v1/approvals/{approval_id}")
-async def show_approval(approval_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_approval(approval_id: Id, parts: PartsOf) -> ApprovalDocument:
     async with parts.database.begin() as session:
         return approval_document(await store.read(session, approval_id), now=parts.now())
 
 
 @router.post("/v1/approvals/{approval_id}/approve")
-async def approve(approval_id: Id, caller: MemberOf, parts: PartsOf) -> dict[str, Any]:
+async def approve(approval_id: Id, caller: MemberOf, parts: PartsOf) -> ApprovalDocument:
     """Does what was asked for, in the same transaction. The same member may send it again, and nothing is done twice."""
     now = parts.now()
     async with parts.database.begin() as session:
@@ -59,7 +60,7 @@ async def approve(approval_id: Id, caller: MemberOf, parts: PartsOf) -> dict[str
         again = approval.status is ApprovalStatus.APPROVED and approval.decided_by == caller.member.id
         if not again:
             approval.check_agreed(by=caller.member.id, token_issued_by=caller.token_issued_by, at=now)
-            result = await action.do(session, approval.request, now)
+            result = await action.do(session, approval, caller.member.id, now)
             approval = await store.decide(
                 session, approval, ApprovalStatus.APPROVED, by=caller.member.id, at=now, result=result
             )
@@ -69,7 +70,7 @@ async def approve(approval_id: Id, caller: MemberOf, parts: PartsOf) -> dict[str
 
 
 @router.post("/v1/approvals/{approval_id}/refuse")
-async def refuse(approval_id: Id, caller: MemberOf, parts: PartsOf) -> dict[str, Any]:
+async def refuse(approval_id: Id, caller: MemberOf, parts: PartsOf) -> ApprovalDocument:
     """Nothing is done. Whoever asked for it may take it back this way too."""
     now = parts.now()
     async with parts.database.begin() as session:
@@ -80,7 +81,7 @@ async def refuse(approval_id: Id, caller: MemberOf, parts: PartsOf) -> dict[str,
 
 
 @router.get("/v1/approval-bounds")
-async def list_approval_bounds(parts: PartsOf) -> dict[str, Any]:
+async def list_approval_bounds(parts: PartsOf) -> Bounds:
     async with parts.database.begin() as session:
         return {"items": await store.bounds(session)}
 
@@ -88,7 +89,7 @@ async def list_approval_bounds(parts: PartsOf) -> dict[str, Any]:
 @router.put("/v1/approval-bounds/{operation}/{currency}")
 async def set_approval_bound(
     operation: OperationName, currency: Currency, body: Bound, parts: PartsOf
-) -> dict[str, Any]:
+) -> BoundDocument:
     if operation not in ACTIONS:
         raise NotFound("operation that takes approvals", operation)
     above = None if body.above is None else 0 if ZERO.fullmatch(body.above) else nanos_of(body.above)

@@ -8,42 +8,31 @@ from typing import Any
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.approvals.approval import LIFE, Approval, ApprovalStatus
+from headrace_billing.approvals.approval import LIFE, Approval, ApprovalStatus, Wanted
+from headrace_billing.approvals.documents import BoundDocument
 from headrace_billing.errors import NotFound
 from headrace_billing.ids import new_id
 from headrace_billing.money import major
 
 
-async def needed(session: AsyncSession, operation: str, *, currency: str, amount_nanos: int) -> bool:
+async def needed(session: AsyncSession, wanted: Wanted) -> bool:
     """Whether a second member must agree. Without a bound nobody has to."""
-    found = await session.execute(SELECT_BOUND, {"operation": operation, "currency": currency})
-    above = found.scalar()
-    return above is not None and amount_nanos > int(above)
+    place = {"operation": wanted.operation, "currency": wanted.currency}
+    above = (await session.execute(SELECT_BOUND, place)).scalar()
+    return above is not None and wanted.amount_nanos > int(above)
 
 
-async def ask(
-    session: AsyncSession,
-    operation: str,
-    *,
-    org: str,
-    subject: str,
-    currency: str,
-    amount_nanos: int,
-    request: Mapping[str, Any],
-    reason: str,
-    by: str,
-    at: datetime,
-) -> Approval:
+async def ask(session: AsyncSession, wanted: Wanted, *, by: str, at: datetime) -> Approval:
     """What waits from now on for a second member."""
     approval = Approval(
         id=new_id("apr", at),
-        operation=operation,
-        org=org,
-        subject=subject,
-        currency=currency,
-        amount_nanos=amount_nanos,
-        request=request,
-        reason=reason,
+        operation=wanted.operation,
+        org=wanted.org,
+        subject=wanted.subject,
+        currency=wanted.currency,
+        amount_nanos=wanted.amount_nanos,
+        request=wanted.request,
+        reason=wanted.reason,
         requested_by=by,
         requested_at=at,
         expires_at=at + LIFE,
@@ -52,13 +41,13 @@ async def ask(
         INSERT,
         {
             "id": approval.id,
-            "operation": operation,
-            "org": org,
-            "subject": subject,
-            "currency": currency,
-            "amount": amount_nanos,
-            "request": json.dumps(request),
-            "reason": reason,
+            "operation": wanted.operation,
+            "org": wanted.org,
+            "subject": wanted.subject,
+            "currency": wanted.currency,
+            "amount": wanted.amount_nanos,
+            "request": json.dumps(wanted.request),
+            "reason": wanted.reason,
             "by": by,
             "at": at,
             "expires_at": approval.expires_at,
@@ -114,7 +103,7 @@ async def set_bound(session: AsyncSession, operation: str, *, currency: str, abo
     await session.execute(DELETE_BOUND if above_nanos is None else UPSERT_BOUND, values)
 
 
-async def bounds(session: AsyncSession) -> list[dict[str, Any]]:
+async def bounds(session: AsyncSession) -> list[BoundDocument]:
     rows = await session.execute(SELECT_BOUNDS)
     return [
         {"operation": row.operation, "currency": row.currency, "above": major(int(row.above_nanos))}

@@ -1,16 +1,18 @@
 """The route of the audit log: everything for the seller, its own for an organisation."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, StringConstraints
 
+from headrace_billing.answers import Answering
 from headrace_billing.audit import store
-from headrace_billing.bodies import Id, PageOf, page_of
+from headrace_billing.audit.store import EntryDocument
+from headrace_billing.bodies import Id, Listed, PageOf, page_of
 from headrace_billing.callers import AdminOnly, MemberOf, OrgMember
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["audit"], dependencies=[AdminOnly])
+router = APIRouter(tags=["audit"], dependencies=[AdminOnly], route_class=Answering)
 
 OperationName = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,100}$")]
 
@@ -28,7 +30,7 @@ async def show_audit_log(
     outcome: Literal["done", "refused"] | None = None,
     start: AwareDatetime | None = None,
     end: AwareDatetime | None = None,
-) -> dict[str, Any]:
+) -> Listed[EntryDocument]:
     """Who did what, or was refused it, in the order of the requests' beginnings. [start, end)."""
     own = caller.org if isinstance(caller, OrgMember) else None
     wanted = store.Wanted(

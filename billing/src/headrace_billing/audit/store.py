@@ -1,11 +1,13 @@
 """Reading the audit log."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,30 @@ async def page(session: AsyncSession, wanted: Wanted, *, after: str, limit: int)
     return list(rows.mappings())
 
 
-def document(row: RowMapping) -> dict[str, Any]:
+class ActorDocument(TypedDict):
+    side: str
+    id: str | None
+    name: str
+    role: str | None
+    token_prefix: str | None
+
+
+class EntryDocument(TypedDict):
+    id: str
+    at: str
+    actor: ActorDocument
+    address: str | None
+    operation: str
+    organization: str | None
+    objects: Sequence[str]
+    changes: Mapping[str, Any] | None
+    outcome: str
+    code: str | None
+    request_id: str
+    idempotency_key: str | None
+
+
+def document(row: RowMapping) -> EntryDocument:
     return {
         "id": row["id"],
         "at": row["at"].isoformat(),
@@ -62,11 +87,11 @@ def document(row: RowMapping) -> dict[str, Any]:
     }
 
 
-def as_customers_see(shown: dict[str, Any]) -> dict[str, Any]:
+def as_customers_see(shown: EntryDocument) -> EntryDocument:
     """Of the seller's staff a customer learns what it did and in which role, not who and from where."""
     if shown["actor"]["side"] != "seller":
         return shown
-    actor = {**shown["actor"], "id": None, "name": "seller", "token_prefix": None}
+    actor: ActorDocument = {**shown["actor"], "id": None, "name": "seller", "token_prefix": None}
     return {**shown, "actor": actor, "address": None, "idempotency_key": None}
 
 

@@ -1,10 +1,10 @@
 """The test clock over the API: what it says, and moving it ahead."""
 
-from typing import Any
-
 from fastapi import APIRouter
 from pydantic import AwareDatetime
+from typing_extensions import TypedDict
 
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import Body
 from headrace_billing.callers import AdminOnly
 from headrace_billing.clock import store
@@ -12,7 +12,12 @@ from headrace_billing.clock.movable import ClockNotMovable, MovableClock
 from headrace_billing.intervals import utc
 from headrace_billing.parts import Parts, PartsOf
 
-router = APIRouter(tags=["test clock"], dependencies=[AdminOnly])
+router = APIRouter(tags=["test clock"], dependencies=[AdminOnly], route_class=Answering)
+
+
+class ClockDocument(TypedDict):
+    now: str
+    ahead_seconds: float
 
 
 class Advance(Body):
@@ -20,14 +25,14 @@ class Advance(Body):
 
 
 @router.get("/v1/test-clock")
-async def show_clock(parts: PartsOf) -> dict[str, Any]:
+async def show_clock(parts: PartsOf) -> ClockDocument:
     clock = _clock(parts)
     await store.follow(parts.database, clock)
     return _document(clock)
 
 
 @router.post("/v1/test-clock/advance")
-async def advance_clock(body: Advance, parts: PartsOf) -> dict[str, Any]:
+async def advance_clock(body: Advance, parts: PartsOf) -> ClockDocument:
     """Moves the time of the whole installation. The worker and other processes follow within a second."""
     clock = _clock(parts)
     await store.move(parts.database, clock, utc(body.to))
@@ -40,5 +45,5 @@ def _clock(parts: Parts) -> MovableClock:
     return parts.now
 
 
-def _document(clock: MovableClock) -> dict[str, Any]:
+def _document(clock: MovableClock) -> ClockDocument:
     return {"now": clock().isoformat(), "ahead_seconds": clock.ahead.total_seconds()}

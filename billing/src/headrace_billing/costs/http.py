@@ -1,11 +1,14 @@
 """The seller's routes for cost books, and for margins that name the ones they go by."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NotRequired
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, Field
+from typing_extensions import TypedDict
 
-from headrace_billing.bodies import PAGE_MAX, Amount, Body, Currency, ModelName, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import PAGE_MAX, Amount, Body, Currency, Listed, ModelName, PageOf, page_of
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.costs import store
 from headrace_billing.costs.cost_book import CostBook, CostBookInvalid, CostMethod, Margin, MarginBy
@@ -17,7 +20,7 @@ from headrace_billing.rating.price import TokenClass, parse_price, price_text
 
 MODELS_MAX = 200
 
-router = APIRouter(tags=["costs"], dependencies=[AdminOnly])
+router = APIRouter(tags=["costs"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class CostsBody(Body):
@@ -27,6 +30,37 @@ class CostsBody(Body):
     cache_read: Amount
     cache_write: Amount
     output: Amount
+
+
+class CostBookDocument(TypedDict):
+    id: str
+    currency: str
+    version: int
+    published_at: str
+    effective_at: str
+    models: Mapping[str, Mapping[str, str]]
+
+
+class MarginDocument(TypedDict):
+    model: NotRequired[str]
+    organization: NotRequired[str]
+    requests: int
+    tokens: int
+    revenue: str
+    list_price: str
+    cost: str
+    margin: str
+    tokens_without_cost: int
+
+
+class MarginsDocument(TypedDict):
+    currency: str
+    start: str
+    end: str
+    as_of: str
+    method: CostMethod
+    cost_books: Sequence[str]
+    margins: list[MarginDocument]
 
 
 class NewCostBook(Body):
@@ -39,7 +73,7 @@ class NewCostBook(Body):
 @router.post("/v1/cost-books", status_code=201)
 async def publish_cost_book(
     body: NewCostBook, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> CostBookDocument:
     """What a token of each model costs from `effective_at` on. Nothing that was billed depends on it."""
     currency_of(body.currency)
     effective_at = utc(body.effective_at)
@@ -51,7 +85,7 @@ async def publish_cost_book(
     }
     once: dict[str, Any] = {"scope": "cost-books", "key": idempotency_key}
     async with parts.database.begin() as session:
-        answer = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: CostBookDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is None:
             book = await store.publish(
                 session, currency=body.currency, models=models, at=parts.now(), effective_at=effective_at
@@ -62,7 +96,9 @@ async def publish_cost_book(
 
 
 @router.get("/v1/cost-books")
-async def list_cost_books(parts: PartsOf, page: PageOf, currency: Currency | None = None) -> dict[str, Any]:
+async def list_cost_books(
+    parts: PartsOf, page: PageOf, currency: Currency | None = None
+) -> Listed[CostBookDocument]:
     async with parts.database.begin() as session:
         found = await store.published(session, currency=currency, after=page.begins_after, limit=page.limit)
     return page_of([_document(book) for book in found], page)
@@ -77,7 +113,7 @@ async def show_margins(
     start: AwareDatetime,
     end: AwareDatetime,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_MAX,
-) -> dict[str, Any]:
+) -> MarginsDocument:
     """Revenue less cost of [start, end), by model or organization, the least margin first."""
     since, until = interval(start, end)
     async with parts.database.snapshot() as session:
@@ -95,9 +131,8 @@ async def show_margins(
     }
 
 
-def _margin(margin: Margin, by: MarginBy) -> dict[str, Any]:
-    return {
-        by.value: margin.of,
+def _margin(margin: Margin, by: MarginBy) -> MarginDocument:
+    of: MarginDocument = {
         "requests": margin.requests,
         "tokens": margin.tokens,
         "revenue": major(margin.revenue_nanos),
@@ -106,9 +141,11 @@ def _margin(margin: Margin, by: MarginBy) -> dict[str, Any]:
         "margin": major(margin.margin_nanos),
         "tokens_without_cost": margin.tokens_without_cost,
     }
+    of["model" if by is MarginBy.MODEL else "organization"] = margin.of
+    return of
 
 
-def _document(book: CostBook) -> dict[str, Any]:
+def _document(book: CostBook) -> CostBookDocument:
     return {
         "id": book.id,
         "currency": book.currency,

@@ -1,7 +1,7 @@
 """The operators' door for GPU time, and what an organisation or the seller may read of it."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import structlog
@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import AwareDatetime, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.bodies import PAGE_MAX, PRINTABLE, Id
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import PAGE_MAX, PRINTABLE, Id, Listed
 from headrace_billing.callers import CallerOf, Customer, MachineOnly
 from headrace_billing.errors import Forbidden, InvalidRequest
 from headrace_billing.gpu_time import store
 from headrace_billing.gpu_time.arrival import NAME_CHARACTERS_MAX, Arrival, Identity, read
-from headrace_billing.gpu_time.store import Scope
+from headrace_billing.gpu_time.store import HourDocument, Scope
 from headrace_billing.ingest.store import quarantine
 from headrace_billing.parts import PartsOf
 from headrace_contracts.gpu_time import EVENTS_MAX, GpuTimeReply, GpuTimeResult
@@ -31,7 +32,7 @@ DeploymentName = Annotated[
 ]
 
 log = structlog.get_logger()
-router = APIRouter(tags=["gpu time"])
+router = APIRouter(tags=["gpu time"], route_class=Answering)
 
 
 class RawEvents(msgspec.Struct):
@@ -68,7 +69,7 @@ async def show_gpu_time(
     end: AwareDatetime | None = None,
     cursor: Annotated[str | None, Query(max_length=CURSOR_CHARACTERS_MAX)] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_MAX,
-) -> dict[str, Any]:
+) -> Listed[HourDocument]:
     """By hour and deployment, the last month unless told otherwise; `next` is the next page's `cursor`. A customer sees its own."""
     if isinstance(caller, Customer):
         if caller.scopes is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.gpu_time.arrival import Arrival, Identity
 from headrace_billing.ingest.arrival import instant
@@ -50,6 +51,18 @@ async def keep_conflict(session: AsyncSession, arrival: Arrival) -> None:
     )
 
 
+class HourDocument(TypedDict):
+    hour: str
+    organization: str | None
+    deployment: str
+    cluster: str
+    model: str
+    profile: str
+    pods: int
+    gpu_ms: int
+    gpu_ms_estimated: int
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Half-open; None for any."""
@@ -67,7 +80,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    items: list[dict[str, Any]]
+    items: list[HourDocument]
     cursor: str | None
     """Null on the last page."""
 
@@ -86,7 +99,7 @@ async def hours(session: AsyncSession, scope: Scope, *, after: str | None, limit
         parameters["start"] = max(scope.start, instant_of(hour, before=scope.end))
         parameters |= {f"after_{name}": value for name, value in zip(PLACE, place, strict=True)}
     rows = (await session.execute(SELECT_HOURS if after is None else SELECT_HOURS_AFTER, parameters)).all()
-    items = [
+    items: list[HourDocument] = [
         {
             "hour": row.hour.isoformat(),
             "organization": row.org,

@@ -1,11 +1,11 @@
 """The side doors for gateways and engines: usage that the stream lost, and what replicas yielded."""
 
-from typing import Any
-
 import msgspec
 import structlog
 from fastapi import APIRouter, Request, Response
+from typing_extensions import TypedDict
 
+from headrace_billing.answers import Answering
 from headrace_billing.callers import MachineOnly
 from headrace_billing.errors import InvalidRequest
 from headrace_billing.ingest import engine_records, publish
@@ -18,7 +18,11 @@ from headrace_contracts.engine import decode_records
 from headrace_contracts.ingest import EVENTS_MAX, EventResult, UsageEventReply
 
 log = structlog.get_logger()
-router = APIRouter(tags=["ingest"], dependencies=[MachineOnly], prefix="/internal/v1")
+router = APIRouter(tags=["ingest"], dependencies=[MachineOnly], prefix="/internal/v1", route_class=Answering)
+
+
+class StoredDocument(TypedDict):
+    stored: int
 
 
 class RawEvents(msgspec.Struct):
@@ -48,7 +52,7 @@ async def take_usage_events(request: Request, parts: PartsOf) -> Response:
 
 
 @router.post("/engine-records")
-async def take_engine_records(request: Request, parts: PartsOf) -> dict[str, Any]:
+async def take_engine_records(request: Request, parts: PartsOf) -> StoredDocument:
     """Answers once they are stored; a replica sends a batch until then, which does no harm."""
     try:
         records = decode_records(await request.body()).records

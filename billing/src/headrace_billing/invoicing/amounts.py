@@ -4,7 +4,7 @@ from functools import cache
 
 from babel.numbers import get_currency_precision
 
-from headrace_billing.money import NANOS_PER_MAJOR
+from headrace_billing.money import NANOS_PER_MAJOR, AmountInvalid, nanos_of
 from headrace_billing.rating.price import ATTOS_PER_NANO
 
 
@@ -40,6 +40,14 @@ def minor_of_nanos(nanos: int, currency: str) -> int:
 def minor_of_tokens(tokens: int, price: int, currency: str) -> int:
     """The charge in minor units, rounded from the exact product; `price` as `rating.price` scales it."""
     return divided_half_away(tokens * price, _attos_per_minor(currency))
+
+
+def minor_of(amount: str, currency: str) -> int:
+    """Of a positive amount as it is written. Raises `AmountInvalid` for what nobody can pay in that currency."""
+    minor, rest = divmod(nanos_of(amount), nanos_per_minor(currency))
+    if rest:
+        raise AmountInvalid(f"{amount!r} has more decimal places than {currency} has.")
+    return minor
 
 
 def plain(minor: int, currency: str) -> str:

@@ -13,7 +13,7 @@ from headrace_billing.charges.charge import ChargeKind, Recognition, account_of
 from headrace_billing.errors import NotFound
 from headrace_billing.invoicing.credit_note import Burnt, Creditable, Credited, Payer
 from headrace_billing.invoicing.lines import OUTCOMES, TOKENS, LineKind, Source
-from headrace_billing.invoicing.settlement import Approval
+from headrace_billing.invoicing.settlement import Consent
 from headrace_billing.ledger import wallets
 from headrace_billing.ledger.lots import Holdings
 from headrace_billing.ledger.transaction import Account, AccountKind
@@ -98,7 +98,7 @@ class Issued:
     kind: str
     invoice: str
     reason: str
-    approval: Approval
+    consent: Consent
     issued_at: datetime
     net_minor: int
     tax_minor: int
@@ -117,8 +117,8 @@ async def add(session: AsyncSession, note: Issued, lines: Sequence[Credited]) ->
             "kind": note.kind,
             "invoice": note.invoice,
             "reason": note.reason,
-            "requested_by": note.approval.requested_by,
-            "approved_by": note.approval.approved_by,
+            "requested_by": note.consent.requested_by,
+            "approved_by": note.consent.approved_by,
             "issued_at": note.issued_at,
             "net_minor": note.net_minor,
             "tax_minor": note.tax_minor,

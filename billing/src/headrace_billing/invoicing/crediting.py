@@ -1,6 +1,6 @@
 """Issuing a credit note: its number, its lines, its postings and what it settles, in one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,8 +22,9 @@ from headrace_billing.invoicing.credit_note import (
     taken_from_deferred,
     tax_of,
 )
+from headrace_billing.invoicing.lines import Source
 from headrace_billing.invoicing.settlement import (
-    Approval,
+    Consent,
     InvoicePaid,
     SettlementKind,
     Split,
@@ -36,26 +37,36 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What to credit, and who wants it so."""
+class Draft:
+    """What a note would take back. The invoice stays locked until the transaction ends."""
 
-    lines: Mapping[int, int | None] | None
-    """By position the amount in minor units, or null for all that is left; no mapping means everything."""
-    reason: str
-    approval: Approval
-    void: bool = False
+    standing: Standing
+    lines: Sequence[Credited]
+    tax_minor: int
+    contained: Mapping[Source, int]
+    parts: Split
+    void: bool
+
+    @property
+    def moved_minor(self) -> int:
+        """All that it takes back, whichever way it goes."""
+        return sum(abs(one.amount_minor) for one in self.lines) + abs(self.tax_minor)
 
 
-async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetime) -> Document:
-    """The note's document. Raises `NotFound`, `NeedsTwo`, `CreditInvalid`, `CreditedInFull`, `InvoicePaid`."""
-    wish.approval.check()
+async def draft(
+    session: AsyncSession, invoice: str, wanted: Mapping[int, int | None] | None, *, void: bool = False
+) -> Draft:
+    """`wanted`: by position the amount in minor units, or null for all that is left; no mapping means everything.
+
+    Raises `NotFound`, `CreditInvalid`, `CreditedInFull`, `InvoicePaid`.
+    """
     standing = await settlement_store.lock(session, invoice)
     every = await credit_note_store.creditable(session, invoice)
-    if wish.void and (standing.paid_minor or standing.written_off_minor):
+    if void and (standing.paid_minor or standing.written_off_minor):
         raise InvoicePaid(standing.number)
     if not any(line.left_minor for line in every):
         raise CreditedInFull(standing.number)
-    lines = credited(every, wish.lines, currency=standing.currency)
+    lines = credited(every, wanted, currency=standing.currency)
     taxed = await credit_note_store.taxed(session, invoice)
     tax = tax_of(lines, every, tax_minor=taxed.tax_minor, taken_minor=taxed.taken_minor)
     included = standing.tax_included
@@ -63,6 +74,15 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
         contained_of(lines, every, invoice_tax_minor=taxed.tax_minor, tax_minor=tax) if included else {}
     )
     parts = split(standing, due_of(lines) + (0 if included else tax))
+    return Draft(standing, lines, tax, contained, parts, void)
+
+
+async def issue(
+    session: AsyncSession, draft: Draft, *, reason: str, consent: Consent, now: datetime
+) -> Document:
+    """The note's document."""
+    standing, lines, tax, parts = draft.standing, draft.lines, draft.tax_minor, draft.parts
+    invoice, kind = standing.invoice, "void" if draft.void else "credit"
     payers = await credit_note_store.payers(session, invoice, lines)
     returned = given_back(lines, payers, owed_back=standing.owed_back)
 
@@ -74,7 +94,7 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
     document = {
         "id": note,
         "number": number,
-        "kind": "void" if wish.void else "credit",
+        "kind": kind,
         "invoice": {
             "id": invoice,
             "number": standing.number,
@@ -87,7 +107,7 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
         "purchase_order": original.get("purchase_order"),
         "currency": standing.currency,
         "issued_at": now.isoformat(),
-        "reason": wish.reason,
+        "reason": reason,
         "lines": [_line(one, original, standing.currency) for one in lines],
         **({"test": True} if original.get("test") else {}),
         **_sums(lines, tax, parts, standing),
@@ -97,10 +117,10 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
         seller=standing.seller,
         sequence=sequence,
         number=number,
-        kind="void" if wish.void else "credit",
+        kind=kind,
         invoice=invoice,
-        reason=wish.reason,
-        approval=wish.approval,
+        reason=reason,
+        consent=consent,
         issued_at=now,
         net_minor=sum(one.amount_minor for one in lines),
         tax_minor=tax,
@@ -128,13 +148,13 @@ async def issue(session: AsyncSession, invoice: str, wish: Wish, *, now: datetim
             lines,
             note=note,
             tax_minor=tax,
-            contained=contained,
+            contained=draft.contained,
             parts=parts,
             returned=returned,
             at=now,
         ),
     )
-    changed = taken_from_deferred(lines, contained, currency=standing.currency)
+    changed = taken_from_deferred(lines, draft.contained, currency=standing.currency)
     await charge_store.add_deferrals(session, note, changed, at=now)
     return document
 
@@ -149,7 +169,7 @@ def _line(one: Credited, original: Document, currency: str) -> Document:
     }
 
 
-def _sums(lines: list[Credited], tax: int, parts: Split, standing: Standing) -> Document:
+def _sums(lines: Sequence[Credited], tax: int, parts: Split, standing: Standing) -> Document:
     """Where it goes: off what was open, back as credit, or owed as money."""
     net, currency = sum(one.amount_minor for one in lines), standing.currency
     return {

@@ -1,27 +1,31 @@
 """The seller's routes for closing periods, and for invoices as documents and on paper."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Response
 from pydantic import AwareDatetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.bodies import Body, Currency, Id, PageOf
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Body, Currency, Id, Listed, PageOf
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.intervals import utc
 from headrace_billing.invoicing import settlement_store, store
 from headrace_billing.invoicing.closing import close_period
+from headrace_billing.invoicing.correction_documents import standing_document
 from headrace_billing.invoicing.cursor import after_of, cursor_of
 from headrace_billing.invoicing.drafting import Books
+from headrace_billing.invoicing.invoice_document import InvoiceDocument
 from headrace_billing.invoicing.orders import Order
 from headrace_billing.invoicing.pdf import print_pdf
-from headrace_billing.invoicing.settlement_http import standing_document
+from headrace_billing.invoicing.settlement import Standing
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["invoices"], dependencies=[AdminOnly])
+router = APIRouter(tags=["invoices"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class PeriodToClose(Body):
@@ -37,7 +41,7 @@ class PeriodToClose(Body):
 
 
 @router.post("/v1/periods/close", status_code=201)
-async def close(body: PeriodToClose, parts: PartsOf, idempotency_key: IdempotencyKey) -> dict[str, Any]:
+async def close(body: PeriodToClose, parts: PartsOf, idempotency_key: IdempotencyKey) -> InvoiceDocument:
     """One final invoice for [start, end). Refused while the organisation's requests or books don't reconcile."""
     once = {"scope": "periods/close", "key": idempotency_key}
     async with parts.database.begin() as session:
@@ -55,7 +59,7 @@ async def close(body: PeriodToClose, parts: PartsOf, idempotency_key: Idempotenc
 @router.get("/v1/invoices")
 async def list_invoices(
     parts: PartsOf, page: PageOf, organization: Id | None = None, *, open_only: bool = False
-) -> dict[str, Any]:
+) -> Listed[InvoiceDocument]:
     """In the order of issue; `next` goes into `after`, with the rest of the query as it was."""
     query = (organization or "", str(open_only))
     async with parts.database.snapshot() as session:
@@ -66,7 +70,7 @@ async def list_invoices(
             after=after_of(page.after, query),
             limit=page.limit,
         )
-    items = [{**document, "standing": standing_document(standing)} for document, standing in found]
+    items = [_with_standing(document, standing) for document, standing in found]
     return {
         "items": items,
         "next": cursor_of(items[-1]["id"], query) if len(items) == page.limit else None,
@@ -87,15 +91,19 @@ async def show_pdf(invoice_id: Id, parts: PartsOf) -> Response:
 
 
 @router.get("/v1/invoices/{invoice_id}")
-async def show_invoice(invoice_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_invoice(invoice_id: Id, parts: PartsOf) -> InvoiceDocument:
     """As it was issued, and under `standing` what became of it."""
     async with parts.database.begin() as session:
         return await _shown(session, invoice_id)
 
 
-async def _shown(session: AsyncSession, invoice: str) -> dict[str, Any]:
+async def _shown(session: AsyncSession, invoice: str) -> InvoiceDocument:
     document = await store.document_of(session, invoice)
-    return {**document, "standing": standing_document(await settlement_store.standing(session, invoice))}
+    return _with_standing(document, await settlement_store.standing(session, invoice))
+
+
+def _with_standing(document: Mapping[str, Any], standing: Standing) -> InvoiceDocument:
+    return cast("InvoiceDocument", {**document, "standing": standing_document(standing)})
 
 
 def _utc(at: datetime | None) -> datetime | None:

@@ -1,12 +1,15 @@
 """The seller's routes for invoice runs: drafts with a grace for late events, then final, with progress."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
+from typing_extensions import TypedDict
 
-from headrace_billing.bodies import Body, Currency, Id, PageOf
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Body, Currency, Id, Listed, PageOf
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.ids import new_id
@@ -21,11 +24,50 @@ from headrace_billing.invoicing.party_store import DEFAULT_SELLER
 from headrace_billing.invoicing.run_store import DraftPlace, DraftState, Run
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["invoices"], dependencies=[AdminOnly])
+router = APIRouter(tags=["invoices"], dependencies=[AdminOnly], route_class=Answering)
 
 GRACE_HOURS_DEFAULT = 6
 GRACE_HOURS_MAX = 35 * 24
 """As old as an event may be that ingest takes."""
+
+
+class RunSummary(TypedDict):
+    id: str
+    seller: str
+    end: str
+    finalise_after: str
+    created_at: str
+
+
+class NewRunDocument(RunSummary):
+    drafts: int
+
+
+class RunDocument(NewRunDocument):
+    waiting: int
+    final: int
+    empty: int
+    refused: int
+
+
+class DraftSummary(TypedDict):
+    organization: str
+    currency: str
+    state: DraftState
+    invoice: str | None
+    reason: Mapping[str, Any] | None
+
+
+class DraftDocument(TypedDict):
+    state: DraftState
+    invoice: str | None
+    draft: Mapping[str, Any] | None
+    """As an invoice, without a number."""
+
+
+class RetriedDocument(TypedDict):
+    id: str
+    retried: int
 
 
 class NewRun(Body):
@@ -37,14 +79,14 @@ class NewRun(Body):
 
 
 @router.post("/v1/invoice-runs", status_code=201)
-async def begin_run(body: NewRun, parts: PartsOf, idempotency_key: IdempotencyKey) -> dict[str, Any]:
+async def begin_run(body: NewRun, parts: PartsOf, idempotency_key: IdempotencyKey) -> NewRunDocument:
     """A draft for each customer of the seller with anything to invoice; a worker makes them final after the grace."""
     now, once = parts.now(), {"scope": "invoice-runs", "key": idempotency_key}
     end = utc(body.end)
     if end > now:
         raise PeriodInvalid(f"The run would end at {end.isoformat()}, which has not come yet.")
     async with parts.database.begin() as session:
-        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: NewRunDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
             return known
         await party_store.seller(session, body.seller)
@@ -56,13 +98,13 @@ async def begin_run(body: NewRun, parts: PartsOf, idempotency_key: IdempotencyKe
             created_at=now,
         )
         drafts = await run_store.add(session, run)
-        answer = {**_document(run), "drafts": drafts}
+        answer: NewRunDocument = {**_document(run), "drafts": drafts}
         await remember(session, **once, answer=answer)
     return answer
 
 
 @router.get("/v1/invoice-runs/{run_id}")
-async def show_run(run_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_run(run_id: Id, parts: PartsOf) -> RunDocument:
     """How far it is. `waiting` is what is not final yet; `refused` needs somebody to look at it."""
     async with parts.database.snapshot() as session:
         run = await run_store.run(session, run_id)
@@ -80,14 +122,14 @@ async def show_run(run_id: Id, parts: PartsOf) -> dict[str, Any]:
 @router.get("/v1/invoice-runs/{run_id}/drafts")
 async def list_drafts(
     run_id: Id, parts: PartsOf, page: PageOf, state: DraftState | None = None
-) -> dict[str, Any]:
+) -> Listed[DraftSummary]:
     query = (run_id, state or "")
     async with parts.database.snapshot() as session:
         await run_store.run(session, run_id)
         found = await run_store.page(
             session, run_id, state=state, after=after_of(page.after, query), limit=page.limit
         )
-    items = [
+    items: list[DraftSummary] = [
         {
             "organization": row.org,
             "currency": row.currency,
@@ -102,7 +144,7 @@ async def list_drafts(
 
 
 @router.get("/v1/invoice-runs/{run_id}/drafts/{organization_id}/{currency}")
-async def show_draft(run_id: Id, organization_id: Id, currency: Currency, parts: PartsOf) -> dict[str, Any]:
+async def show_draft(run_id: Id, organization_id: Id, currency: Currency, parts: PartsOf) -> DraftDocument:
     """The invoice as it would be, of the books as they stand now: it has no number and is kept nowhere."""
     place = DraftPlace(run=run_id, organization=organization_id, currency=currency)
     async with parts.database.begin() as session:
@@ -117,7 +159,7 @@ async def show_draft(run_id: Id, organization_id: Id, currency: Currency, parts:
 
 
 @router.post("/v1/invoice-runs/{run_id}/retry")
-async def retry_run(run_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def retry_run(run_id: Id, parts: PartsOf) -> RetriedDocument:
     """Drafts that were refused are tried once more, when what stood against them is mended."""
     async with parts.database.begin() as session:
         await run_store.run(session, run_id)
@@ -125,7 +167,7 @@ async def retry_run(run_id: Id, parts: PartsOf) -> dict[str, Any]:
     return {"id": run_id, "retried": retried}
 
 
-def _document(run: Run) -> dict[str, Any]:
+def _document(run: Run) -> RunSummary:
     return {
         "id": run.id,
         "seller": run.seller,

@@ -63,15 +63,18 @@ class NeedsTwo(BillingError):
         super().__init__("requested_by and approved_by must be two people.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
-    requested_by: str
-    approved_by: str
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """Who asked for it, and who else agreed; null where nobody had to."""
 
-    def check(self) -> None:
-        """Raises `NeedsTwo`."""
-        if self.requested_by.casefold() == self.approved_by.casefold():
+    requested_by: str
+    approved_by: str | None = None
+
+    def second(self) -> str:
+        """Who else agreed, where somebody must. Raises `NeedsTwo`."""
+        if self.approved_by is None or self.requested_by.casefold() == self.approved_by.casefold():
             raise NeedsTwo
+        return self.approved_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

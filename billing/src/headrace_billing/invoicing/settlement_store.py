@@ -8,7 +8,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.errors import NotFound
-from headrace_billing.invoicing.settlement import Approval, SettlementKind, Split, Standing
+from headrace_billing.invoicing.settlement import Consent, SettlementKind, Split, Standing
 
 
 async def lock(session: AsyncSession, invoice: str) -> Standing:
@@ -44,7 +44,7 @@ class Settlement:
     over_minor: int = 0
     reference: str = ""
     reason: str = ""
-    approval: Approval | None = None
+    consent: Consent | None = None
     happened_at: datetime
     recorded_at: datetime
 
@@ -60,8 +60,8 @@ async def add(session: AsyncSession, one: Settlement) -> None:
             "over_minor": one.over_minor,
             "reference": one.reference,
             "reason": one.reason,
-            "requested_by": None if one.approval is None else one.approval.requested_by,
-            "approved_by": None if one.approval is None else one.approval.approved_by,
+            "requested_by": None if one.consent is None else one.consent.requested_by,
+            "approved_by": None if one.consent is None else one.consent.approved_by,
             "happened_at": one.happened_at,
             "recorded_at": one.recorded_at,
         },

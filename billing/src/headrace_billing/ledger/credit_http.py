@@ -8,11 +8,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.accounts import store as accounts
-from headrace_billing.approvals import store as approvals
-from headrace_billing.approvals.documents import approval_document
-from headrace_billing.bodies import Amount, Body, Currency, Id, ModelName, Name, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.approvals.approval import Approval, Wanted
+from headrace_billing.approvals.asking import WAITS, ask_if_needed, waits
+from headrace_billing.approvals.documents import Waiting
+from headrace_billing.bodies import Amount, Body, Currency, Id, Listed, ModelName, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly, IdempotencyKey, MemberOf
 from headrace_billing.errors import BillingError, ExpiryInThePast
 from headrace_billing.idempotency import recall, remember
@@ -26,9 +29,8 @@ from headrace_billing.money import major, nanos_of
 from headrace_billing.parts import Parts, PartsOf
 
 PRIORITY_MAX = 1000
-WAITS = "More than the seller's bound: nothing was granted yet, and the `approval` waits for a second member."
 
-router = APIRouter(tags=["credit"], dependencies=[AdminOnly])
+router = APIRouter(tags=["credit"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class ScopeInvalid(BillingError):
@@ -70,49 +72,92 @@ class Refund(Body):
     """Null refunds all that can be."""
 
 
-@router.post("/v1/credit-grants", status_code=201, responses={202: {"description": WAITS}})
+class ScopeDocument(TypedDict):
+    project: str | None
+    model: str | None
+
+
+class GrantDocument(TypedDict):
+    id: str
+    wallet: str
+    amount: str
+    remaining: str
+    currency: str
+    kind: GrantKind
+    source: GrantSource
+    reason: str
+    scope: ScopeDocument
+    priority: int
+    granted_at: str
+    expires_at: str | None
+
+
+class NewGrantDocument(GrantDocument):
+    balance: str
+
+
+class MovementDocument(TypedDict):
+    kind: str
+    amount: str
+
+
+class GrantHistory(GrantDocument):
+    movements: list[MovementDocument]
+
+
+class RefundDocument(TypedDict):
+    id: str
+    grant: str
+    wallet: str
+    amount: str
+    currency: str
+    refunded_at: str
+    balance: str
+
+
+@router.post("/v1/credit-grants", status_code=201, responses=WAITS)
 async def grant_credit(
     body: NewCreditGrant,
     caller: MemberOf,
     parts: PartsOf,
     idempotency_key: IdempotencyKey,
     response: Response,
-) -> dict[str, Any]:
+) -> NewGrantDocument | Waiting:
     """More than the seller's bound waits for a second member: the answer is 202 and holds the `approval`."""
     at, once = parts.now(), {"scope": "credit-grants", "key": idempotency_key}
     request = body.model_dump(mode="json")
     async with parts.database.begin() as session:
-        answer = await recall(session, **once, request=request)
+        answer: NewGrantDocument | Waiting | None = await recall(session, **once, request=request)
         if answer is None:
             grant, holdings = await _grant_of(session, body, at)
-            bound: dict[str, Any] = {"currency": grant.currency, "amount_nanos": grant.amount_nanos}
-            if await approvals.needed(session, "grant_credit", **bound):
-                (balance,) = await wallets.balances(session, [grant.wallet])
-                approval = await approvals.ask(
-                    session,
-                    "grant_credit",
-                    **bound,
-                    org=balance.org,
-                    subject=grant.wallet,
-                    request=request,
-                    reason=grant.reason,
-                    by=caller.member.id,
-                    at=at,
-                )
-                answer = {"approval": approval_document(approval, now=at)}
-            else:
+            (balance,) = await wallets.balances(session, [grant.wallet])
+            wanted = Wanted(
+                operation="grant_credit",
+                org=balance.org,
+                subject=grant.wallet,
+                currency=grant.currency,
+                amount_nanos=grant.amount_nanos,
+                request=request,
+                reason=grant.reason,
+            )
+            answer = await ask_if_needed(session, wanted, by=caller.member.id, at=at)
+            if answer is None:
                 answer = await _give(session, grant, holdings)
             await remember(session, **once, answer=answer)
-    if "approval" in answer:
+    if waits(answer):
         response.status_code = HTTPStatus.ACCEPTED
     else:
         await spendable.push_soon(parts.database, parts.valkey, answer["wallet"])
     return answer
 
 
-async def grant_as_agreed(session: AsyncSession, request: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+async def grant_as_agreed(
+    session: AsyncSession, approval: Approval, _: str, at: datetime
+) -> NewGrantDocument:
     """Gives what waited for a second member. Raises what the request would raise now."""
-    return await _give(session, *await _grant_of(session, NewCreditGrant.model_validate(request), at))
+    return await _give(
+        session, *await _grant_of(session, NewCreditGrant.model_validate(approval.request), at)
+    )
 
 
 async def tell_granted(parts: Parts, result: Mapping[str, Any]) -> None:
@@ -149,7 +194,7 @@ async def _grant_of(session: AsyncSession, body: NewCreditGrant, at: datetime) -
     return grant, holdings
 
 
-async def _give(session: AsyncSession, grant: Grant, holdings: Holdings) -> dict[str, Any]:
+async def _give(session: AsyncSession, grant: Grant, holdings: Holdings) -> NewGrantDocument:
     await grants_store.give(session, grant, holdings)
     (balance,) = await wallets.balances(session, [grant.wallet])
     granted = await grants_store.granted(session, grant.id)
@@ -157,14 +202,14 @@ async def _give(session: AsyncSession, grant: Grant, holdings: Holdings) -> dict
 
 
 @router.get("/v1/credit-grants")
-async def list_grants(parts: PartsOf, page: PageOf, wallet: Id | None = None) -> dict[str, Any]:
+async def list_grants(parts: PartsOf, page: PageOf, wallet: Id | None = None) -> Listed[GrantDocument]:
     async with parts.database.begin() as session:
         found = await grants_store.page(session, wallet=wallet, after=page.begins_after, limit=page.limit)
     return page_of([_document(one) for one in found], page)
 
 
 @router.get("/v1/credit-grants/{grant_id}")
-async def show_grant(grant_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_grant(grant_id: Id, parts: PartsOf) -> GrantHistory:
     """The grant, and what went into it and out of it, by why."""
     async with parts.database.snapshot() as session:
         grant = await grants_store.granted(session, grant_id)
@@ -178,7 +223,7 @@ async def show_grant(grant_id: Id, parts: PartsOf) -> dict[str, Any]:
 @router.post("/v1/credit-grants/{grant_id}/refund", status_code=201)
 async def refund_grant(
     grant_id: Id, body: Refund, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> RefundDocument:
     """Takes what is left of paid credit out of the wallet; what arrived as money is owed to the customer from then on.
 
     Less than what running requests hold stays. A request that a gateway admits in the same moment may leave an
@@ -186,7 +231,7 @@ async def refund_grant(
     """
     at, once = parts.now(), {"scope": f"refund {grant_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
-        answer = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: RefundDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is not None:
             return answer
         grant = await grants_store.granted(session, grant_id)
@@ -219,7 +264,7 @@ async def refund_grant(
     return answer
 
 
-def _document(grant: Granted) -> dict[str, Any]:
+def _document(grant: Granted) -> GrantDocument:
     return {
         "id": grant.id,
         "wallet": grant.wallet,

@@ -1,17 +1,50 @@
 """The admin's routes for wallets, and what they are to tell of."""
 
-from typing import Any
-
 from fastapi import APIRouter
+from typing_extensions import TypedDict
 
-from headrace_billing.bodies import Amount, Body, Id, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Amount, Body, Id, Listed, PageOf, page_of
 from headrace_billing.callers import AdminOnly
 from headrace_billing.ledger import notices, wallets
+from headrace_billing.ledger.notices import NoticeDocument
 from headrace_billing.ledger.wallets import WalletBalance
 from headrace_billing.money import major, nanos_of
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["ledger"], dependencies=[AdminOnly])
+router = APIRouter(tags=["ledger"], dependencies=[AdminOnly], route_class=Answering)
+
+
+class LotScope(TypedDict):
+    project: str | None
+    model: str | None
+
+
+class LotDocument(TypedDict):
+    id: str
+    kind: str
+    scope: LotScope
+    priority: int
+    remaining: str
+    expires_at: str | None
+
+
+class WalletSummary(TypedDict):
+    id: str
+    organization: str
+    currency: str
+    balance: str
+    spendable: str
+    version: int
+
+
+class WalletDocument(WalletSummary):
+    lots: list[LotDocument]
+
+
+class AlertDocument(TypedDict):
+    wallet: str
+    below: str | None
 
 
 class Alert(Body):
@@ -20,7 +53,7 @@ class Alert(Body):
 
 
 @router.get("/v1/wallets/{wallet_id}")
-async def show_wallet(wallet_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_wallet(wallet_id: Id, parts: PartsOf) -> WalletDocument:
     async with parts.database.begin() as session:
         await wallets.require(session, wallet_id)
         (balance,) = await wallets.balances(session, [wallet_id])
@@ -42,7 +75,7 @@ async def show_wallet(wallet_id: Id, parts: PartsOf) -> dict[str, Any]:
 
 
 @router.put("/v1/wallets/{wallet_id}/alert")
-async def set_alert(wallet_id: Id, body: Alert, parts: PartsOf) -> dict[str, Any]:
+async def set_alert(wallet_id: Id, body: Alert, parts: PartsOf) -> AlertDocument:
     """Makes a notice each time that the wallet's balance falls below the amount."""
     below = None if body.below is None else nanos_of(body.below)
     async with parts.database.begin() as session:
@@ -52,14 +85,16 @@ async def set_alert(wallet_id: Id, body: Alert, parts: PartsOf) -> dict[str, Any
 
 
 @router.get("/v1/notices")
-async def list_notices(parts: PartsOf, page: PageOf, organization: Id | None = None) -> dict[str, Any]:
+async def list_notices(
+    parts: PartsOf, page: PageOf, organization: Id | None = None
+) -> Listed[NoticeDocument]:
     """What organizations are to be told of, in the order in which it happened."""
     async with parts.database.begin() as session:
         found = await notices.page(session, org=organization, after=page.begins_after, limit=page.limit)
     return page_of(found, page)
 
 
-def _balance_document(balance: WalletBalance) -> dict[str, Any]:
+def _balance_document(balance: WalletBalance) -> WalletSummary:
     return {
         "id": balance.wallet,
         "organization": balance.org,

@@ -11,10 +11,12 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.database import Database
 from headrace_billing.ids import new_id
 from headrace_billing.ledger import wallets
+from headrace_billing.ledger.notice import NoticeKind
 from headrace_billing.money import major
 
 ALERTS_BATCH_MAX = 100
@@ -45,12 +47,12 @@ async def tell_low_balances(database: Database, *, now: datetime) -> int:
                     "balance": major(balance),
                     "below": major(below),
                 }
-                await tell(session, org=row.org, kind="balance_low", at=now, content=content)
+                await tell(session, org=row.org, kind=NoticeKind.BALANCE_LOW, at=now, content=content)
     return len(due)
 
 
 async def tell(
-    session: AsyncSession, *, org: str, kind: str, at: datetime, content: Mapping[str, Any]
+    session: AsyncSession, *, org: str, kind: NoticeKind, at: datetime, content: Mapping[str, Any]
 ) -> None:
     await session.execute(
         INSERT_NOTICE,
@@ -58,7 +60,15 @@ async def tell(
     )
 
 
-async def page(session: AsyncSession, *, org: str | None, after: str, limit: int) -> list[dict[str, Any]]:
+class NoticeDocument(TypedDict):
+    id: str
+    organization: str
+    kind: NoticeKind
+    at: str
+    content: Mapping[str, Any]
+
+
+async def page(session: AsyncSession, *, org: str | None, after: str, limit: int) -> list[NoticeDocument]:
     rows = await session.execute(SELECT_PAGE, {"org": org, "after": after, "limit": limit})
     return [
         {

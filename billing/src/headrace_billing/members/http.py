@@ -1,11 +1,11 @@
 """Routes for members: the seller's staff, and the people and tools of an organisation."""
 
-from typing import Any
-
 from fastapi import APIRouter
+from typing_extensions import TypedDict
 
 from headrace_billing.accounts import store as accounts
-from headrace_billing.bodies import Body, Id, Name, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Body, Id, Listed, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly, MemberOf
 from headrace_billing.ids import new_id
 from headrace_billing.members import store
@@ -14,7 +14,18 @@ from headrace_billing.members.operations import OPERATIONS, Operation, Reach
 from headrace_billing.members.permission import Role, allows
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["members"], dependencies=[AdminOnly])
+router = APIRouter(tags=["members"], dependencies=[AdminOnly], route_class=Answering)
+
+
+class MemberDocument(TypedDict):
+    id: str
+    organization: str | None
+    name: str
+    role: Role
+
+
+class OneselfDocument(MemberDocument):
+    operations: list[str]
 
 
 class NewMember(Body):
@@ -29,7 +40,7 @@ class MemberChange(Body):
 
 
 @router.get("/v1/me")
-async def show_me(caller: MemberOf) -> dict[str, Any]:
+async def show_me(caller: MemberOf) -> OneselfDocument:
     """Who the token stands for, and which operations it may ask for."""
     reaches = set(Reach) if caller.member.org is None else {Reach.NAMED, Reach.OWN}
     return {
@@ -45,7 +56,7 @@ async def show_me(caller: MemberOf) -> dict[str, Any]:
 
 
 @router.post("/v1/members", status_code=201)
-async def add_member(body: NewMember, caller: MemberOf, parts: PartsOf) -> dict[str, Any]:
+async def add_member(body: NewMember, caller: MemberOf, parts: PartsOf) -> MemberDocument:
     """It can do nothing before a token is issued to it."""
     check_rank(caller.member.role, body.role)
     at = parts.now()
@@ -58,7 +69,9 @@ async def add_member(body: NewMember, caller: MemberOf, parts: PartsOf) -> dict[
 
 
 @router.get("/v1/members")
-async def list_members(parts: PartsOf, page: PageOf, organization: Id | None = None) -> dict[str, Any]:
+async def list_members(
+    parts: PartsOf, page: PageOf, organization: Id | None = None
+) -> Listed[MemberDocument]:
     """Of an organisation, or the seller's staff where none is named."""
     async with parts.database.begin() as session:
         found = await store.page(session, org=organization, after=page.begins_after, limit=page.limit)
@@ -68,7 +81,7 @@ async def list_members(parts: PartsOf, page: PageOf, organization: Id | None = N
 @router.patch("/v1/members/{member_id}")
 async def change_member(
     member_id: Id, body: MemberChange, caller: MemberOf, parts: PartsOf
-) -> dict[str, Any]:
+) -> MemberDocument:
     """Holds from the next request on."""
     async with parts.database.begin() as session:
         member = await store.lock(session, member_id)
@@ -79,7 +92,7 @@ async def change_member(
 
 
 @router.post("/v1/members/{member_id}/remove")
-async def remove_member(member_id: Id, caller: MemberOf, parts: PartsOf) -> dict[str, Any]:
+async def remove_member(member_id: Id, caller: MemberOf, parts: PartsOf) -> MemberDocument:
     """Its tokens end with it. What it did stays told."""
     async with parts.database.begin() as session:
         member = await store.lock(session, member_id)
@@ -88,5 +101,5 @@ async def remove_member(member_id: Id, caller: MemberOf, parts: PartsOf) -> dict
     return member_document(member)
 
 
-def member_document(member: Member) -> dict[str, Any]:
+def member_document(member: Member) -> MemberDocument:
     return {"id": member.id, "organization": member.org, "name": member.name, "role": member.role}

@@ -51,6 +51,8 @@ SERVICE_ACCOUNT = _kind(
 )
 GRANT = _kind("credit grant", "credit_lots o JOIN wallets w ON w.id = o.wallet", org="w.org")
 INVOICE = _kind("invoice", "invoices o")
+CREDIT_NOTE = _kind("credit note", "credit_notes o JOIN invoices i ON i.id = o.invoice", org="i.org")
+TOP_UP = _kind("top-up", "top_ups o", settings="o.state")
 TASK = _kind("task", "tasks o", settings="o.status")
 OUTCOME = _kind("outcome", "outcomes o", settings="o.status, o.accepted_as, o.accepted_by")
 SELLER = Kind(
@@ -87,6 +89,8 @@ KINDS: Mapping[str, Kind] = {
     "account_id": SERVICE_ACCOUNT,
     "grant_id": GRANT,
     "invoice_id": INVOICE,
+    "note_id": CREDIT_NOTE,
+    "top_up_id": TOP_UP,
     "task_id": TASK,
     "outcome_id": OUTCOME,
     "seller_id": SELLER,

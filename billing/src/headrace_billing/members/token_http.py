@@ -1,13 +1,13 @@
 """Routes for members' tokens: one's own, and those of whoever one has the say over."""
 
-from typing import Any
-
 from fastapi import APIRouter
 from pydantic import AwareDatetime
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.accounts.key import shown_prefix
-from headrace_billing.bodies import Body, Id, Name, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Body, Id, Listed, Name, PageOf, page_of
 from headrace_billing.callers import Admin, AdminOnly, MemberOf, OrgMember
 from headrace_billing.errors import ExpiryInThePast, RoleMissing
 from headrace_billing.ids import new_id
@@ -23,7 +23,22 @@ from headrace_billing.members.member import (
 from headrace_billing.members.permission import Permission, allows
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["members"], dependencies=[AdminOnly])
+router = APIRouter(tags=["members"], dependencies=[AdminOnly], route_class=Answering)
+
+
+class TokenDocument(TypedDict):
+    id: str
+    member: str
+    name: str
+    prefix: str
+    issued_by: str
+    created_at: str
+    expires_at: str
+    revoked_at: str | None
+
+
+class NewTokenDocument(TokenDocument):
+    secret: str
 
 
 class NewToken(Body):
@@ -34,7 +49,7 @@ class NewToken(Body):
 @router.post("/v1/members/{member_id}/tokens", status_code=201)
 async def issue_member_token(
     member_id: Id, body: NewToken, caller: MemberOf, parts: PartsOf
-) -> dict[str, Any]:
+) -> NewTokenDocument:
     """The answer holds the secret, this once."""
     at, secret = parts.now(), new_secret()
     if body.expires_at <= at:
@@ -57,7 +72,9 @@ async def issue_member_token(
 
 
 @router.get("/v1/members/{member_id}/tokens")
-async def list_member_tokens(member_id: Id, caller: MemberOf, parts: PartsOf, page: PageOf) -> dict[str, Any]:
+async def list_member_tokens(
+    member_id: Id, caller: MemberOf, parts: PartsOf, page: PageOf
+) -> Listed[TokenDocument]:
     async with parts.database.begin() as session:
         await _member_in_hand(session, caller, member_id)
         found = await store.tokens(session, member_id, after=page.begins_after, limit=page.limit)
@@ -65,7 +82,7 @@ async def list_member_tokens(member_id: Id, caller: MemberOf, parts: PartsOf, pa
 
 
 @router.post("/v1/member-tokens/{token_id}/revoke")
-async def revoke_member_token(token_id: Id, caller: MemberOf, parts: PartsOf) -> dict[str, Any]:
+async def revoke_member_token(token_id: Id, caller: MemberOf, parts: PartsOf) -> TokenDocument:
     """Holds from the next request on."""
     async with parts.database.begin() as session:
         token = await store.token(session, token_id)
@@ -84,7 +101,7 @@ async def _member_in_hand(session: AsyncSession, caller: Admin | OrgMember, memb
     return member
 
 
-def _document(token: Token) -> dict[str, Any]:
+def _document(token: Token) -> TokenDocument:
     return {
         "id": token.id,
         "member": token.member,

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 import msgspec
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
+from typing_extensions import TypedDict
 
 from headrace_billing.accounts import store as accounts
-from headrace_billing.bodies import Body, Id, Name, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Body, Id, Listed, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly, bearer
 from headrace_billing.errors import BillingError, InvalidRequest, Unauthenticated
 from headrace_billing.ids import new_id
@@ -24,7 +26,7 @@ from headrace_billing.valkey import ValkeyError
 from headrace_contracts.ingest import EventOutcome
 
 log = structlog.get_logger()
-router = APIRouter(tags=["meters"])
+router = APIRouter(tags=["meters"], route_class=Answering)
 
 ITEMS_MAX = 1000
 ONE = "application/cloudevents+json"
@@ -42,6 +44,35 @@ class MediaTypeUnsupported(BillingError):
         super().__init__(f"Content-Type must be {ONE} or {BATCH}.")
 
 
+class MeterDocument(TypedDict):
+    id: str
+    name: str
+    organization: str | None
+    prefix: str
+    created_at: str
+    revoked_at: str | None
+
+
+class MeterToken(MeterDocument):
+    token: str
+
+
+class MissingDocument(TypedDict):
+    first: str
+    last: str
+
+
+class SourceDocument(TypedDict):
+    source: str
+    received_to: str
+    missing: list[MissingDocument]
+    gap_since: str | None
+
+
+class MeterSources(MeterDocument):
+    sources: list[SourceDocument]
+
+
 class NewMeter(Body):
     name: Name
     organization: Id | None = None
@@ -49,7 +80,7 @@ class NewMeter(Body):
 
 
 @router.post("/v1/meters", status_code=201, dependencies=[AdminOnly])
-async def add_meter(body: NewMeter, parts: PartsOf) -> dict[str, Any]:
+async def add_meter(body: NewMeter, parts: PartsOf) -> MeterToken:
     """The answer has the token, which is shown this once."""
     at, token = parts.now(), new_token()
     meter = Meter(
@@ -67,14 +98,14 @@ async def add_meter(body: NewMeter, parts: PartsOf) -> dict[str, Any]:
 
 
 @router.get("/v1/meters", dependencies=[AdminOnly])
-async def list_meters(parts: PartsOf, page: PageOf) -> dict[str, Any]:
+async def list_meters(parts: PartsOf, page: PageOf) -> Listed[MeterDocument]:
     async with parts.database.begin() as session:
         found = await store.page(session, after=page.begins_after, limit=page.limit)
     return page_of([_document(one) for one in found], page)
 
 
 @router.get("/v1/meters/{meter_id}", dependencies=[AdminOnly])
-async def show_meter(meter_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_meter(meter_id: Id, parts: PartsOf) -> MeterSources:
     """With each source that numbers its events: how far they came, and which numbers are missing."""
     async with parts.database.begin() as session:
         meter = await store.read(session, meter_id)
@@ -94,7 +125,7 @@ async def show_meter(meter_id: Id, parts: PartsOf) -> dict[str, Any]:
 
 
 @router.post("/v1/meters/{meter_id}/rotate", dependencies=[AdminOnly])
-async def rotate_meter(meter_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def rotate_meter(meter_id: Id, parts: PartsOf) -> MeterToken:
     """A new token, shown this once; the old one ends now. What is sent again is still known."""
     token = new_token()
     async with parts.database.begin() as session:
@@ -103,7 +134,7 @@ async def rotate_meter(meter_id: Id, parts: PartsOf) -> dict[str, Any]:
 
 
 @router.post("/v1/meters/{meter_id}/revoke", dependencies=[AdminOnly])
-async def revoke_meter(meter_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def revoke_meter(meter_id: Id, parts: PartsOf) -> MeterDocument:
     async with parts.database.begin() as session:
         meter = await store.revoke(session, meter_id, at=parts.now())
     return _document(meter)
@@ -178,7 +209,7 @@ def _result(item: Item, outcome: Verdict | Refused) -> dict[str, Any]:
             return result
 
 
-def _document(meter: Meter) -> dict[str, Any]:
+def _document(meter: Meter) -> MeterDocument:
     return {
         "id": meter.id,
         "name": meter.name,

@@ -91,21 +91,26 @@ LEDGER_BALANCE = Metric(
 RECONCILED = Metric(
     "headrace_billing_reconciled_requests",
     Kind.GAUGE,
-    "Requests that the last reconciliation looked at: those received from three hours to five minutes before.",
+    "Requests of the days that reconciliation keeps looking at: the last 35.",
 )
 UNRECONCILED = Metric(
     "headrace_billing_unreconciled",
     Kind.GAUGE,
-    "Requests and checks of the books that were not green in it, by reason; `awaiting_…` are a matter of waiting.",
+    "Requests and checks of the books that are not green in the last look at each day and stage, by reason; `awaiting_…` are a matter of waiting.",
     ("reason",),
 )
 RECONCILIATION_RED = Metric(
-    "headrace_billing_reconciliation_red", Kind.GAUGE, "1 where the last reconciliation was red."
+    "headrace_billing_reconciliation_red", Kind.GAUGE, "1 where the last look at some day or stage was red."
 )
 UNEXPLAINED = Metric(
     "headrace_billing_unexplained_tokens",
     Kind.GAUGE,
-    "Tokens that engines yielded and that are neither billed nor explained, in the last reconciliation.",
+    "Tokens that engines yielded and that are neither billed nor explained, in the last look at each day.",
+)
+UNWITNESSED = Metric(
+    "headrace_billing_unwitnessed_requests",
+    Kind.GAUGE,
+    "Requests to engines that are declared to tell nothing, of the same days: there is no engine record to compare with.",
 )
 BATCHES = Metric(
     "headrace_billing_batches",
@@ -148,6 +153,7 @@ CATALOGUE = {
         UNRECONCILED,
         RECONCILIATION_RED,
         UNEXPLAINED,
+        UNWITNESSED,
         BATCHES,
         BATCH_LINES,
         BATCH_REQUESTS,

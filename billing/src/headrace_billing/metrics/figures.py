@@ -1,11 +1,11 @@
 """What a worker tells of the books: read every now and then, so that a scrape costs the database nothing.
 
-Each look is a few indexed reads but for the reconciliation, which has a loop and a bounded time of its own.
+Each look is a few indexed reads. Of the reconciliation it reads what the last look at each stage saw, whichever worker looked.
 """
 
 import time
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from redis.asyncio import Redis
 from sqlalchemy import text
@@ -16,9 +16,11 @@ from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.metrics import catalogue
 from headrace_billing.money import NANOS_PER_MAJOR
-from headrace_billing.reconciliation.reconciling import reconcile
-from headrace_billing.reconciliation.report import Scope
-from headrace_billing.reconciliation.request import Graces, Status
+from headrace_billing.reconciliation import looks_store
+from headrace_billing.reconciliation.books import REQUESTS
+from headrace_billing.reconciliation.jobs import TOKENS
+from headrace_billing.reconciliation.request import Reason, Status
+from headrace_billing.reconciliation.stage import Look, Stage
 from headrace_contracts import channels
 from headrace_telemetry.metrics import Sample, sample
 
@@ -28,45 +30,29 @@ COUNTED_MAX = 10_000
 GAP_AGE = timedelta(minutes=1)
 """A gateway sends again after ten seconds what was not acknowledged."""
 
-RECONCILED_FROM = timedelta(hours=3)
-RECONCILED_UNTIL = timedelta(minutes=5)
-"""Later requests may still have a record on its way; earlier ones were looked at before."""
-
 
 class Figures:
     """As of the last look; nothing before the first."""
 
     def __init__(self) -> None:
         self._looked: list[Sample] = []
-        self._reconciled: list[Sample] = []
         self._ingested: dict[str, int] = {}
         self._last_batch: int | None = None
         self._unpushed_since: float | None = None
 
     def samples(self) -> Iterator[Sample]:
         yield from self._looked
-        yield from self._reconciled
 
     async def look(self, database: Database, valkey: Redis) -> None:
         async with database.snapshot() as session:
             await self._note_batches(session)
             samples = [sample(catalogue.INGESTED, count, source) for source, count in self._ingested.items()]
             samples += await self._look(session)
+            payments = (await session.execute(SELECT_PAYMENTS, {"most": COUNTED_MAX})).scalar_one()
+            samples += _reconciled(await looks_store.looks(session), int(payments))
             committed = await journal_store.cursor(session)
         samples.append(sample(catalogue.STREAM_LAG, await _stream_lag_seconds(valkey, committed)))
         self._looked = samples
-
-    async def reconcile(self, database: Database, *, now: datetime) -> None:
-        scope = Scope(None, now - RECONCILED_FROM, now - RECONCILED_UNTIL)
-        async with database.snapshot() as session:
-            report = await reconcile(session, scope, now=now, graces=Graces())
-        tally = report.tally
-        self._reconciled = [
-            sample(catalogue.RECONCILED, tally.requests),
-            sample(catalogue.RECONCILIATION_RED, tally.status is Status.RED),
-            sample(catalogue.UNEXPLAINED, tally.unexplained.total),
-            *(sample(catalogue.UNRECONCILED, count, reason) for reason, count in tally.reasons.items()),
-        ]
 
     async def _note_batches(self, session: AsyncSession) -> None:
         """Batches are committed one at a time and in the order of their ids, so none is missed."""
@@ -116,6 +102,29 @@ class Figures:
         return now - self._unpushed_since
 
 
+def _reconciled(looks: Sequence[Look], payments_differing: int) -> Iterator[Sample]:
+    """Nothing before the first look. Payments are compared with Stripe apart, and each that differs is red."""
+    if not looks:
+        return
+    reasons = {Reason.PAYMENT_DIFFERS: payments_differing} if payments_differing else {}
+    requests = unexplained = 0
+    for look in looks:
+        for reason, count in look.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+        sides = {side.unit: side for side in look.sides}
+        if look.stage is Stage.ENGINE:
+            unexplained += sides[TOKENS].left - sides[TOKENS].right
+        if look.stage is Stage.ROLLUPS:
+            requests += sides[REQUESTS].left
+    yield sample(catalogue.RECONCILED, requests)
+    red = bool(payments_differing) or any(look.status is Status.RED for look in looks)
+    yield sample(catalogue.RECONCILIATION_RED, red)
+    yield sample(catalogue.UNEXPLAINED, unexplained)
+    yield sample(catalogue.UNWITNESSED, sum(look.unwitnessed_requests for look in looks))
+    for reason, count in reasons.items():
+        yield sample(catalogue.UNRECONCILED, count, reason)
+
+
 async def _stream_lag_seconds(valkey: Redis, committed: str) -> float:
     waiting = await valkey.xrange(channels.USAGE, min=f"({committed}", count=1)
     if not waiting:
@@ -126,6 +135,10 @@ async def _stream_lag_seconds(valkey: Redis, committed: str) -> float:
     written_ms = int(entry.partition(b"-")[0])
     return max(0.0, seconds + microseconds / 1e6 - written_ms / 1000)
 
+
+SELECT_PAYMENTS = text("""
+    SELECT count(*) FROM (SELECT 1 FROM payment_differences WHERE resolved_at IS NULL LIMIT :most) AS p
+""")
 
 SELECT_LAST_BATCH = text("SELECT coalesce(max(id), 0) FROM ingest_batches")
 

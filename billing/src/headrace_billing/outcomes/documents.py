@@ -1,10 +1,11 @@
 """How tasks and outcomes look to whoever asks: the same for the seller and the customer, with all that was proven."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.money import NANOS_PER_MICRO, major
 from headrace_billing.outcomes import store, task_store
@@ -12,10 +13,98 @@ from headrace_billing.outcomes.outcome_type import OutcomeType
 from headrace_billing.outcomes.store import Outcome
 from headrace_billing.outcomes.task import Task
 
-Document = dict[str, Any]
+
+class AcceptanceDocument(TypedDict):
+    confirming: list[str]
+    deemed_after_stability: bool
 
 
-def type_document(kind: OutcomeType) -> Document:
+class TypeDocument(TypedDict):
+    id: str
+    name: str
+    version: int
+    criteria: str
+    verifier: str
+    price: str
+    currency: str
+    fallback: str
+    windows: Mapping[str, int]
+    acceptance: AcceptanceDocument
+
+
+class OutcomeOfTask(TypedDict):
+    id: str
+    attempt: int
+    status: str
+
+
+class TaskDocument(TypedDict):
+    id: str
+    status: str
+    project: str
+    outcome_type: str
+    dedupe_key: str
+    price: str
+    currency: str
+    reserved: bool
+    cost_guard: str
+    opened_at: str
+    evidence_due_at: str
+    closed_at: str | None
+    outcomes: list[OutcomeOfTask]
+
+
+class ObserverDocument(TypedDict):
+    grade: str
+    id: str
+
+
+class EvidenceDocument(TypedDict):
+    id: str
+    observer: ObserverDocument
+    content: Any
+    sha256: str
+    signature: str
+    recorded_at: str
+
+
+class VerificationDocument(TypedDict):
+    id: str
+    verifier: str
+    result: str
+    reason: str
+    decided_at: str
+
+
+class StepDocument(TypedDict):
+    status: str
+    at: str
+    actor: str
+    reason: str | None
+
+
+class OutcomeDocument(TypedDict):
+    id: str
+    task: str
+    attempt: int
+    status: str
+    project: str
+    outcome_type: str
+    dedupe_key: str
+    price: str
+    currency: str
+    reported_at: str
+    verified_at: str | None
+    accepted_at: str | None
+    accepted_as: str | None
+    accepted_by: str | None
+    invoice: str | None
+    evidence: Sequence[EvidenceDocument]
+    verifications: list[VerificationDocument]
+    history: list[StepDocument]
+
+
+def type_document(kind: OutcomeType) -> TypeDocument:
     windows = kind.windows
     return {
         "id": kind.id,
@@ -36,7 +125,7 @@ def type_document(kind: OutcomeType) -> Document:
     }
 
 
-async def task_document(session: AsyncSession, task: Task) -> Document:
+async def task_document(session: AsyncSession, task: Task) -> TaskDocument:
     kind = await task_store.type_of(session, task.outcome_type)
     return {
         "id": task.id,
@@ -58,7 +147,7 @@ async def task_document(session: AsyncSession, task: Task) -> Document:
     }
 
 
-async def outcome_document(session: AsyncSession, outcome: Outcome) -> Document:
+async def outcome_document(session: AsyncSession, outcome: Outcome) -> OutcomeDocument:
     kind = await task_store.type_of(session, outcome.outcome_type)
     return {
         "id": outcome.id,
@@ -88,12 +177,18 @@ async def outcome_document(session: AsyncSession, outcome: Outcome) -> Document:
             for one in await store.verifications_of(session, outcome.id)
         ],
         "history": [
-            {**step, "at": step["at"].isoformat()} for step in await store.history_of(session, outcome.id)
+            {
+                "status": step["status"],
+                "at": step["at"].isoformat(),
+                "actor": step["actor"],
+                "reason": step["reason"],
+            }
+            for step in await store.history_of(session, outcome.id)
         ],
     }
 
 
-async def _evidence(session: AsyncSession, outcome: str) -> Sequence[Document]:
+async def _evidence(session: AsyncSession, outcome: str) -> Sequence[EvidenceDocument]:
     return [
         {
             "id": one.id,

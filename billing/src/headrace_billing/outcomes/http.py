@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounts import store as accounts
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import PRINTABLE, Amount, Body, Currency, Id, Name
 from headrace_billing.callers import Admin, AdminOnly, Caller, CallerOf, Customer, IdempotencyKey, OrgMember
 from headrace_billing.errors import Forbidden, InvalidRequest, NotFound
@@ -18,7 +19,14 @@ from headrace_billing.members.member import BOOTSTRAP
 from headrace_billing.money import currency_of, nanos_of
 from headrace_billing.outcomes import lifecycle, store, task_store
 from headrace_billing.outcomes.announcing import announce
-from headrace_billing.outcomes.documents import Document, outcome_document, task_document, type_document
+from headrace_billing.outcomes.documents import (
+    OutcomeDocument,
+    TaskDocument,
+    TypeDocument,
+    outcome_document,
+    task_document,
+    type_document,
+)
 from headrace_billing.outcomes.evidence import Observer
 from headrace_billing.outcomes.lifecycle import Case, lock_case
 from headrace_billing.outcomes.opening import Order, open_task
@@ -35,7 +43,7 @@ from headrace_billing.outcomes.task import DEDUPE_KEY_CHARACTERS_MAX, Task
 from headrace_billing.parts import Parts, PartsOf
 from headrace_contracts.access import KeyScope
 
-router = APIRouter(tags=["outcomes"])
+router = APIRouter(tags=["outcomes"], route_class=Answering)
 
 TypeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,79}$")]
 TypeLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,79}(@[1-9][0-9]{0,5})?$")]
@@ -93,7 +101,7 @@ class Decision(Body):
 
 
 @router.post("/v1/outcome-types", status_code=201, dependencies=[AdminOnly])
-async def add_outcome_type(body: NewOutcomeType, parts: PartsOf) -> Document:
+async def add_outcome_type(body: NewOutcomeType, parts: PartsOf) -> TypeDocument:
     at = parts.now()
     async with parts.database.begin() as session:
         kind = OutcomeType(
@@ -117,11 +125,11 @@ async def add_outcome_type(body: NewOutcomeType, parts: PartsOf) -> Document:
 @router.post("/v1/tasks", status_code=201)
 async def add_task(
     body: NewTask, caller: CallerOf, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> Document:
+) -> TaskDocument:
     at, project_id = parts.now(), _project_of(caller, body.project)
     once = {"scope": f"tasks:{project_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
-        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: TaskDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
             return known
         order = Order(
@@ -138,7 +146,7 @@ async def add_task(
 
 
 @router.get("/v1/tasks/{task_id}")
-async def show_task(task_id: Id, caller: CallerOf, parts: PartsOf) -> Document:
+async def show_task(task_id: Id, caller: CallerOf, parts: PartsOf) -> TaskDocument:
     async with parts.database.snapshot() as session:
         task = await task_store.read(session, task_id)
         _must_see(caller, task)
@@ -148,13 +156,13 @@ async def show_task(task_id: Id, caller: CallerOf, parts: PartsOf) -> Document:
 @router.post("/v1/tasks/{task_id}/outcomes", status_code=201)
 async def report_outcome(
     task_id: Id, body: NewOutcome, caller: CallerOf, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> Document:
+) -> OutcomeDocument:
     """Reported for good by the first transaction; the verdict comes in a second one, at once or from the worker."""
     at = parts.now()
     once = {"scope": f"outcomes:{task_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
         _must_see(caller, await task_store.read(session, task_id))
-        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is None:
             outcome_id = await lifecycle.report(
                 session,
@@ -177,7 +185,7 @@ async def report_outcome(
 
 
 @router.get("/v1/outcomes/{outcome_id}")
-async def show_outcome(outcome_id: Id, caller: CallerOf, parts: PartsOf) -> Document:
+async def show_outcome(outcome_id: Id, caller: CallerOf, parts: PartsOf) -> OutcomeDocument:
     async with parts.database.snapshot() as session:
         outcome = await store.read(session, outcome_id)
         _must_see(caller, await task_store.read(session, outcome.task))
@@ -187,7 +195,7 @@ async def show_outcome(outcome_id: Id, caller: CallerOf, parts: PartsOf) -> Docu
 @router.post("/v1/outcomes/{outcome_id}/accept")
 async def accept_outcome(
     outcome_id: Id, caller: CallerOf, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> Document:
+) -> OutcomeDocument:
     """The customer's word, as an observer of grade A. The seller can't accept what it sells."""
     if isinstance(caller, Admin):
         raise Forbidden("The seller can't accept an outcome; the customer does.")
@@ -206,7 +214,7 @@ async def reject_outcome(
     parts: PartsOf,
     idempotency_key: IdempotencyKey,
     body: Decision | None = None,
-) -> Document:
+) -> OutcomeDocument:
     """The customer's no makes it `rejected`, the seller's makes it `withdrawn`; neither is billed."""
     said = body or Decision()
     exit_to = OutcomeStatus.WITHDRAWN if isinstance(caller, Admin) else OutcomeStatus.REJECTED
@@ -230,7 +238,7 @@ async def _step(
     *,
     once: str | None = None,
     request: str = "",
-) -> Document:
+) -> OutcomeDocument:
     """One step of the outcome's way in one transaction, told to the gateways once it stands."""
     async with parts.database.begin() as session:
         case = await lock_case(session, outcome_id)
@@ -247,7 +255,7 @@ async def _step(
     return answer
 
 
-async def _show(parts: Parts, outcome_id: str) -> Document:
+async def _show(parts: Parts, outcome_id: str) -> OutcomeDocument:
     async with parts.database.snapshot() as session:
         return await outcome_document(session, await store.read(session, outcome_id))
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.errors import NotFound
 from headrace_billing.ledger import notices
+from headrace_billing.ledger.notice import NoticeKind
 from headrace_billing.payments.auto_top_up import AutoState, AutoTopUp, Recent, month_start
 
 
@@ -47,7 +48,7 @@ async def stop(session: AsyncSession, wallet: str, *, reason: str, at: datetime)
     row = (await session.execute(STOP, {"wallet": wallet, "reason": reason})).first()
     if row is not None:
         content = {"wallet": wallet, "reason": reason}
-        await notices.tell(session, org=row.org, kind="auto_top_up_stopped", at=at, content=content)
+        await notices.tell(session, org=row.org, kind=NoticeKind.AUTO_TOP_UP_STOPPED, at=at, content=content)
 
 
 async def stop_all(

@@ -1,9 +1,8 @@
-"""The seller's routes for saved cards, and for top-ups that start by themselves."""
-
-from typing import Any
+"""Routes for saved cards, and for top-ups that start by themselves."""
 
 from fastapi import APIRouter
 
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import Amount, Body, Id
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import BillingError
@@ -14,11 +13,17 @@ from headrace_billing.parts import PartsOf
 from headrace_billing.payments import auto_top_up_store, cards, customer_store
 from headrace_billing.payments.auto_top_up import AutoState, AutoTopUp
 from headrace_billing.payments.bounds import bounded_minor
-from headrace_billing.payments.documents import auto_top_up_document, card_document
+from headrace_billing.payments.documents import (
+    AutoTopUpDocument,
+    CardPageDocument,
+    CardsDocument,
+    auto_top_up_document,
+    card_document,
+)
 from headrace_billing.payments.http import CardId, TillOf
 from headrace_billing.payments.top_up import Way
 
-router = APIRouter(tags=["payments"], dependencies=[AdminOnly])
+router = APIRouter(tags=["payments"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class CeilingTooLow(BillingError):
@@ -44,7 +49,7 @@ class AutoTopUpBody(Body):
 
 
 @router.post("/v1/cards", status_code=201)
-async def add_card(body: NewCard, till: TillOf, idempotency_key: IdempotencyKey) -> dict[str, Any]:
+async def add_card(body: NewCard, till: TillOf, idempotency_key: IdempotencyKey) -> CardPageDocument:
     """Stripe's page at `url` takes the card; afterwards it is in the list."""
     customer = await cards.customer_of(till.database, till.stripe, body.organization)
     return {
@@ -54,7 +59,7 @@ async def add_card(body: NewCard, till: TillOf, idempotency_key: IdempotencyKey)
 
 
 @router.get("/v1/cards")
-async def list_cards(organization: Id, till: TillOf) -> dict[str, Any]:
+async def list_cards(organization: Id, till: TillOf) -> CardsDocument:
     found = await cards.cards_of(till.database, till.stripe, organization)
     return {"items": [card_document(one) for one in found]}
 
@@ -74,7 +79,7 @@ async def remove_card(card_id: CardId, organization: Id, parts: PartsOf, till: T
 @router.put("/v1/wallets/{wallet_id}/auto-top-up")
 async def save_auto_top_up(
     wallet_id: Id, body: AutoTopUpBody, parts: PartsOf, till: TillOf
-) -> dict[str, Any]:
+) -> AutoTopUpDocument:
     """Also switches on again what was stopped."""
     async with parts.database.begin() as session:
         wallet = await wallets.require(session, wallet_id)
@@ -101,7 +106,7 @@ async def save_auto_top_up(
 
 
 @router.get("/v1/wallets/{wallet_id}/auto-top-up")
-async def show_auto_top_up(wallet_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_auto_top_up(wallet_id: Id, parts: PartsOf) -> AutoTopUpDocument:
     async with parts.database.begin() as session:
         return auto_top_up_document(await auto_top_up_store.find(session, wallet_id))
 

@@ -1,12 +1,11 @@
-"""The seller's routes for paying invoices, and for what is done about those that are not paid."""
-
-from typing import Any
+"""Routes for paying invoices, and for what is done about those that are not paid."""
 
 from fastapi import APIRouter
 from pydantic import model_validator
 
 from headrace_billing.accounts import store as accounts
-from headrace_billing.bodies import Body, Id, PageOf
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Body, Id, Listed, PageOf
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.parts import PartsOf
@@ -18,11 +17,17 @@ from headrace_billing.payments import (
     dunning_store,
     topping_up,
 )
-from headrace_billing.payments.documents import dunning_document, top_up_document
+from headrace_billing.payments.documents import (
+    DefaultCardDocument,
+    DunningDocument,
+    TopUpDocument,
+    dunning_document,
+    top_up_document,
+)
 from headrace_billing.payments.http import CardId, TillOf
 from headrace_billing.payments.top_up import Way, way_of
 
-router = APIRouter(tags=["payments"], dependencies=[AdminOnly])
+router = APIRouter(tags=["payments"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class NewInvoicePayment(Body):
@@ -50,7 +55,7 @@ class DefaultCard(Body):
 @router.post("/v1/invoices/{invoice_id}/pay", status_code=201)
 async def pay_invoice(
     invoice_id: Id, body: NewInvoicePayment, parts: PartsOf, till: TillOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> TopUpDocument:
     """All that is open of it; the payment then goes on as a top-up does, at `GET /v1/top-ups/{id}`."""
     at, once = parts.now(), {"scope": f"pay {invoice_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
@@ -67,7 +72,9 @@ async def pay_invoice(
 
 
 @router.put("/v1/organizations/{org_id}/default-card")
-async def set_default_card(org_id: Id, body: DefaultCard, parts: PartsOf, till: TillOf) -> dict[str, Any]:
+async def set_default_card(
+    org_id: Id, body: DefaultCard, parts: PartsOf, till: TillOf
+) -> DefaultCardDocument:
     """The card that invoices are paid with when they are due."""
     async with parts.database.begin() as session:
         await accounts.organization(session, org_id)
@@ -79,13 +86,13 @@ async def set_default_card(org_id: Id, body: DefaultCard, parts: PartsOf, till: 
 
 
 @router.post("/v1/invoices/{invoice_id}/dunning/stop")
-async def stop_dunning(invoice_id: Id, till: TillOf) -> dict[str, Any]:
+async def stop_dunning(invoice_id: Id, till: TillOf) -> DunningDocument:
     """For an invoice that was paid, or is given up, by other means. One that is paid already stays so."""
     return dunning_document(await collecting.stop(till, invoice_id))
 
 
 @router.get("/v1/organizations/{org_id}/dunning")
-async def show_dunning(org_id: Id, parts: PartsOf, page: PageOf) -> dict[str, Any]:
+async def show_dunning(org_id: Id, parts: PartsOf, page: PageOf) -> Listed[DunningDocument]:
     """How far each invoice has come that left something to pay, by the invoices' ids."""
     async with parts.database.begin() as session:
         await accounts.organization(session, org_id)

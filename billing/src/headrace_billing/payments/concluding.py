@@ -8,11 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace_billing.invoicing.amounts import nanos_per_minor, plain
 from headrace_billing.ledger import grants_store, notices, wallets
 from headrace_billing.ledger.grant import BalanceTooLarge, Grant, GrantKind, GrantSource
+from headrace_billing.ledger.notice import NoticeKind
 from headrace_billing.payments import auto_top_up_store, dues, settlement_store, top_up_store
 from headrace_billing.payments.money_seen import PaymentSeen
 from headrace_billing.payments.top_up import ON_STRIPES_PAGE, WAITING, TopUp, TopUpState, Verdict, Way
 
 log = structlog.get_logger()
+
+# By whether it was to fill a wallet.
+REFUSED = {True: NoticeKind.TOP_UP_REFUSED, False: NoticeKind.PAYMENT_REFUSED}
+QUARANTINED = {True: NoticeKind.TOP_UP_QUARANTINED, False: NoticeKind.PAYMENT_QUARANTINED}
 
 
 async def conclude(
@@ -47,8 +52,7 @@ async def conclude(
     if verdict.state is TopUpState.QUARANTINED or (
         verdict.state is not TopUpState.PAID and top_up.way not in ON_STRIPES_PAGE
     ):
-        came_to = "quarantined" if verdict.state is TopUpState.QUARANTINED else "refused"
-        kind = f"{'top_up' if top_up.invoice is None else 'payment'}_{came_to}"
+        kind = (QUARANTINED if verdict.state is TopUpState.QUARANTINED else REFUSED)[top_up.invoice is None]
         await _tell(session, top_up, kind, at=at, reason=verdict.reason or "")
     if verdict.state is not TopUpState.PAID and top_up.way is Way.AUTO and top_up.wallet is not None:
         # A card that was declined once is not tried again by itself: the next try costs the customer's standing.
@@ -90,14 +94,14 @@ async def _tell_to_authenticate(
     await _tell(
         session,
         top_up,
-        "payment_needs_authentication",
+        NoticeKind.PAYMENT_NEEDS_AUTHENTICATION,
         at=at,
         url=str(url),
         until=top_up.expires_at.isoformat(),
     )
 
 
-async def _tell(session: AsyncSession, top_up: TopUp, kind: str, *, at: datetime, **more: str) -> None:
+async def _tell(session: AsyncSession, top_up: TopUp, kind: NoticeKind, *, at: datetime, **more: str) -> None:
     content = {
         "top_up": top_up.id,
         "wallet": top_up.wallet,

@@ -10,6 +10,7 @@ from headrace_billing.invoicing.amounts import plain
 from headrace_billing.ledger import notices, spendable, wallets
 from headrace_billing.ledger import store as ledger
 from headrace_billing.ledger.lots import Holdings
+from headrace_billing.ledger.notice import NoticeKind
 from headrace_billing.ledger.transaction import reversal
 from headrace_billing.payments import auto_top_up_store, dispute_store, dues, settlement_store, top_up_store
 from headrace_billing.payments.dispute import (
@@ -32,11 +33,11 @@ UNHEARD_FOR = timedelta(days=7)
 
 ENDED = frozenset({DisputeState.RESTORED, DisputeState.LOST, DisputeState.CLOSED, DisputeState.FOREIGN})
 NOTICES = {
-    DisputeState.OPEN: "dispute_opened",
-    DisputeState.TAKEN: "dispute_opened",
-    DisputeState.RESTORED: "dispute_won",
-    DisputeState.LOST: "dispute_lost",
-    DisputeState.CLOSED: "dispute_closed",
+    DisputeState.OPEN: NoticeKind.DISPUTE_OPENED,
+    DisputeState.TAKEN: NoticeKind.DISPUTE_OPENED,
+    DisputeState.RESTORED: NoticeKind.DISPUTE_WON,
+    DisputeState.LOST: NoticeKind.DISPUTE_LOST,
+    DisputeState.CLOSED: NoticeKind.DISPUTE_CLOSED,
 }
 
 log = structlog.get_logger()

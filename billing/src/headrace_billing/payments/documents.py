@@ -1,6 +1,6 @@
 """What payments look like to callers."""
 
-from typing import Any
+from typing_extensions import TypedDict
 
 from headrace_billing.invoicing.amounts import plain
 from headrace_billing.money import major
@@ -9,10 +9,94 @@ from headrace_billing.payments.dispute import Dispute
 from headrace_billing.payments.dunning import SCHEDULE, Dunning
 from headrace_billing.payments.money_seen import CardSeen
 from headrace_billing.payments.refund_store import TopUpRefund
-from headrace_billing.payments.top_up import TopUp
+from headrace_billing.payments.top_up import TopUp, TopUpState, Way
 
 
-def top_up_document(top_up: TopUp) -> dict[str, Any]:
+class TopUpDocument(TypedDict):
+    id: str
+    organization: str
+    wallet: str | None
+    invoice: str | None
+    amount: str
+    currency: str
+    way: Way
+    card: str | None
+    state: TopUpState
+    reason: str | None
+    url: str | None
+    payment: str | None
+    grant: str | None
+    created_at: str
+    expires_at: str
+
+
+class RefundDocument(TypedDict):
+    id: str
+    top_up: str
+    amount: str
+    currency: str
+    state: str
+    refund: str | None
+    created_at: str
+
+
+class RefundsDocument(TypedDict):
+    items: list[RefundDocument]
+
+
+class DisputeDocument(TypedDict):
+    id: str
+    organization: str | None
+    top_up: str | None
+    amount: str | None
+    currency: str | None
+    state: str
+    reason: str | None
+    heard_at: str
+
+
+class CardDocument(TypedDict):
+    id: str
+    brand: str
+    last4: str
+    expires: str
+
+
+class CardsDocument(TypedDict):
+    items: list[CardDocument]
+
+
+class CardPageDocument(TypedDict):
+    organization: str
+    url: str
+
+
+class DefaultCardDocument(TypedDict):
+    organization: str
+    card: str | None
+
+
+class DunningDocument(TypedDict):
+    invoice: str
+    state: str
+    due_at: str
+    steps_done: int
+    steps: int
+    next_at: str | None
+
+
+class AutoTopUpDocument(TypedDict):
+    wallet: str
+    threshold: str
+    amount: str
+    currency: str
+    monthly_ceiling: str
+    card: str
+    state: str
+    stopped_reason: str | None
+
+
+def top_up_document(top_up: TopUp) -> TopUpDocument:
     return {
         "id": top_up.id,
         "organization": top_up.org,
@@ -32,7 +116,7 @@ def top_up_document(top_up: TopUp) -> dict[str, Any]:
     }
 
 
-def refund_document(refund: TopUpRefund, top_up: TopUp) -> dict[str, Any]:
+def refund_document(refund: TopUpRefund, top_up: TopUp) -> RefundDocument:
     return {
         "id": refund.id,
         "top_up": refund.top_up,
@@ -44,7 +128,7 @@ def refund_document(refund: TopUpRefund, top_up: TopUp) -> dict[str, Any]:
     }
 
 
-def dispute_document(dispute: Dispute) -> dict[str, Any]:
+def dispute_document(dispute: Dispute) -> DisputeDocument:
     known = dispute.amount_minor is not None and dispute.currency is not None
     return {
         "id": dispute.id,
@@ -58,11 +142,11 @@ def dispute_document(dispute: Dispute) -> dict[str, Any]:
     }
 
 
-def card_document(card: CardSeen) -> dict[str, Any]:
+def card_document(card: CardSeen) -> CardDocument:
     return {"id": card.id, "brand": card.brand, "last4": card.last4, "expires": card.expires}
 
 
-def dunning_document(dunning: Dunning) -> dict[str, Any]:
+def dunning_document(dunning: Dunning) -> DunningDocument:
     return {
         "invoice": dunning.invoice,
         "state": dunning.state,
@@ -73,7 +157,7 @@ def dunning_document(dunning: Dunning) -> dict[str, Any]:
     }
 
 
-def auto_top_up_document(auto: AutoTopUp) -> dict[str, Any]:
+def auto_top_up_document(auto: AutoTopUp) -> AutoTopUpDocument:
     return {
         "wallet": auto.wallet,
         "threshold": major(auto.threshold_nanos),

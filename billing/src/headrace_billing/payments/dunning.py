@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from headrace_billing.ledger.notice import NoticeKind
+
 
 class DunningState(StrEnum):
     RUNNING = "running"
@@ -26,15 +28,15 @@ ENDED = frozenset({DunningState.PAID, DunningState.STOPPED})
 class Step:
     after: timedelta
     """From the day on which the invoice is due."""
-    notice: str
+    notice: NoticeKind
     pauses: bool = False
 
 
 SCHEDULE = (
-    Step(timedelta(0), "invoice_due"),
-    Step(timedelta(days=3), "invoice_overdue"),
-    Step(timedelta(days=7), "invoice_overdue"),
-    Step(timedelta(days=14), "service_paused", pauses=True),
+    Step(timedelta(0), NoticeKind.INVOICE_DUE),
+    Step(timedelta(days=3), NoticeKind.INVOICE_OVERDUE),
+    Step(timedelta(days=7), NoticeKind.INVOICE_OVERDUE),
+    Step(timedelta(days=14), NoticeKind.SERVICE_PAUSED, pauses=True),
 )
 
 # While it is paused: whoever pays by other means than Stripe is served again within a minute.

@@ -11,6 +11,7 @@ import structlog
 
 from headrace_billing.invoicing.amounts import plain
 from headrace_billing.ledger import notices, wallets
+from headrace_billing.ledger.notice import NoticeKind
 from headrace_billing.payments import auto_top_up_store, dispute_store, refund_store, top_up_store
 from headrace_billing.payments.access import PaymentRefused, PaymentsUnavailable
 from headrace_billing.payments.auto_top_up import Due, ceiling_is_told, due
@@ -81,7 +82,9 @@ async def _start(till: Till, wallet: str, *, now: datetime) -> bool:
                 "ceiling": plain(auto.monthly_ceiling_minor, auto.currency),
                 "currency": auto.currency,
             }
-            await notices.tell(session, org=auto.org, kind="auto_top_up_ceiling", at=now, content=content)
+            await notices.tell(
+                session, org=auto.org, kind=NoticeKind.AUTO_TOP_UP_CEILING, at=now, content=content
+            )
             await auto_top_up_store.ceiling_told(session, wallet, at=now)
         if verdict is not Due.NOW:
             return False

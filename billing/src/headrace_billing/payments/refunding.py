@@ -17,6 +17,7 @@ from headrace_billing.invoicing.amounts import nanos_per_minor, plain
 from headrace_billing.ledger import grants_store, notices, spendable, wallets
 from headrace_billing.ledger import store as ledger
 from headrace_billing.ledger.grant import GrantSource
+from headrace_billing.ledger.notice import NoticeKind
 from headrace_billing.ledger.refund import CreditNotRefundable, refund_transaction, refundable_nanos
 from headrace_billing.ledger.transaction import (
     Account,
@@ -188,4 +189,4 @@ async def _undo(session: AsyncSession, refund: TopUpRefund, top_up: TopUp, *, at
         "amount": plain(refund.amount_minor, top_up.currency),
         "currency": top_up.currency,
     }
-    await notices.tell(session, org=top_up.org, kind="refund_failed", at=at, content=content)
+    await notices.tell(session, org=top_up.org, kind=NoticeKind.REFUND_FAILED, at=at, content=content)

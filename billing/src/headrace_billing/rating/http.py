@@ -1,12 +1,15 @@
 """The admin's routes for price books."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 from fastapi import APIRouter
+from typing_extensions import TypedDict
 
 from headrace_billing.accounts import store as accounts
-from headrace_billing.bodies import Currency, Id, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import Currency, Id, Listed, PageOf, page_of
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.idempotency import recall, remember
 from headrace_billing.intervals import interval
@@ -24,13 +27,44 @@ from headrace_billing.valkey import ValkeyError
 CUSTOMERS_MAX = 1000
 
 log = structlog.get_logger()
-router = APIRouter(tags=["prices"], dependencies=[AdminOnly])
+router = APIRouter(tags=["prices"], dependencies=[AdminOnly], route_class=Answering)
+
+
+class PriceBookDocument(TypedDict):
+    id: str
+    currency: str
+    organization: str | None
+    base: str | None
+    version: int
+    published_at: str
+    effective_at: str
+    windows: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, Any]]
+
+
+class DifferenceDocument(TypedDict):
+    billed: str
+    would_bill: str
+    difference: str
+
+
+class OfCustomer(DifferenceDocument):
+    organization: str
+
+
+class PreviewDocument(DifferenceDocument):
+    currency: str
+    start: str
+    end: str
+    not_priced: list[str]
+    customers: list[OfCustomer]
+    customers_left_off: int
 
 
 @router.post("/v1/price-books", status_code=201)
 async def publish_price_book(
     body: NewPriceBook, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> PriceBookDocument:
     """The whole list of a currency, or what one organization pays otherwise.
 
     In force from `effective_at` for requests that are admitted from then on; what was admitted before keeps its price.
@@ -38,7 +72,7 @@ async def publish_price_book(
     currency_of(body.currency)
     draft, at = draft_of(body), parts.now()
     async with parts.database.begin() as session:
-        answer = await recall(
+        answer: PriceBookDocument | None = await recall(
             session, scope="price-books", key=idempotency_key, request=body.model_dump(mode="json")
         )
         if answer is not None:
@@ -75,7 +109,7 @@ async def publish_price_book(
 @router.get("/v1/price-books")
 async def list_price_books(
     parts: PartsOf, page: PageOf, currency: Currency | None = None, organization: Id | None = None
-) -> dict[str, Any]:
+) -> Listed[PriceBookDocument]:
     async with parts.database.begin() as session:
         found = await store.published(
             session, currency=currency, org=organization, after=page.begins_after, limit=page.limit
@@ -84,7 +118,7 @@ async def list_price_books(
 
 
 @router.post("/v1/price-previews")
-async def preview_prices(body: PricePreview, parts: PartsOf) -> dict[str, Any]:
+async def preview_prices(body: PricePreview, parts: PartsOf) -> PreviewDocument:
     """What the list would have billed for [start, end), by customer and in sum. Nothing is posted or published.
 
     Each month's quantities are rated as if the list had held from its first hour here; months that lie in the time as a
@@ -119,7 +153,7 @@ async def preview_prices(body: PricePreview, parts: PartsOf) -> dict[str, Any]:
     }
 
 
-def _difference(billed_nanos: int, would_bill_nanos: int) -> dict[str, str]:
+def _difference(billed_nanos: int, would_bill_nanos: int) -> DifferenceDocument:
     return {
         "billed": major(billed_nanos),
         "would_bill": major(would_bill_nanos),
@@ -127,7 +161,7 @@ def _difference(billed_nanos: int, would_bill_nanos: int) -> dict[str, str]:
     }
 
 
-def _document(published: Published) -> dict[str, Any]:
+def _document(published: Published) -> PriceBookDocument:
     book = published.book
     return {
         "id": book.id,

@@ -57,9 +57,12 @@ class Money:
     """What invoices took from `unbilled`, as the ledger has it."""
 
 
+REQUESTS = "requests: events = rollups"
+
+
 def count_checks(events: Counts, rollups: Counts) -> list[Check]:
     return [
-        Check("requests: events = rollups", events.requests, rollups.requests),
+        Check(REQUESTS, events.requests, rollups.requests),
         Check("tokens: events = rollups", events.tokens, rollups.tokens),
     ]
 

@@ -118,7 +118,7 @@ async def settle_matter(
     at = parts.now()
     once = {"scope": "settlements", "key": idempotency_key}
     async with parts.database.begin() as session:
-        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
             return known
         await settling.settle(
@@ -136,7 +136,7 @@ async def declare_loss(body: NewLoss, parts: PartsOf, idempotency_key: Idempoten
     at = parts.now()
     once = {"scope": "losses", "key": idempotency_key}
     async with parts.database.begin() as session:
-        known = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
             return known
         loss = Loss(body.attempt, body.reason, body.declared_by, body.confirmed_by, at)

@@ -1,6 +1,6 @@
 """Reconciling as it goes on: a look at every stage, again and again, each with the time that it is as of.
 
-Nothing depends on it but who looks at it and who is called: what an invoice is held to is reconciled anew when a
+Nothing depends on it but who looks at it and who is called, for metrics tell what the last looks saw: what an invoice is held to is reconciled anew when a
 period is closed, for just that customer and time.
 """
 
@@ -25,6 +25,9 @@ from headrace_billing.reconciliation.stage import CULPRITS_KEPT_MAX, DAYS, Look,
 log = structlog.get_logger()
 
 GRACES = Graces()
+
+TOKENS = "tokens"
+"""The unit of the engine's stage."""
 
 
 async def look_around(database: Database, *, now: datetime) -> None:
@@ -56,7 +59,7 @@ async def _look_at_day(session: AsyncSession, day: date, *, now: datetime) -> li
             day,
             engine,
             now,
-            [Side("tokens", engine.yielded.total - named, engine.billed.total)],
+            [Side(TOKENS, engine.yielded.total - named, (engine.billed - engine.unwitnessed).total)],
         ),
         _checked(Stage.ROLLUPS, day, counted, now),
     ]
@@ -108,7 +111,15 @@ def _look(stage: Stage, day: date | None, tally: Tally, now: datetime, sides: Se
     # The worst first: only so many are kept.
     culprits = sorted(tally.culprits, key=lambda one: one.status is not Status.RED)
     return Look(
-        stage, day, now, tally.status, sides, culprits[:CULPRITS_KEPT_MAX], sum(tally.reasons.values())
+        stage,
+        day,
+        now,
+        tally.status,
+        sides,
+        culprits[:CULPRITS_KEPT_MAX],
+        sum(tally.reasons.values()),
+        tally.reasons,
+        tally.unwitnessed_requests,
     )
 
 

@@ -20,7 +20,7 @@ async def take_turn(session: AsyncSession) -> bool:
 async def days(session: AsyncSession) -> list[tuple[date, datetime, Status]]:
     """Days that were looked at: when, and how they were."""
     rows = await session.execute(SELECT_DAYS)
-    return [(row.day, row.as_of, Status.GREEN if row.green else Status.RED) for row in rows]
+    return [(row.day, row.as_of, Status.GREEN if row.settled else Status.RED) for row in rows]
 
 
 async def looks(session: AsyncSession) -> list[Look]:
@@ -36,6 +36,8 @@ async def looks(session: AsyncSession) -> list[Look]:
                 for one in row.culprits
             ],
             culprits_count=int(row.culprits_count),
+            reasons={Reason(reason): int(count) for reason, count in row.reasons.items()},
+            unwitnessed_requests=int(row.unwitnessed_requests),
         )
         for row in await session.execute(SELECT_LOOKS)
     ]
@@ -55,20 +57,22 @@ async def keep(session: AsyncSession, look: Look) -> Status | None:
             "sides": json.dumps([[side.unit, str(side.left), str(side.right)] for side in look.sides]),
             "culprits": json.dumps([culprit.document() for culprit in look.culprits]),
             "culprits_count": look.culprits_count,
+            "reasons": json.dumps(dict(look.reasons)),
+            "unwitnessed_requests": look.unwitnessed_requests,
         },
     )
     return None if before is None else Status(before)
 
 
 async def forget(session: AsyncSession, *, before: date, stages: Sequence[Stage]) -> None:
-    """Green days that are looked at no more, and stages that there no longer are."""
+    """Days without a culprit that are looked at no more, and stages that there no longer are."""
     await session.execute(DELETE, {"before": before, "stages": list(stages)})
 
 
 TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('headrace.reconciliation'))")
 
 SELECT_DAYS = text("""
-    SELECT day, min(as_of) AS as_of, bool_and(status = 'green') AS green
+    SELECT day, min(as_of) AS as_of, bool_and(status IN ('green', 'unwitnessed')) AS settled
     FROM reconciliation_looks WHERE day IS NOT NULL GROUP BY day
 """)
 
@@ -80,15 +84,17 @@ SELECT_STATUS = text("""
 """)
 
 UPSERT = text("""
-    INSERT INTO reconciliation_looks (stage, day, as_of, status, sides, culprits, culprits_count)
+    INSERT INTO reconciliation_looks (stage, day, as_of, status, sides, culprits, culprits_count,
+                                      reasons, unwitnessed_requests)
     VALUES (:stage, CAST(:day AS date), :as_of, :status, CAST(:sides AS jsonb), CAST(:culprits AS jsonb),
-            :culprits_count)
+            :culprits_count, CAST(:reasons AS jsonb), :unwitnessed_requests)
     ON CONFLICT (stage, day) DO UPDATE SET
       as_of = excluded.as_of, status = excluded.status, sides = excluded.sides, culprits = excluded.culprits,
-      culprits_count = excluded.culprits_count
+      culprits_count = excluded.culprits_count, reasons = excluded.reasons,
+      unwitnessed_requests = excluded.unwitnessed_requests
 """)
 
 DELETE = text("""
     DELETE FROM reconciliation_looks
-    WHERE (day < :before AND status = 'green') OR stage <> ALL(:stages)
+    WHERE (day < :before AND status IN ('green', 'unwitnessed')) OR stage <> ALL(:stages)
 """)

@@ -17,7 +17,7 @@ from headrace_billing.rating.schedule import charge_nanos
 from headrace_billing.rating.store import price_books
 from headrace_billing.reconciliation.books_store import SUMS, sums_of
 from headrace_billing.reconciliation.report import Scope
-from headrace_billing.reconciliation.store import MATCHED, RECORDS
+from headrace_billing.reconciliation.store import MATCHED, RECORDS, UNWITNESSED
 from headrace_contracts.usage import ServiceTier
 
 Sums = dict[str, int]
@@ -30,7 +30,10 @@ async def orphaned_deployments(session: AsyncSession, *, start: datetime, end: d
 
 
 async def odd(session: AsyncSession, scopes: Sequence[Scope], *, deployments: Collection[str]) -> set[str]:
-    """Organisations with a request that is not plainly matched, or with rollups that count otherwise than events."""
+    """Organisations with a request that is not plainly matched, or with rollups that count otherwise than events.
+
+    A request to an engine that is declared to tell nothing is as it should be.
+    """
     parameters = {**_parameters(scopes), "deployments": sorted(deployments)}
     found: set[str] = set()
     for statement in (SELECT_ODD_REQUESTS, SELECT_ODD_COUNTS):
@@ -133,7 +136,7 @@ SELECT_ODD_REQUESTS = text(f"""
     {SCOPES}
     SELECT s.org FROM s JOIN usage_effective e ON {OF_SCOPE} {RECORDS}
     GROUP BY s.org
-    HAVING NOT bool_and({MATCHED}) OR bool_or(e.deployment = ANY(:deployments)) OR count(*) <> count(DISTINCT e.id)
+    HAVING NOT bool_and({MATCHED} OR {UNWITNESSED}) OR bool_or(e.deployment = ANY(:deployments)) OR count(*) <> count(DISTINCT e.id)
     UNION
     SELECT s.org FROM usage_conflicts c JOIN usage_effective e ON e.id = c.id JOIN s ON {OF_SCOPE}
 """)

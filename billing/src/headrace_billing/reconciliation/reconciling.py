@@ -39,6 +39,7 @@ async def compare_engine(
 ) -> None:
     """What engines yielded against what was billed, request by request."""
     tally.add_matched(*await store.matched(session, scope))
+    tally.add_unwitnessed(*await store.unwitnessed(session, scope))
     async for request in store.unmatched(session, scope):
         tally.add(compare(request.billed, request.records, now=now, graces=graces))
     async for orphan in store.orphans(session, scope, now=now, graces=graces):

@@ -49,6 +49,9 @@ class Tally:
     requests: int = 0
     yielded: Tokens = NO_TOKENS
     billed: Tokens = NO_TOKENS
+    unwitnessed_requests: int = 0
+    unwitnessed: Tokens = NO_TOKENS
+    """Inside `billed`: engines that tell nothing are not compared."""
     named: dict[Difference, Tokens] = field(default_factory=dict)
     reasons: dict[Reason, int] = field(default_factory=dict)
     status: Status = Status.GREEN
@@ -60,7 +63,20 @@ class Tally:
         self.yielded += tokens
         self.billed += tokens
 
+    def add_unwitnessed(self, requests: int, tokens: Tokens) -> None:
+        """Requests to engines that are declared to tell nothing."""
+        self.requests += requests
+        self.billed += tokens
+        self.unwitnessed_requests += requests
+        self.unwitnessed += tokens
+        if requests:
+            self.status = worse(self.status, Status.UNWITNESSED)
+
     def add(self, comparison: Comparison) -> None:
+        if comparison.status is Status.UNWITNESSED:
+            self.unwitnessed_requests += 1
+            self.unwitnessed += comparison.unwitnessed
+            self.status = worse(self.status, Status.UNWITNESSED)
         self.requests += 1
         self.yielded += comparison.yielded
         self.billed += comparison.billed.tokens
@@ -101,7 +117,7 @@ class Tally:
 
     @property
     def unexplained(self) -> Tokens:
-        return self.yielded - self.billed - sum(self.named.values(), NO_TOKENS)
+        return self.yielded + self.unwitnessed - self.billed - sum(self.named.values(), NO_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +149,10 @@ class Report:
                 "engine_tokens": tally.yielded.total,
                 "billed_tokens": tally.billed.total,
                 "named_differences": {name: tokens.total for name, tokens in sorted(tally.named.items())},
+                "unwitnessed": {
+                    "requests": tally.unwitnessed_requests,
+                    "tokens": tally.unwitnessed.total,
+                },
                 "unexplained_tokens": tally.unexplained.total,
                 "by_side": {
                     "engine": _sides(tally.yielded),
@@ -159,7 +179,7 @@ class Report:
 
 
 def worse(one: Status, other: Status) -> Status:
-    order = (Status.GREEN, Status.PENDING, Status.RED)
+    order = (Status.GREEN, Status.UNWITNESSED, Status.PENDING, Status.RED)
     return max(one, other, key=order.index)
 
 

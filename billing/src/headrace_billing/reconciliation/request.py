@@ -1,7 +1,8 @@
 """One request: what the engine yielded against what was billed, token by token.
 
 For input and output apart: yielded = billed + named differences. A difference that no name explains is red, and so is
-anything billed beyond what was yielded. What is only a matter of waiting is pending.
+anything billed beyond what was yielded. What is only a matter of waiting is pending. Of an engine that is declared to
+tell nothing there is no other side: that is said, and holds up nobody.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ class Difference(StrEnum):
 
 class Status(StrEnum):
     GREEN = "green"
+    UNWITNESSED = "unwitnessed"  # no engine record to compare with, nor will there be one
     PENDING = "pending"  # explained by a record that is still allowed to be on its way
     RED = "red"
 
@@ -108,6 +110,8 @@ class Billed:
     attempts: int
     tokens: Tokens
     finished_at: datetime
+    witnessed: bool = True
+    """Whether the engine was one that says what it yielded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +123,14 @@ class Comparison:
     reason: Reason | None = None
 
     @property
+    def unwitnessed(self) -> Tokens:
+        """Billed without anything to hold it against."""
+        return self.billed.tokens if self.status is Status.UNWITNESSED else NO_TOKENS
+
+    @property
     def unexplained(self) -> Tokens:
         """Zero for every green request."""
-        return self.yielded - self.billed.tokens - total(self.differences)
+        return self.yielded + self.unwitnessed - self.billed.tokens - total(self.differences)
 
 
 def compare(billed: Billed, records: Sequence[Yielded], *, now: datetime, graces: Graces) -> Comparison:
@@ -185,10 +194,11 @@ def _without_end(
     graces: Graces,
 ) -> Comparison:
     """The engine has not said how the relayed attempt ended."""
-    if last is None and not billed.tokens:
-        # It never reached an engine; attempts before it are ours to pay.
+    if last is None and not (billed.tokens and billed.witnessed):
+        # It never reached an engine, or one that tells nothing; attempts before it are ours to pay.
         differences = {Difference.ABANDONED_ATTEMPT: yielded} if yielded else {}
-        return Comparison(billed, yielded, differences)
+        status = Status.UNWITNESSED if billed.tokens else Status.GREEN
+        return Comparison(billed, yielded, differences, status)
     if now < billed.finished_at + graces.engine_record:
         return Comparison(billed, yielded, {}, Status.PENDING, Reason.AWAITING_ENGINE_RECORD)
     if last is None:

@@ -4,14 +4,14 @@ engine → events → rollups → rated → ledger → invoices. What looks at e
 costs the same however long the books are; the books themselves are sums, and are looked at as a whole.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from headrace_billing.reconciliation.report import Culprit, worse
-from headrace_billing.reconciliation.request import Status
+from headrace_billing.reconciliation.request import Reason, Status
 
 DAYS = 35
 """How far back days are looked at again and again: as far as usage comes in unasked."""
@@ -56,18 +56,26 @@ class Look:
     sides: Sequence[Side] = ()
     culprits: Sequence[Culprit] = ()
     culprits_count: int = 0
+    reasons: Mapping[Reason, int] = field(default_factory=dict)
+    """How many culprits for each."""
+    unwitnessed_requests: int = 0
+    """Requests to engines that are declared to tell nothing."""
+
+
+SETTLED = frozenset({Status.GREEN, Status.UNWITNESSED})
+"""What no later record will change."""
 
 
 def due(known: Iterable[tuple[date, datetime, Status]], *, today: date) -> list[date]:
     """The days to look at now: the recent ones, and of the others the one that was not looked at for longest.
 
-    A day that is not green is looked at until it is, however long ago it was.
+    A day that is red or pending is looked at until it is neither, however long ago it was.
     """
     looked_at = list(known)
     seen = {day: as_of for day, as_of, _ in looked_at}
     recent = [today - timedelta(days=n) for n in range(RECENT_DAYS)]
     older = [today - timedelta(days=n) for n in range(RECENT_DAYS, DAYS)]
-    older += [day for day, _, status in looked_at if day < older[-1] and status is not Status.GREEN]
+    older += [day for day, _, status in looked_at if day < older[-1] and status not in SETTLED]
     never = [day for day in older if day not in seen]
     return [*recent, never[0] if never else min(older, key=lambda day: seen[day])]
 
@@ -103,6 +111,7 @@ def _document(stage: Stage, looks: Sequence[Look]) -> dict[str, Any]:
             {"unit": side.unit, "left": str(side.left), "right": str(side.right), "holds": side.holds}
             for side in sides
         ],
+        "unwitnessed_requests": sum(look.unwitnessed_requests for look in looks),
         "culprits_count": sum(look.culprits_count for look in looks),
         "culprits": [culprit.document() for look in looks for culprit in look.culprits][:CULPRITS_KEPT_MAX],
         "days": [

@@ -41,6 +41,12 @@ async def matched(session: AsyncSession, scope: Scope) -> tuple[int, Tokens]:
     return int(row.requests), Tokens(int(row.input), int(row.output))
 
 
+async def unwitnessed(session: AsyncSession, scope: Scope) -> tuple[int, Tokens]:
+    """The same of requests to engines that are declared to tell nothing, and told nothing."""
+    row = (await session.execute(SELECT_UNWITNESSED, _parameters(scope))).one()
+    return int(row.requests), Tokens(int(row.input), int(row.output))
+
+
 async def unmatched(session: AsyncSession, scope: Scope) -> AsyncIterator[Request]:
     rows = await session.stream(
         SELECT_UNMATCHED, _parameters(scope), execution_options={"yield_per": STREAMED_ROWS}
@@ -182,6 +188,7 @@ def _request(row: RowMapping) -> Request:
             attempts=row["attempts"],
             tokens=Tokens(row["billed_input"], row["billed_output"]),
             finished_at=row["finished_at"],
+            witnessed=row["witnessed"],
         ),
         records=tuple(
             Yielded(
@@ -225,8 +232,16 @@ MATCHED = f"""
     (e.grade = 1 AND g.records = 1 AND g.told AND g.prompt = {BILLED_INPUT} AND g.output = {BILLED_OUTPUT})
 """
 
+WITNESSED = "coalesce((e.payload ->> 'witnessed')::boolean, true)"
+
+# Nothing is asked of the payload, which is large, unless there is no record.
+UNWITNESSED = f"""
+    CASE WHEN g.records = 0 AND {BILLED_INPUT} + {BILLED_OUTPUT} > 0 THEN NOT {WITNESSED} ELSE false END
+"""
+
 COLUMNS = f"""
     e.id, e.org, e.grade, e.ending, e.attempts, e.disposition, e.received_at, e.finished_at,
+    {WITNESSED} AS witnessed,
     {BILLED_INPUT} AS billed_input, {BILLED_OUTPUT} AS billed_output,
     coalesce((SELECT jsonb_agg(jsonb_build_object('replica', r.replica, 'attempt', r.attempt, 'ending', r.ending,
                                                   'prompt', r.prompt, 'output', r.output))
@@ -238,7 +253,13 @@ SELECT_MATCHED = text(f"""
     {BESIDE} AND {MATCHED}
 """)
 
-SELECT_UNMATCHED = text(f"SELECT {COLUMNS} {BESIDE} AND NOT {MATCHED} ORDER BY e.id")
+SELECT_UNWITNESSED = text(f"""
+    SELECT count(*) AS requests, coalesce(sum({BILLED_INPUT}), 0) AS input,
+           coalesce(sum({BILLED_OUTPUT}), 0) AS output
+    {BESIDE} AND {UNWITNESSED}
+""")
+
+SELECT_UNMATCHED = text(f"SELECT {COLUMNS} {BESIDE} AND NOT {MATCHED} AND NOT {UNWITNESSED} ORDER BY e.id")
 
 SELECT_PAGE = text(f"""
     SELECT {COLUMNS} FROM usage_effective e

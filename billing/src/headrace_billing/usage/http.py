@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, StringConstraints
+from typing_extensions import TypedDict
 
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import PRINTABLE, Currency, Id, ModelName
 from headrace_billing.callers import Admin, Caller, CallerOf, OrgMember
 from headrace_billing.errors import NotFound
@@ -19,14 +21,64 @@ from headrace_billing.usage import store
 from headrace_billing.usage.query import Dimension, Granularity, check_width
 from headrace_billing.usage.store import Sums
 from headrace_contracts.access import KeyScope
+from headrace_contracts.usage import TokenCounts
 
 LIMIT_MAX = 1000
 CURSOR_CHARACTERS_MAX = 4000
 
-router = APIRouter(tags=["usage"])
+router = APIRouter(tags=["usage"], route_class=Answering)
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
 """Of a session or task, as clients name them."""
+
+
+class PlaceDocument(TypedDict, total=False):
+    """As far as it was asked for."""
+
+    starts_at: str
+    organization: str | None
+    project: str | None
+    key: str | None
+    model: str | None
+    session: str | None
+    task: str | None
+
+
+class TokensDocument(TypedDict):
+    input_uncached: int
+    cache_read: int
+    cache_write: int
+    output_visible: int
+    reasoning: int
+    total: int
+
+
+class UsageOfPlace(PlaceDocument):
+    requests: int
+    tokens: TokensDocument
+
+
+class CostsOfPlace(PlaceDocument):
+    currency: str
+    amount: str
+    list_price: str
+    requests: int
+
+
+class UsageDocument(TypedDict):
+    start: str
+    end: str
+    as_of: str
+    items: list[UsageOfPlace]
+    next: str | None
+
+
+class CostsDocument(TypedDict):
+    start: str
+    end: str
+    as_of: str
+    items: list[CostsOfPlace]
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +145,18 @@ AskedFor = Annotated[Asked, Depends(_asked)]
 
 
 @router.get("/v1/usage")
-async def show_usage(parts: PartsOf, asked_for: AskedFor) -> dict[str, Any]:
+async def show_usage(parts: PartsOf, asked_for: AskedFor) -> UsageDocument:
     """Requests and tokens, by hour, day or month and by whatever `group_by` names. Fresh to the last ingested batch."""
-    return await _page(parts, asked_for, _usage, by_currency=False)
+    return cast("UsageDocument", await _page(parts, asked_for, _usage, by_currency=False))
 
 
 @router.get("/v1/costs")
-async def show_costs(parts: PartsOf, asked_for: AskedFor) -> dict[str, Any]:
+async def show_costs(parts: PartsOf, asked_for: AskedFor) -> CostsDocument:
     """What was charged for tokens, as the ledger has it, and what it was worth at list price, by currency.
 
     What closing a month's account added belongs to no key, session or task, and to the month's last hour.
     """
-    return await _page(parts, asked_for, _costs, by_currency=True)
+    return cast("CostsDocument", await _page(parts, asked_for, _costs, by_currency=True))
 
 
 async def _page(
@@ -130,17 +182,17 @@ def _place(sums: Sums) -> dict[str, Any]:
 
 
 def _usage(sums: Sums) -> dict[str, Any]:
-    tokens = sums.tokens
+    return {"requests": sums.requests, "tokens": tokens_document(sums.tokens)}
+
+
+def tokens_document(tokens: TokenCounts) -> TokensDocument:
     return {
-        "requests": sums.requests,
-        "tokens": {
-            "input_uncached": tokens.input_uncached,
-            "cache_read": tokens.cache_read,
-            "cache_write": tokens.cache_write,
-            "output_visible": tokens.output_visible,
-            "reasoning": tokens.reasoning,
-            "total": tokens.total,
-        },
+        "input_uncached": tokens.input_uncached,
+        "cache_read": tokens.cache_read,
+        "cache_write": tokens.cache_write,
+        "output_visible": tokens.output_visible,
+        "reasoning": tokens.reasoning,
+        "total": tokens.total,
     }
 
 

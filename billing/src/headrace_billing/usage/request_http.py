@@ -5,7 +5,9 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter
+from typing_extensions import TypedDict
 
+from headrace_billing.answers import Answering
 from headrace_billing.callers import Admin, Caller, CallerOf, OrgMember
 from headrace_billing.errors import NotFound
 from headrace_billing.money import major
@@ -18,11 +20,85 @@ from headrace_billing.usage import request_store
 from headrace_billing.usage.request_store import InvoiceLine, Posted, StoredEvent
 from headrace_contracts.access import KeyScope
 
-router = APIRouter(tags=["usage"])
+router = APIRouter(tags=["usage"], route_class=Answering)
+
+
+class EventTokens(TypedDict):
+    input_uncached: int
+    cache_read: int
+    cache_write: int
+    output_visible: int
+    reasoning: int
+
+
+class EventDocument(TypedDict):
+    grade: str
+    ending: str
+    producer: str
+    boot: str
+    sequence: int
+    came_by: str
+    stored_at: str
+    tokens: EventTokens
+
+
+class PriceDocument(TypedDict):
+    token_class: str
+    price_window: str | None
+    service_tier: str
+    quantity: int
+    price: str | Mapping[str, Any]
+
+
+class PostingDocument(TypedDict):
+    transaction: int
+    key: str
+    grade: str
+    recorded_at: str
+
+
+class InvoicedDocument(TypedDict):
+    invoice: str
+    number: str
+    issued_at: str
+    position: int
+    token_class: str
+    quantity: int
+    amount_minor: int
+
+
+class RequestDocument(TypedDict):
+    id: str
+    trace_id: str
+    organization: str
+    project: str
+    key: str
+    session: str | None
+    task: str | None
+    task_attempt: str | None
+    model_requested: str
+    model: str
+    revision: str | None
+    deployment: str
+    dialect: str
+    ending: str
+    attempts: int
+    received_at: str
+    duration_seconds: float
+    time_to_first_token_seconds: float | None
+    grade: str
+    events: list[EventDocument]
+    disposition: str
+    price_book: str
+    currency: str
+    list_price: str
+    prices: list[PriceDocument]
+    ledger: list[PostingDocument]
+    invoice_lines: list[InvoicedDocument]
 
 
 @router.get("/v1/requests/{request_id}")
-async def show_request(request_id: UUID, parts: PartsOf, caller: CallerOf) -> dict[str, Any]:
+async def show_request(request_id: UUID, parts: PartsOf, caller: CallerOf) -> RequestDocument:
     """What is known of a request by the id in its answer's `x-request-id`, for whoever's project it was.
 
     An invoice line counts every request of its kind in its period: `quantity` and `amount` are the whole line's.
@@ -65,7 +141,7 @@ def _document(
     lines: Mapping[TokenClass, PriceLine],
     postings: list[Posted],
     invoiced: list[InvoiceLine],
-) -> dict[str, Any]:
+) -> RequestDocument:
     stored = events[-1]
     event = stored.event
     amount = list_attos(
@@ -126,7 +202,7 @@ def _document(
     }
 
 
-def _event(stored: StoredEvent) -> dict[str, Any]:
+def _event(stored: StoredEvent) -> EventDocument:
     event = stored.event
     return {
         "grade": event.grade.name.lower(),
@@ -136,11 +212,17 @@ def _event(stored: StoredEvent) -> dict[str, Any]:
         "sequence": event.sequence,
         "came_by": stored.source,
         "stored_at": stored.stored_at.isoformat(),
-        "tokens": {name: getattr(event.tokens, name) for name in event.tokens.__struct_fields__},
+        "tokens": {
+            "input_uncached": event.tokens.input_uncached,
+            "cache_read": event.tokens.cache_read,
+            "cache_write": event.tokens.cache_write,
+            "output_visible": event.tokens.output_visible,
+            "reasoning": event.tokens.reasoning,
+        },
     }
 
 
-def _price(book: PriceBook, model: str, line: PriceLine, quantity: int) -> dict[str, Any]:
+def _price(book: PriceBook, model: str, line: PriceLine, quantity: int) -> PriceDocument:
     return {
         "token_class": line.token_class,
         "price_window": line.window or None,

@@ -1,11 +1,13 @@
 """Sessions as whoever runs agents in them wants to see them: what each used and cost, and how long its actions took."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
+from typing_extensions import TypedDict
 
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import Id
 from headrace_billing.callers import Admin, CallerOf, OrgMember
 from headrace_billing.errors import NotFound
@@ -14,7 +16,13 @@ from headrace_billing.money import major
 from headrace_billing.parts import PartsOf
 from headrace_billing.rating.price import nanos_of_attos
 from headrace_billing.usage import session_store
-from headrace_billing.usage.http import CURSOR_CHARACTERS_MAX, LIMIT_MAX, Label
+from headrace_billing.usage.http import (
+    CURSOR_CHARACTERS_MAX,
+    LIMIT_MAX,
+    Label,
+    TokensDocument,
+    tokens_document,
+)
 from headrace_billing.usage.query import (
     CursorInvalid,
     Dimension,
@@ -26,10 +34,43 @@ from headrace_billing.usage.query import Query as UsageQuery
 from headrace_billing.usage.session_store import Asked, Latencies, Percentiles
 from headrace_contracts.access import KeyScope
 
-router = APIRouter(tags=["usage"])
+router = APIRouter(tags=["usage"], route_class=Answering)
 
 # Percentiles are of single requests, so all of the time's are read: a month's are a matter of seconds.
 SPAN_MAX = timedelta(days=31)
+
+
+class PercentilesDocument(TypedDict):
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class CostDocument(TypedDict):
+    currency: str
+    amount: str
+    list_price: str
+
+
+class SessionDocument(TypedDict):
+    project: str
+    session: str
+    began_at: str
+    last_at: str
+    requests: int
+    completed: int
+    tokens: TokensDocument
+    action_seconds: PercentilesDocument
+    time_to_first_token_seconds: PercentilesDocument
+    costs: list[CostDocument]
+
+
+class SessionsDocument(TypedDict):
+    start: str
+    end: str
+    as_of: str
+    items: list[SessionDocument]
+    next: str | None
 
 
 @router.get("/v1/usage/sessions")
@@ -44,7 +85,7 @@ async def show_sessions(
     session: Label | None = None,
     cursor: Annotated[str | None, Query(max_length=CURSOR_CHARACTERS_MAX)] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
-) -> dict[str, Any]:
+) -> SessionsDocument:
     """Sessions used in [start, end), whole hours of UTC, the last used first.
 
     `action_seconds` are of completed requests from admission to end, `time_to_first_token_seconds` of streamed ones.
@@ -109,7 +150,7 @@ def _after(values: list[str]) -> tuple[datetime, str, str]:
     return at, values[1], values[2]
 
 
-def _item(found: Latencies, charges: list[tuple[str, int, int]]) -> dict[str, Any]:
+def _item(found: Latencies, charges: list[tuple[str, int, int]]) -> SessionDocument:
     return {
         "project": found.project,
         "session": found.session,
@@ -117,10 +158,7 @@ def _item(found: Latencies, charges: list[tuple[str, int, int]]) -> dict[str, An
         "last_at": found.last_at.isoformat(),
         "requests": found.requests,
         "completed": found.completed,
-        "tokens": {
-            **{name: getattr(found.tokens, name) for name in found.tokens.__struct_fields__},
-            "total": found.tokens.total,
-        },
+        "tokens": tokens_document(found.tokens),
         "action_seconds": _seconds(found.duration),
         "time_to_first_token_seconds": _seconds(found.first_token),
         "costs": [
@@ -134,8 +172,9 @@ def _item(found: Latencies, charges: list[tuple[str, int, int]]) -> dict[str, An
     }
 
 
-def _seconds(milliseconds: Percentiles) -> dict[str, float | None]:
-    return {
-        name: None if value is None else value / 1000
-        for name, value in (("p50", milliseconds.p50), ("p95", milliseconds.p95), ("p99", milliseconds.p99))
-    }
+def _seconds(milliseconds: Percentiles) -> PercentilesDocument:
+    p50, p95, p99 = (
+        None if value is None else value / 1000
+        for value in (milliseconds.p50, milliseconds.p95, milliseconds.p99)
+    )
+    return {"p50": p50, "p95": p95, "p99": p99}

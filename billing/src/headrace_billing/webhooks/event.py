@@ -20,7 +20,22 @@ class EventType(StrEnum):
     OUTCOME_REJECTED = "outcome.rejected"
     OUTCOME_EXPIRED = "outcome.expired"
     OUTCOME_WITHDRAWN = "outcome.withdrawn"
-    ENDPOINT_DISABLED = "notice.webhook_disabled"
+    AUTO_TOP_UP_CEILING = "notice.auto_top_up_ceiling"
+    AUTO_TOP_UP_STOPPED = "notice.auto_top_up_stopped"
+    PAYMENT_NEEDS_AUTHENTICATION = "notice.payment_needs_authentication"
+    TOP_UP_REFUSED = "notice.top_up_refused"
+    TOP_UP_QUARANTINED = "notice.top_up_quarantined"
+    PAYMENT_REFUSED = "notice.payment_refused"
+    PAYMENT_QUARANTINED = "notice.payment_quarantined"
+    REFUND_FAILED = "notice.refund_failed"
+    DISPUTE_OPENED = "notice.dispute_opened"
+    DISPUTE_WON = "notice.dispute_won"
+    DISPUTE_LOST = "notice.dispute_lost"
+    DISPUTE_CLOSED = "notice.dispute_closed"
+    INVOICE_DUE = "notice.invoice_due"
+    INVOICE_OVERDUE = "notice.invoice_overdue"
+    SERVICE_PAUSED = "notice.service_paused"
+    WEBHOOK_DISABLED = "notice.webhook_disabled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,16 @@
 """Routes for webhook endpoints: the seller's, which hear of everybody, and those of an organisation."""
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from typing_extensions import TypedDict
 
 from headrace_billing.accounts import store as accounts
-from headrace_billing.bodies import PRINTABLE, Body, Id, PageOf, page_of
+from headrace_billing.answers import Answering
+from headrace_billing.bodies import PRINTABLE, Body, Id, Listed, PageOf, page_of
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError
 from headrace_billing.ids import new_id
@@ -21,13 +24,14 @@ from headrace_billing.webhooks.endpoint import (
     check_url,
 )
 from headrace_billing.webhooks.event import EventType
+from headrace_billing.webhooks.store import DeliveryDocument
 
 ENDPOINTS_MAX = 20
 """Of one organisation: each multiplies what is sent."""
 REPLAY_MAX = 10_000
 GRACE_SECONDS_MAX = 7 * 86_400
 
-router = APIRouter(tags=["webhooks"], dependencies=[AdminOnly])
+router = APIRouter(tags=["webhooks"], dependencies=[AdminOnly], route_class=Answering)
 
 Url = Annotated[str, StringConstraints(min_length=1, max_length=URL_CHARACTERS_MAX, pattern=PRINTABLE)]
 Description = Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE)]
@@ -41,6 +45,28 @@ class TooManyEndpoints(BillingError):
 
     def __init__(self) -> None:
         super().__init__(f"There are {ENDPOINTS_MAX} endpoints: remove one.")
+
+
+class EndpointDocument(TypedDict):
+    id: str
+    organization: str | None
+    url: str
+    description: str
+    events: Sequence[str] | None
+    status: EndpointStatus
+    disabled_reason: str | None
+    failing_since: str | None
+    old_secret_until: str | None
+    created_at: str
+
+
+class SecretDocument(EndpointDocument):
+    secret: str
+
+
+class ReplayDocument(TypedDict):
+    endpoint: str
+    messages: int
 
 
 class NewEndpoint(Body):
@@ -80,7 +106,7 @@ class Replay(Body):
 
 
 @router.post("/v1/webhook-endpoints", status_code=201)
-async def add_webhook_endpoint(body: NewEndpoint, parts: PartsOf) -> dict[str, Any]:
+async def add_webhook_endpoint(body: NewEndpoint, parts: PartsOf) -> SecretDocument:
     """The answer holds the secret that messages are signed with, this once."""
     at = parts.now()
     endpoint = Endpoint(
@@ -108,7 +134,7 @@ async def add_webhook_endpoint(body: NewEndpoint, parts: PartsOf) -> dict[str, A
 @router.get("/v1/webhook-endpoints")
 async def list_webhook_endpoints(
     parts: PartsOf, page: PageOf, organization: Id | None = None
-) -> dict[str, Any]:
+) -> Listed[EndpointDocument]:
     """Of an organisation, or the seller's where none is named."""
     async with parts.database.begin() as session:
         found = await store.page(session, org=organization, after=page.begins_after, limit=page.limit)
@@ -116,7 +142,7 @@ async def list_webhook_endpoints(
 
 
 @router.patch("/v1/webhook-endpoints/{endpoint_id}")
-async def change_webhook_endpoint(endpoint_id: Id, body: EndpointChange, parts: PartsOf) -> dict[str, Any]:
+async def change_webhook_endpoint(endpoint_id: Id, body: EndpointChange, parts: PartsOf) -> EndpointDocument:
     """Enabling it makes what waits due at once."""
     given = body.model_fields_set
     async with parts.database.begin() as session:
@@ -132,7 +158,7 @@ async def change_webhook_endpoint(endpoint_id: Id, body: EndpointChange, parts: 
 
 
 @router.post("/v1/webhook-endpoints/{endpoint_id}/rotate-secret")
-async def rotate_webhook_secret(endpoint_id: Id, body: SecretRotation, parts: PartsOf) -> dict[str, Any]:
+async def rotate_webhook_secret(endpoint_id: Id, body: SecretRotation, parts: PartsOf) -> SecretDocument:
     """The answer holds the new secret, this once; the one before the last one ends now."""
     until = parts.now() + timedelta(seconds=body.grace_seconds)
     async with parts.database.begin() as session:
@@ -142,7 +168,7 @@ async def rotate_webhook_secret(endpoint_id: Id, body: SecretRotation, parts: Pa
 
 
 @router.post("/v1/webhook-endpoints/{endpoint_id}/replay")
-async def replay_webhooks(endpoint_id: Id, body: Replay, parts: PartsOf) -> dict[str, Any]:
+async def replay_webhooks(endpoint_id: Id, body: Replay, parts: PartsOf) -> ReplayDocument:
     """Sends one message, or those of [start, end), once more with the ids that they had."""
     async with parts.database.begin() as session:
         endpoint = await store.lock(session, endpoint_id)
@@ -161,7 +187,7 @@ async def replay_webhooks(endpoint_id: Id, body: Replay, parts: PartsOf) -> dict
 
 
 @router.post("/v1/webhook-endpoints/{endpoint_id}/remove")
-async def remove_webhook_endpoint(endpoint_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def remove_webhook_endpoint(endpoint_id: Id, parts: PartsOf) -> EndpointDocument:
     """Nothing is sent there any more; what was sent stays told."""
     async with parts.database.begin() as session:
         endpoint = await store.lock(session, endpoint_id)
@@ -170,7 +196,7 @@ async def remove_webhook_endpoint(endpoint_id: Id, parts: PartsOf) -> dict[str, 
 
 
 @router.get("/v1/webhook-endpoints/{endpoint_id}/deliveries")
-async def list_webhook_deliveries(endpoint_id: Id, parts: PartsOf, page: PageOf) -> dict[str, Any]:
+async def list_webhook_deliveries(endpoint_id: Id, parts: PartsOf, page: PageOf) -> Listed[DeliveryDocument]:
     """Every message, with what each attempt was answered."""
     async with parts.database.begin() as session:
         await store.read(session, endpoint_id)
@@ -178,7 +204,7 @@ async def list_webhook_deliveries(endpoint_id: Id, parts: PartsOf, page: PageOf)
     return page_of(found, page)
 
 
-def _document(endpoint: Endpoint) -> dict[str, Any]:
+def _document(endpoint: Endpoint) -> EndpointDocument:
     return {
         "id": endpoint.id,
         "organization": endpoint.org,

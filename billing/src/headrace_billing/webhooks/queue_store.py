@@ -1,6 +1,5 @@
 """What is due to be sent, claimed for a while, and what came of it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +7,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.ids import new_id
+from headrace_billing.ledger import notices
+from headrace_billing.ledger.notice import NoticeKind
 from headrace_billing.webhooks import schedule, store
 from headrace_billing.webhooks.endpoint import Endpoint, EndpointStatus
 from headrace_billing.webhooks.event import Message
@@ -96,14 +96,8 @@ async def _disable(session: AsyncSession, endpoint_id: str, reason: str, *, now:
     await session.execute(DISABLE, {"endpoint": endpoint_id, "reason": reason})
     if endpoint.org is not None:
         content = {"endpoint": endpoint_id, "url": endpoint.url, "reason": reason}
-        await session.execute(
-            INSERT_NOTICE,
-            {
-                "id": new_id("ntc", now),
-                "org": endpoint.org,
-                "at": now,
-                "content": json.dumps(content),
-            },
+        await notices.tell(
+            session, org=endpoint.org, kind=NoticeKind.WEBHOOK_DISABLED, at=now, content=content
         )
 
 
@@ -150,8 +144,4 @@ FORGET = text("""
     DELETE FROM webhook_messages WHERE id IN (
       SELECT id FROM webhook_messages WHERE at < :before ORDER BY at LIMIT :limit FOR UPDATE SKIP LOCKED)
     RETURNING id
-""")
-INSERT_NOTICE = text("""
-    INSERT INTO notices (id, org, kind, at, content)
-    VALUES (:id, :org, 'webhook_disabled', :at, CAST(:content AS jsonb))
 """)

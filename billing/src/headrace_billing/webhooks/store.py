@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.errors import NotFound
 from headrace_billing.webhooks.endpoint import Endpoint, EndpointStatus
@@ -114,9 +114,25 @@ async def replay(
     return len(result.all())
 
 
+class AttemptDocument(TypedDict):
+    at: str
+    response_status: int | None
+    error: str | None
+    seconds: float
+
+
+class DeliveryDocument(TypedDict):
+    id: str
+    type: str
+    at: str
+    status: str
+    due_at: str | None
+    attempts: list[AttemptDocument]
+
+
 async def deliveries(
     session: AsyncSession, endpoint_id: str, *, after: str, limit: int
-) -> list[dict[str, Any]]:
+) -> list[DeliveryDocument]:
     """By message, with all that was tried."""
     rows = await session.execute(SELECT_DELIVERIES, {"id": endpoint_id, "after": after, "limit": limit})
     return [

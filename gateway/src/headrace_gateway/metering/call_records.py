@@ -83,6 +83,7 @@ def _fixed(call: Call, standing: Standing, disposition: Disposition) -> bytes:
             price_book=standing.prices.record.price_book,
             disposition=disposition,
             revision=deployment.revision,
+            witnessed=deployment.witnessed,
         )
     )
 

@@ -16,7 +16,7 @@ IDENTITY_START = b'"id":"'
 _encode = msgspec.json.Encoder().encode
 
 
-class Fixed(msgspec.Struct, frozen=True, kw_only=True):
+class Fixed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The part of a `UsageEvent` that follows from records and deployment alone, under the same names."""
 
     org: str
@@ -31,6 +31,7 @@ class Fixed(msgspec.Struct, frozen=True, kw_only=True):
     price_book: str
     disposition: Disposition
     revision: str
+    witnessed: bool = True
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -66,6 +66,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Of an organisation's own: whether what finds it full or failing may go to those of all."""
     salts_cache: bool = False
     """Whether its engine takes `cache_salt`, which keeps each organisation's prompts to itself."""
+    witnessed: bool = True
+    """Whether its engine tells billing what it yielded, as Headrace's does. Of one that can't, there is nothing to
+    hold against what is billed."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -126,6 +126,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True):
     """`end_user_of` the id that the client gave of its own user; null where it gave none."""
     trace: str | None = None
     """W3C's trace id, in hexadecimal; null where the trace began with this request: see `trace_id`."""
+    witnessed: bool = True
+    """Whether the deployment's engine is one that says what it yielded; see `EngineRecord`."""
 
     @property
     def trace_id(self) -> str:

@@ -121,6 +121,7 @@ class Blueprint:
                     thinking=thinking_offered(record),
                     slots=None if upstream else LOCAL_ENGINE_SLOTS,
                     salts_cache=upstream is None,
+                    witnessed=upstream is None,
                     image_tokens_max=image_tokens_max(record),
                 )
             ]

@@ -9,9 +9,9 @@ from rich.text import Text
 
 from headrace_platform.reconciliation.stages import Stage, Stages
 
-STYLES = {"green": "green", "pending": "yellow", "red": "bold red"}
+STYLES = {"green": "green", "unwitnessed": "cyan", "pending": "yellow", "red": "bold red"}
 # Shape tells what colour does, for whoever sees no colour.
-MARKS = {"green": "■", "pending": "◧", "red": "✗"}
+MARKS = {"green": "■", "unwitnessed": "□", "pending": "◧", "red": "✗"}
 CHAIN = ("engine", "events", "rollups", "rated", "ledger", "invoices", "Stripe")
 
 
@@ -26,6 +26,12 @@ def picture(seen: Stages) -> RenderableType:
     for stage in seen.stages:
         _add(table, stage, at=seen.at)
     parts: list[RenderableType] = [chain(seen), Text(), table]
+    unwitnessed = sum(stage.unwitnessed_requests for stage in seen.stages)
+    if unwitnessed:
+        told = (
+            f"{MARKS['unwitnessed']} {grouped(str(unwitnessed))} requests: no engine record to compare with"
+        )
+        parts += [Text(), Text(told, style=STYLES["unwitnessed"])]
     by_day = [stage for stage in seen.stages if stage.days]
     if by_day:
         parts += [Text(), *(days(stage) for stage in by_day)]

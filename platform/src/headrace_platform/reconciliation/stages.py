@@ -33,6 +33,8 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """Of its oldest look that counts; null where there was none yet, or where the stage is not used."""
     newest: str | None
     sides: list[Side]
+    unwitnessed_requests: int = 0
+    """Those for which there is no engine record to compare with."""
     culprits_count: int
     culprits: list[Culprit]
     days: list[Day]

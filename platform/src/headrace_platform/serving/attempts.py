@@ -147,6 +147,8 @@ class Part:
         self.outputs: dict[int, int] = {}
         """Tokens by choice."""
         self.ending = EngineEnding.STARTED
+        self.told = EngineEnding.FINISHED
+        """How it will have ended, as far as is known while it runs."""
 
     def read(self, *, prompt: int, cached: int) -> None:
         """Something is about to be yielded for this prompt."""

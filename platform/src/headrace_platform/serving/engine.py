@@ -5,8 +5,8 @@ What is ours is the account of what the engine yields, kept where it is handed t
 
 import asyncio
 from argparse import Namespace
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,8 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
-from vllm.outputs import RequestOutput
+from vllm.outputs import PoolingRequestOutput, RequestOutput
+from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -23,9 +24,10 @@ from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 from headrace_contracts.engine import EngineEnding
 from headrace_platform.serving import attempts
 from headrace_platform.serving.attempt_scope import AttemptScope
-from headrace_platform.serving.attempts import Recorder
+from headrace_platform.serving.attempts import Part, Recorder
 
-TASKS = ("generate",)
+TASKS = ("generate", "embed")
+"""What gateways ask for, of all that vLLM could make of a model."""
 
 # How the engine says that it gave a choice up itself, rather than that the model ended it.
 ENDINGS = {"abort": EngineEnding.ABORTED, "error": EngineEnding.FAILED}
@@ -39,6 +41,30 @@ class RecordedEngine(AsyncLLM):  # type: ignore[misc]
     async def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **more: Any
     ) -> AsyncGenerator[RequestOutput, None]:
+        cumulative = sampling_params.output_kind != RequestOutputKind.DELTA
+        with self._part(request_id, prompt) as part:
+            # Closed in any case: what is left to the garbage collector goes on generating meanwhile.
+            async with aclosing(super().generate(prompt, sampling_params, request_id, **more)) as outputs:
+                async for output in outputs:
+                    _read(part, output)
+                    for choice in output.outputs:
+                        part.yielded(choice.index, len(choice.token_ids), cumulative=cumulative)
+                        part.told = ENDINGS.get(choice.finish_reason, part.told)
+                    yield output
+
+    async def encode(
+        self, prompt: Any, pooling_params: PoolingParams, request_id: str, **more: Any
+    ) -> AsyncGenerator[PoolingRequestOutput[Any], None]:
+        """What is made of a prompt has no tokens: it is read, and that is all."""
+        with self._part(request_id, prompt) as part:
+            async with aclosing(super().encode(prompt, pooling_params, request_id, **more)) as outputs:
+                async for output in outputs:
+                    _read(part, output)
+                    yield output
+
+    @contextmanager
+    def _part(self, request_id: str, prompt: Any) -> Iterator[Part]:
+        """Of the request that the running task works for."""
         of_request = attempts.current.get()
         attempt = of_request or self.recorder.attempt(None)
         task = asyncio.current_task()
@@ -47,25 +73,16 @@ class RecordedEngine(AsyncLLM):  # type: ignore[misc]
         if of_request is None:
             # The server app's own doing: this one part is all there is.
             attempt.close()
-        cumulative = sampling_params.output_kind != RequestOutputKind.DELTA
-        ending = EngineEnding.FINISHED
         try:
-            # Closed in any case: what is left to the garbage collector goes on generating meanwhile.
-            async with aclosing(super().generate(prompt, sampling_params, request_id, **more)) as outputs:
-                async for output in outputs:
-                    part.read(prompt=len(output.prompt_token_ids or ()), cached=output.num_cached_tokens or 0)
-                    for choice in output.outputs:
-                        part.yielded(choice.index, len(choice.token_ids), cumulative=cumulative)
-                        ending = ENDINGS.get(choice.finish_reason, ending)
-                    yield output
+            yield part
         except (asyncio.CancelledError, GeneratorExit):
-            ending = EngineEnding.ABORTED
+            part.told = EngineEnding.ABORTED
             raise
         except Exception:
-            ending = EngineEnding.FAILED
+            part.told = EngineEnding.FAILED
             raise
         finally:
-            part.end(ending)
+            part.end(part.told)
 
 
 def parse(arguments: list[str]) -> Namespace:
@@ -90,11 +107,16 @@ def start_engine(arguments: Namespace, recorder: Recorder, *, ray_metrics: bool)
 
 
 async def server_app(engine: RecordedEngine, arguments: Namespace) -> AttemptScope:
-    app = build_app(arguments, TASKS, engine.model_config)
-    await init_app_state(engine, app.state, arguments, TASKS)
+    tasks = tuple(task for task in await engine.get_supported_tasks() if task in TASKS)
+    app = build_app(arguments, tasks, engine.model_config)
+    await init_app_state(engine, app.state, arguments, tasks)
     # vLLM sets a flag on its HTTP server when the engine is dead; ours is Serve, and the replica watches itself.
     app.state.server = SimpleNamespace(should_exit=False)
     return AttemptScope(app, engine.recorder)
+
+
+def _read(part: Part, output: RequestOutput | PoolingRequestOutput[Any]) -> None:
+    part.read(prompt=len(output.prompt_token_ids or ()), cached=output.num_cached_tokens or 0)
 
 
 def _length(prompt: Any) -> int:

@@ -10,7 +10,7 @@ from tests.billing.invoicing.abroad import invoice_abroad
 from tests.billing.invoicing.einvoice.parties import e_invoice, say_all, xml_of
 from tests.billing.invoicing.shop import Shop
 from tests.billing.invoicing.test_document import text_of
-from tests.billing.invoicing.test_settlement import BY_TWO
+from tests.billing.invoicing.test_settlement import WHY
 
 
 def attached(pdf: PdfReader) -> tuple[Any, bytes]:
@@ -42,7 +42,7 @@ def fonts(pdf: PdfReader) -> list[Any]:
 
 async def test_an_invoice_and_a_credit_note_are_pdf_a_3_with_their_xml_inside(shop: Shop) -> None:
     invoice = await invoice_abroad(shop, "USD")
-    note = await shop.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", BY_TWO)
+    note = await shop.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", WHY)
     await say_all(shop)
     for issued in (invoice, note):
         content = await e_invoice(shop, issued, "pdf")

@@ -14,7 +14,7 @@ from tests.billing.invoicing.abroad import buys, invoice_abroad, settle_in
 from tests.billing.invoicing.einvoice.parties import say_all, xml_of
 from tests.billing.invoicing.shop import Shop
 from tests.billing.invoicing.test_document import RANDOM
-from tests.billing.invoicing.test_settlement import BY_TWO, credit
+from tests.billing.invoicing.test_settlement import WHY, credit
 from tests.billing.rating.test_books import ALL_KINDS
 from tests.billing.reconciliation.engine import tell, yielded
 from tests.billing.seller import MODEL, Document
@@ -65,7 +65,7 @@ async def test_an_invoice_and_its_credit_notes_keep_the_rules_however_they_are_t
 ) -> None:
     invoice = await invoice_abroad(shop, currency, **profile)
     part = await credit(shop, invoice, (1, None), (5, None))
-    rest = await shop.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", BY_TWO)
+    rest = await shop.seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", WHY)
     await say_all(shop, **profile)
     xmls = [await xml_of(shop, issued) for issued in (invoice, part, rest)]
     assert broken_rules(xmls) == [set(), set(), set()]
@@ -91,7 +91,7 @@ async def test_outcomes_a_rate_of_zero_and_a_void_keep_the_rules(shop: Shop) -> 
     await buys(shop, "USD", disposition="payg", name="batch")
     shop.clock.passes(hours=1)
     invoice = await shop.close()
-    void = await shop.seller.post(f"/v1/invoices/{invoice['id']}/void", BY_TWO)
+    void = await shop.seller.post(f"/v1/invoices/{invoice['id']}/void", WHY)
     await say_all(shop)
     xmls = [await xml_of(shop, issued) for issued in (invoice, void)]
     assert broken_rules(xmls) == [set(), set()]
