@@ -142,6 +142,7 @@ async def things_of(shop: Shop) -> dict[str, str]:
         "token_id": token["id"],
         "approval_id": await _approval(shop),
         "endpoint_id": endpoint["id"],
+        "subscription_id": await _subscription(shop),
     }
     things["org_id"] = customer.org
     return things | {f"{name}_id": things[name] for name in ("organization", "project", "wallet", "key")}
@@ -150,6 +151,20 @@ async def things_of(shop: Shop) -> dict[str, str]:
 async def _approval(shop: Shop) -> str:
     await shop.seller.ask("PUT", "/v1/approval-bounds/grant_credit/USD", {"above": "100.00"})
     return str((await shop.seller.grant("200.00", wallet=shop.customer.wallet))["approval"]["id"])
+
+
+async def _subscription(shop: Shop) -> str:
+    plan = {
+        "code": "any",
+        "version": 1,
+        "name": "Any",
+        "currency": "USD",
+        "interval": "month",
+        "price": "1.00",
+    }
+    published = await shop.seller.post("/v1/plans", plan)
+    body = {"organization": shop.customer.org, "plan": published["id"]}
+    return str((await shop.seller.post("/v1/subscriptions", body))["id"])
 
 
 async def fingerprint(database: Database) -> dict[str, str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace_billing.invoicing.usage import Span
 from headrace_billing.plans.period import Interval, begins, period
-from headrace_billing.plans.proration import by_month, left, passed
+from headrace_billing.plans.proration import left, passed
 
 # Whole seconds of a few decades, leap years and the century's last day among them.
 INSTANTS = st.integers(0, 40 * 366 * 86400).map(
@@ -40,14 +40,6 @@ def test_the_parts_of_any_split_of_a_period_add_up_to_its_amount(
 def test_what_has_passed_and_what_is_left_are_the_whole(amount: int, whole: Span, at: datetime) -> None:
     assert passed(amount, whole, at) + left(amount, whole, at) == amount
     assert 0 <= passed(amount, whole, at) <= amount
-
-
-@given(amount=st.integers(-(10**15), 10**15), whole=PERIODS)
-def test_the_months_of_a_period_add_up_to_it(amount: int, whole: Span) -> None:
-    months = by_month(amount, whole)
-    assert sum(months.values()) == amount
-    assert min(months) == whole.start.date().replace(day=1)
-    assert max(months) == (whole.end - timedelta(seconds=1)).date().replace(day=1)
 
 
 def test_a_half_is_rounded_away_from_zero_once() -> None:

@@ -13,6 +13,7 @@ from headrace_billing.plans.plan import PlanInvalid, Terms
 from headrace_billing.plans.proration import passed
 from headrace_billing.plans.subscription import (
     Event,
+    InvoicesOverdue,
     NothingScheduled,
     PlanChangeInvalid,
     State,
@@ -170,7 +171,7 @@ def test_without_service_nothing_is_charged_ahead() -> None:
     assert changing.follow_service(step.after, now=START, overdue=True) is None
     standing, (halted,) = caught_up(step.after, START + timedelta(days=60))
     assert (standing.state, halted.lines) == (State.PAUSED, ())
-    with pytest.raises(changing.InvoicesOverdue):
+    with pytest.raises(InvoicesOverdue):
         changing.resume(standing, now=START + timedelta(days=60), overdue=True)
     recovered = changing.follow_service(step.after, now=START + timedelta(days=3), overdue=False)
     assert recovered is not None

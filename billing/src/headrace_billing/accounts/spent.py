@@ -151,11 +151,16 @@ def _ms(at: datetime) -> int:
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
 SUBJECTS = {
+    # With those of the plan that serves all of its projects, or the one.
     "org": text("""
-        SELECT id, limits FROM organizations WHERE limits <> '[]' AND id > :after ORDER BY id LIMIT :limit
+        SELECT o.id, o.limits || coalesce(e.limits, '[]') AS limits
+        FROM organizations o LEFT JOIN plan_entitlements e ON e.org = o.id AND e.project IS NULL
+        WHERE (o.limits <> '[]' OR e.limits <> '[]') AND o.id > :after ORDER BY o.id LIMIT :limit
     """),
     "project": text("""
-        SELECT id, limits FROM projects WHERE limits <> '[]' AND id > :after ORDER BY id LIMIT :limit
+        SELECT p.id, p.limits || coalesce(e.limits, '[]') AS limits
+        FROM projects p LEFT JOIN plan_entitlements e ON e.project = p.id
+        WHERE (p.limits <> '[]' OR e.limits <> '[]') AND p.id > :after ORDER BY p.id LIMIT :limit
     """),
     "key": text("""
         SELECT id, limits FROM api_keys
@@ -163,11 +168,11 @@ SUBJECTS = {
     """),
 }
 
-# Outcomes pay for what is bundled into them, so no budget counts it.
+# Outcomes and plans pay for what is bundled into them, so no budget counts it.
 SPENT = {
     scope: text(f"""
         SELECT coalesce(ceil(sum(list_attos) / 1000000000000), 0) FROM usage_rollups
-        WHERE {scope} = :id AND hour >= :began AND disposition <> 'outcome_bundled'
+        WHERE {scope} = :id AND hour >= :began AND disposition NOT IN ('outcome_bundled', 'plan_window')
           AND (CAST(:model AS text) IS NULL OR model = :model)
     """)  # noqa: S608 - the scope is a column's name, from the table above
     for scope in SUBJECTS

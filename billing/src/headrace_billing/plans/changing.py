@@ -11,6 +11,7 @@ from headrace_billing.plans.period import period
 from headrace_billing.plans.plan import Terms, add_on_of
 from headrace_billing.plans.subscription import (
     CHARGED,
+    ONCE,
     Event,
     InvoicesOverdue,
     Line,
@@ -148,5 +149,7 @@ def _bought(terms: Terms, buy: Mapping[str, int], before: Subscription, now: dat
         end = before.period.end if before.period is not None else None
         span = Span(now, end) if end is not None and end > now else period(now, terms.plan.interval, 0)
         label = f"{terms.plan.name}, {add_on.name}"
-        lines.append(Line(f"once.{code}", label, quantity, quantity * add_on.price_minor, span))
+        lines.append(
+            Line(ONCE + code, label, quantity, quantity * add_on.price_minor, span, add_on.price_minor)
+        )
     return tuple(line for line in lines if line.amount_minor)

@@ -34,9 +34,16 @@ def exchange(
 def _lines(items: Iterable[Item], period: Span, since: datetime, *, sign: int) -> tuple[Line, ...]:
     if since >= period.end:
         return ()
-    span = Span(since, period.end)
+    span, whole = Span(since, period.end), sign > 0 and since == period.start
     found = (
-        Line(item.code, item.label, item.quantity, sign * left(item.amount_minor, period, since), span)
+        Line(
+            item.code,
+            item.label,
+            item.quantity,
+            sign * left(item.amount_minor, period, since),
+            span,
+            item.unit_minor if whole else None,
+        )
         for item in items
     )
     return tuple(line for line in found if line.amount_minor)

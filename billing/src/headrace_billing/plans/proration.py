@@ -5,9 +5,8 @@ rounded figure between them, and nothing is lost or made on the way. What is tak
 back from it on therefore always meet.
 """
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
-from headrace_billing.accounting.month import begins, next_month
 from headrace_billing.invoicing.amounts import divided_half_away
 from headrace_billing.invoicing.usage import Span
 
@@ -25,14 +24,3 @@ def passed(amount: int, whole: Span, until: datetime) -> int:
 def left(amount: int, whole: Span, since: datetime) -> int:
     """The part for what of `whole` lies at `since` or after it."""
     return amount - passed(amount, whole, since)
-
-
-def by_month(amount: int, whole: Span) -> dict[date, int]:
-    """By the months of UTC that it lies in, in order; they add up to the amount."""
-    parts: dict[date, int] = {}
-    month = whole.start.date().replace(day=1)
-    while begins(month) < whole.end:
-        until = begins(next_month(month))
-        parts[month] = passed(amount, whole, until) - passed(amount, whole, begins(month))
-        month = next_month(month)
-    return parts

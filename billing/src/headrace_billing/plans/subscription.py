@@ -128,6 +128,10 @@ class Subscription:
         return self.terms.plan.currency
 
 
+ONCE = "once."
+"""What the items begin with that are charged once and not each period."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A charge, or with a negative amount what is given back of one."""
@@ -138,6 +142,8 @@ class Line:
     amount_minor: int
     span: Span
     """The service that it is for."""
+    unit_minor: int | None = None
+    """Null where quantity times price is not the amount, because it is for a part of a period."""
 
 
 @dataclass(frozen=True, slots=True)

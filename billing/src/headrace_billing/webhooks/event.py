@@ -20,6 +20,17 @@ class EventType(StrEnum):
     OUTCOME_REJECTED = "outcome.rejected"
     OUTCOME_EXPIRED = "outcome.expired"
     OUTCOME_WITHDRAWN = "outcome.withdrawn"
+    SUBSCRIPTION_CREATED = "subscription.created"
+    SUBSCRIPTION_STARTED = "subscription.started"
+    SUBSCRIPTION_RENEWED = "subscription.renewed"
+    SUBSCRIPTION_CHANGED = "subscription.changed"
+    SUBSCRIPTION_CHANGE_SCHEDULED = "subscription.change_scheduled"
+    SUBSCRIPTION_CHANGE_UNDONE = "subscription.change_undone"
+    SUBSCRIPTION_PAUSED = "subscription.paused"
+    SUBSCRIPTION_RESUMED = "subscription.resumed"
+    SUBSCRIPTION_PAST_DUE = "subscription.past_due"
+    SUBSCRIPTION_RECOVERED = "subscription.recovered"
+    SUBSCRIPTION_CANCELLED = "subscription.cancelled"
     ENDPOINT_DISABLED = "notice.webhook_disabled"
 
 
