@@ -54,6 +54,7 @@ from headrace_billing.payments.stripe_api import connected
 from headrace_billing.payments.tax_adapter import tax_adapter
 from headrace_billing.payments.webhook_http import router as stripe_webhook
 from headrace_billing.plans.http import router as plans
+from headrace_billing.plans.sign_up_http import router as sign_ups
 from headrace_billing.plans.subscription_http import router as subscriptions
 from headrace_billing.problems import answer_problems
 from headrace_billing.rating.http import router as rating
@@ -104,6 +105,7 @@ ROUTERS = (
     payment_reconciliation,
     plans,
     subscriptions,
+    sign_ups,
     sessions,
     requests,
     files,

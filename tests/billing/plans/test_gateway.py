@@ -88,11 +88,11 @@ async def test_what_a_plan_pays_for_is_in_the_books_at_list_price_and_charged_to
     taken = await ingest(subscriber.shop.database, [read(encode_event(event))], source="journal")
     assert [verdict.outcome for verdict in taken.verdicts] == ["accepted"]
     usage = await subscriber.seller.get(
-        f"/v1/usage?project={subscriber.shop.customer.project}"
+        f"/v1/costs?project={subscriber.shop.customer.project}"
         "&start=2026-11-01T00:00:00Z&end=2027-11-01T00:00:00Z"
     )
     (row,) = usage["items"]
-    assert (row["requests"], row["charged"]) == (1, "0.00")
+    assert (row["requests"], row["amount"]) == (1, "0.00")
     assert await subscriber.charged() == [("plan.charge", 500)]
 
 

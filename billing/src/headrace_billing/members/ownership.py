@@ -69,6 +69,7 @@ MEMBER_TOKEN = _kind(
 SUBSCRIPTION = _kind(
     "subscription", "subscriptions o", settings="o.plan, o.seats, o.add_ons, o.state, o.planned, o.ended_at"
 )
+SIGN_UP = _kind("sign-up", "sign_ups o", settings="o.state")
 APPROVAL = _kind("approval", "approvals o", settings="o.status, o.decided_by")
 ENDPOINT = _kind(
     "webhook endpoint",
@@ -98,6 +99,7 @@ KINDS: Mapping[str, Kind] = {
     "approval_id": APPROVAL,
     "endpoint_id": ENDPOINT,
     "subscription_id": SUBSCRIPTION,
+    "sign_up_id": SIGN_UP,
 }
 
 

@@ -8,9 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from headrace_billing.invoicing.amounts import nanos_per_minor, plain
 from headrace_billing.ledger import grants_store, notices, wallets
 from headrace_billing.ledger.grant import BalanceTooLarge, Grant, GrantKind, GrantSource
-from headrace_billing.payments import auto_top_up_store, dues, settlement_store, top_up_store
+from headrace_billing.payments import (
+    auto_top_up_store,
+    customer_store,
+    dues,
+    settlement_store,
+    top_up_store,
+)
 from headrace_billing.payments.money_seen import PaymentSeen
 from headrace_billing.payments.top_up import ON_STRIPES_PAGE, WAITING, TopUp, TopUpState, Verdict, Way
+from headrace_billing.plans import sign_up_store, signing_up
+from headrace_billing.plans.sign_up import SignUpState
 
 log = structlog.get_logger()
 
@@ -41,6 +49,8 @@ async def conclude(
     )
     if verdict.state is TopUpState.PAID and top_up.invoice is not None:
         await dues.settle(session, top_up, at=at)
+    if top_up.sign_up is not None:
+        await _sign_up(session, top_up, top_up.sign_up, verdict, payment, at=at)
     if verdict.state is TopUpState.QUARANTINED:
         log.error("top_up_quarantined", top_up=top_up.id, reason=verdict.reason)
     # Who sits before Stripe's page sees there what became of it.
@@ -48,7 +58,7 @@ async def conclude(
         verdict.state is not TopUpState.PAID and top_up.way not in ON_STRIPES_PAGE
     ):
         came_to = "quarantined" if verdict.state is TopUpState.QUARANTINED else "refused"
-        kind = f"{'top_up' if top_up.invoice is None else 'payment'}_{came_to}"
+        kind = f"{'payment' if top_up.wallet is None else 'top_up'}_{came_to}"
         await _tell(session, top_up, kind, at=at, reason=verdict.reason or "")
     if verdict.state is not TopUpState.PAID and top_up.way is Way.AUTO and top_up.wallet is not None:
         # A card that was declined once is not tried again by itself: the next try costs the customer's standing.
@@ -80,6 +90,27 @@ async def _grant(session: AsyncSession, top_up: TopUp, wallet: str, *, at: datet
     return grant.id
 
 
+async def _sign_up(
+    session: AsyncSession,
+    top_up: TopUp,
+    sign_up: str,
+    verdict: Verdict,
+    payment: PaymentSeen | None,
+    *,
+    at: datetime,
+) -> None:
+    """The subscription begins, and the card pays its renewals where nothing else does."""
+    if verdict.state is not TopUpState.PAID:
+        quarantined = verdict.state is TopUpState.QUARANTINED
+        state = SignUpState.QUARANTINED if quarantined else SignUpState.EXPIRED
+        await sign_up_store.end(session, sign_up, state, reason=verdict.reason)
+        return
+    await signing_up.take(session, sign_up, payment=top_up.id, at=at)
+    card = None if payment is None else payment.card
+    if card is not None and await customer_store.default_card(session, top_up.org) is None:
+        await customer_store.set_default_card(session, top_up.org, card)
+
+
 async def _tell_to_authenticate(
     session: AsyncSession, top_up: TopUp, payment: PaymentSeen | None, *, at: datetime
 ) -> None:
@@ -102,6 +133,7 @@ async def _tell(session: AsyncSession, top_up: TopUp, kind: str, *, at: datetime
         "top_up": top_up.id,
         "wallet": top_up.wallet,
         "invoice": top_up.invoice,
+        "sign_up": top_up.sign_up,
         "amount": plain(top_up.amount_minor, top_up.currency),
         "currency": top_up.currency,
         **more,

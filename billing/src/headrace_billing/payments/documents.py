@@ -18,6 +18,7 @@ def top_up_document(top_up: TopUp) -> dict[str, Any]:
         "organization": top_up.org,
         "wallet": top_up.wallet,
         "invoice": top_up.invoice,
+        "sign_up": top_up.sign_up,
         "amount": plain(top_up.amount_minor, top_up.currency),
         "currency": top_up.currency,
         "way": top_up.way,

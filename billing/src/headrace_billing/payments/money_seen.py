@@ -41,6 +41,8 @@ class PaymentSeen:
     """Where the customer proves to the bank who they are, while that is what is missing."""
     settlement: Settlement | None
     """Null until Stripe has booked it."""
+    card: str | None = None
+    """The payment method, where it was one."""
 
     @property
     def succeeded(self) -> bool:

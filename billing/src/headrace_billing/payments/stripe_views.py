@@ -44,6 +44,7 @@ def payment_seen(intent: Any) -> PaymentSeen:
         refusal=_of(refused, "decline_code") or _of(refused, "code"),
         authenticate_url=_of(_of(intent.next_action, "redirect_to_url"), "url"),
         settlement=settlement_seen(booked),
+        card=id_of(_of(intent, "payment_method")),
     )
 
 

@@ -1,6 +1,6 @@
 """A payment of a customer's through Stripe, and what we make of what Stripe says of it.
 
-Most are top-ups, money paid ahead for a wallet; the others pay an invoice.
+Most are top-ups, money paid ahead for a wallet; the others pay an invoice, or the first period of a plan.
 
     creating → open → paid | expired | refused | quarantined
     creating → refused | expired
@@ -50,8 +50,10 @@ class TopUp:
     id: str
     org: str
     wallet: str | None
-    """What it fills with credit; null where it pays an invoice."""
+    """What it fills with credit; null where it pays an invoice or a sign-up."""
     invoice: str | None
+    sign_up: str | None
+    """What it pays the first period of; its invoice comes later."""
     currency: str
     amount_minor: int
     way: Way

@@ -49,8 +49,9 @@ class Wish:
     amount_minor: int
     way: Way
     wallet: str | None = None
-    """What is to be filled, or else `invoice` is what is to be paid."""
+    """What is to be filled, or else `invoice` or `sign_up` is what is to be paid."""
     invoice: str | None = None
+    sign_up: str | None = None
     card: str | None = None
     save_card: bool = False
 
@@ -60,12 +61,14 @@ async def note(session: AsyncSession, wish: Wish, *, at: datetime) -> TopUp:
     if await top_up_store.lock_org_and_count_waiting(session, wish.org) >= OPEN_MAX:
         raise TooManyOpenTopUps
     assert (wish.card is None) == (wish.way in ON_STRIPES_PAGE), f"{wish.way} with card {wish.card}"
-    assert (wish.wallet is None) != (wish.invoice is None), f"{wish.wallet} or {wish.invoice}"
+    purposes = [one for one in (wish.wallet, wish.invoice, wish.sign_up) if one is not None]
+    assert len(purposes) == 1, f"a payment for {purposes}"
     top_up = TopUp(
-        id=new_id("tup" if wish.invoice is None else "pay", at),
+        id=new_id("pay" if wish.wallet is None else "tup", at),
         org=wish.org,
         wallet=wish.wallet,
         invoice=wish.invoice,
+        sign_up=wish.sign_up,
         currency=wish.currency,
         amount_minor=wish.amount_minor,
         way=wish.way,
@@ -102,7 +105,7 @@ async def begin(till: Till, top_up: TopUp, *, at: datetime) -> TopUp:
                 amount_minor=top_up.amount_minor,
                 currency=top_up.currency,
                 expires_at=int(min(top_up.expires_at, top_up.created_at + PAGE_OPEN_MAX).timestamp()),
-                name="Prepaid credit" if top_up.invoice is None else f"Invoice {top_up.invoice}",
+                name=_named(top_up),
                 save_card=top_up.save_card,
                 bank_transfer=top_up.way is Way.BANK_TRANSFER,
             )
@@ -125,6 +128,13 @@ async def begin(till: Till, top_up: TopUp, *, at: datetime) -> TopUp:
     async with till.database.begin() as session:
         await top_up_store.opened(session, top_up.id, checkout=session_id, payment=payment_id, url=url)
         return await top_up_store.find(session, top_up.id)
+
+
+def _named(top_up: TopUp) -> str:
+    """What the customer reads on Stripe's page."""
+    if top_up.sign_up is not None:
+        return "Subscription, first period"
+    return "Prepaid credit" if top_up.invoice is None else f"Invoice {top_up.invoice}"
 
 
 async def go_on(till: Till, top_up_id: str, *, at: datetime) -> TopUp:

@@ -13,10 +13,12 @@ from headrace_billing.plans import plan_store
 from headrace_billing.plans.period import whole_second
 from headrace_billing.plans.plan import Terms
 from headrace_billing.plans.subscription import PlanChangeInvalid, State, Subscription
-from headrace_billing.plans.wishes import NewSubscription
+from headrace_billing.plans.wishes import Subscribing
 
 
-async def drawn_up(session: AsyncSession, wish: NewSubscription, *, now: datetime) -> Subscription:
+async def drawn_up(
+    session: AsyncSession, wish: Subscribing, *, now: datetime, starts_at: datetime | None = None
+) -> Subscription:
     """Not stored. Raises `NotFound`, `PlanInvalid`, `PlanChangeInvalid`, `CurrencyMismatch`, `IntervalInvalid`."""
     plan = (await plan_store.published(session, wish.plan)).plan
     terms = Terms(plan, wish.seats, dict(wish.add_ons))
@@ -31,8 +33,8 @@ async def drawn_up(session: AsyncSession, wish: NewSubscription, *, now: datetim
         if wallet is None:
             raise PlanChangeInvalid(f"{plan.id} gives credit each period: name the `wallet` that it fills.")
         await wallets.require(session, wallet, org=organization.id, currency=plan.currency)
-    starts_at = whole_second(now if wish.starts_at is None else utc(wish.starts_at))
-    if starts_at < whole_second(now):
+    begins = whole_second(now if starts_at is None else utc(starts_at))
+    if begins < whole_second(now):
         raise PlanChangeInvalid("starts_at has passed already; leave it out to start now.")
     return Subscription(
         id=new_id("sub", now),
@@ -41,8 +43,8 @@ async def drawn_up(session: AsyncSession, wish: NewSubscription, *, now: datetim
         wallet=wallet if plan.entitlements.credit_minor else None,
         terms=terms,
         state=State.SCHEDULED,
-        starts_at=starts_at,
-        anchor=starts_at,
+        starts_at=begins,
+        anchor=begins,
         number=0,
         period=None,
         created_at=now,

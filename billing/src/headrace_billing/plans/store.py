@@ -37,6 +37,13 @@ async def add(session: AsyncSession, subscription: Subscription) -> None:
         raise SubscriptionExists(subscription.project or subscription.org) from error
 
 
+async def must_be_free(session: AsyncSession, subscription: Subscription) -> None:
+    """Raises `SubscriptionExists` where whom it would serve has one."""
+    served = {"org": subscription.org, "project": subscription.project}
+    if (await session.execute(SELECT_SERVED, served)).scalar_one():
+        raise SubscriptionExists(subscription.project or subscription.org)
+
+
 async def save(session: AsyncSession, subscription: Subscription) -> None:
     """Of the version before it, which the caller has locked."""
     row = (await session.execute(UPDATE, _row(subscription))).first()
@@ -216,6 +223,11 @@ SELECT_DUE = text("SELECT id FROM subscriptions WHERE due_at <= :now ORDER BY du
 SELECT_OUT_OF_STEP = text("""
     SELECT s.id FROM subscriptions s JOIN organizations o ON o.id = s.org
     WHERE (s.state = 'active' AND o.paused) OR (s.state = 'past_due' AND NOT o.paused) LIMIT :limit
+""")
+
+SELECT_SERVED = text("""
+    SELECT EXISTS (SELECT FROM subscriptions
+      WHERE org = :org AND project IS NOT DISTINCT FROM CAST(:project AS text) AND state <> 'cancelled')
 """)
 
 SELECT_PAUSED = text("SELECT paused FROM organizations WHERE id = :org")

@@ -85,7 +85,7 @@ async def start_subscription(
         answer = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is not None:
             return answer
-        subscription = await drawn_up(session, body, now=now)
+        subscription = await drawn_up(session, body, now=now, starts_at=body.starts_at)
         places = await begin(session, subscription, now=now)
         answer = await _shown(session, subscription.id)
         await remember(session, **once, answer=answer)
@@ -98,7 +98,7 @@ async def preview_start(body: NewSubscription, parts: PartsOf) -> dict[str, Any]
     """What starting it would charge: now, and at the next renewal."""
     now = parts.now()
     async with parts.database.snapshot() as session:
-        subscription = await drawn_up(session, body, now=now)
+        subscription = await drawn_up(session, body, now=now, starts_at=body.starts_at)
     steps = []
     while (step := due(subscription, now)) is not None:
         steps.append(step)

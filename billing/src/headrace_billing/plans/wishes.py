@@ -21,7 +21,7 @@ Quantities = Annotated[
 ]
 
 
-class NewSubscription(Body):
+class Subscribing(Body):
     organization: Id
     project: Id | None = None
     """The one project that it serves; null means all that have no subscription of their own."""
@@ -30,6 +30,9 @@ class NewSubscription(Body):
     plan: Id
     seats: Seats = 1
     add_ons: Annotated[Quantities, Field(default_factory=dict)]
+
+
+class NewSubscription(Subscribing):
     starts_at: AwareDatetime | None = None
     """Null means now."""
 
