@@ -160,7 +160,9 @@ async def _approval(shop: Shop) -> str:
 async def _sign_up(shop: Shop) -> str:
     """Noted alone: its page would be Stripe's."""
     at = shop.clock.now
-    wish = Subscribing(organization=shop.customer.org, project=shop.customer.project, plan="plan_any_1")
+    wish = Subscribing(
+        organization=shop.customer.org, project=shop.customer.project, plan="plan_any_1", add_ons={}
+    )
     async with shop.database.begin() as session:
         return (await signing_up.note(session, TaxTable(), wish, at=at)).id
 

@@ -116,7 +116,7 @@ STEPS_SHOWN_MAX = 100
 def line_document(line: Line, currency: str) -> dict[str, Any]:
     return {
         "item": line.item,
-        "label": line.label,
+        "description": line.label,
         "quantity": line.quantity,
         "amount": plain(line.amount_minor, currency),
         "start": line.span.start.isoformat(),
