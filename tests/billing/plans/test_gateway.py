@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 
+from headrace_billing.accounts.jobs import load_if_cold
 from headrace_billing.ingest.arrival import read
 from headrace_billing.ingest.batch import ingest
 from headrace_contracts.usage import Disposition, encode_event
@@ -15,10 +16,11 @@ from tests.billing.plans.subscriber import Subscriber
 from tests.billing.seller import INGEST_TOKEN, PRICES, Customer
 from tests.gateway.account import MODEL, Account
 from tests.gateway.http.stack import Stack, running_stack
+from tests.gateway.waiting import eventually
 
 
-def requests_a_week(count: int, **fields: Any) -> dict[str, Any]:
-    window = {"seconds": 7 * 86400, "shape": "fixed", "unit": "requests"}
+def requests_a_week(count: int, *, shape: str = "fixed", **fields: Any) -> dict[str, Any]:
+    window = {"seconds": 7 * 86400, "shape": shape, "unit": "requests"}
     return {"limits": [{"kind": "window", "ceiling": count, "window": window}], **fields}
 
 
@@ -118,3 +120,20 @@ async def test_budgets_count_no_request_that_a_plan_has_paid_for(
     limits = {"limits": [{"kind": "spend_day", "ceiling": 0}]}
     assert (await subscriber.seller.ask("PATCH", path, limits, **{"if-match": "1"})).is_success
     assert await asked(stack) == (200, "")
+
+
+async def test_what_was_used_of_a_plan_s_window_is_used_when_valkey_has_lost_everything(
+    subscriber: Subscriber, stack: Stack
+) -> None:
+    """What was paid otherwise before the plan began is none of it."""
+    await subscriber.publish("two", "5.00", entitlements=requests_a_week(2, shape="sliding"))
+    await subscriber.seller.grant("5.00", wallet=subscriber.shop.customer.wallet)
+    assert await asked(stack) == (200, "")
+    await subscriber.subscribe("plan_two_1")
+    assert await asked(stack) == (200, "")
+    events = await stack.settled(2)
+    await ingest(subscriber.shop.database, [read(encode_event(event)) for event in events], source="journal")
+    await subscriber.valkey.flushall()
+    assert await load_if_cold(subscriber.shop.database, subscriber.valkey, drain_wait_seconds=0)
+    await eventually(lambda: stack.meter.not_ready is None)
+    assert [await asked(stack) for _ in range(2)] == [(200, ""), (429, "rate_limited")]
