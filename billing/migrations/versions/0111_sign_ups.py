@@ -15,7 +15,7 @@ STATEMENTS = (
       org text NOT NULL REFERENCES organizations,
       currency text NOT NULL,
       wish jsonb NOT NULL,
-      amount_minor bigint NOT NULL CHECK (amount_minor > 0),
+      amount_minor bigint NOT NULL CHECK (amount_minor >= 0),
       tax_minor bigint NOT NULL,
       state text NOT NULL CHECK (state IN ('open', 'paid', 'settled', 'refused', 'expired', 'quarantined')),
       reason text,
@@ -24,7 +24,7 @@ STATEMENTS = (
       created_at timestamptz NOT NULL,
       look_at timestamptz CHECK ((look_at IS NOT NULL) = (state = 'paid')),
       CHECK ((subscription IS NOT NULL) = (state IN ('paid', 'settled'))),
-      CHECK ((invoice IS NOT NULL) = (state = 'settled'))
+      CHECK ((invoice IS NOT NULL) = (state = 'settled' AND amount_minor > 0))
     )
     """,
     "CREATE INDEX sign_ups_of_org ON sign_ups (org, id)",
@@ -35,7 +35,11 @@ STATEMENTS = (
       ADD COLUMN sign_up text UNIQUE REFERENCES sign_ups,
       DROP CONSTRAINT top_up_fills_a_wallet_or_pays_an_invoice,
       ADD CONSTRAINT top_up_fills_a_wallet_or_pays_an_invoice
-        CHECK ((wallet IS NULL) <> (invoice IS NULL AND sign_up IS NULL))
+        CHECK ((wallet IS NULL) <> (invoice IS NULL AND sign_up IS NULL)),
+      DROP CONSTRAINT top_ups_way_check,
+      ADD CONSTRAINT top_ups_way_check CHECK (way IN ('checkout', 'bank_transfer', 'card', 'auto', 'setup')),
+      DROP CONSTRAINT top_ups_amount_minor_check,
+      ADD CONSTRAINT top_ups_amount_minor_check CHECK (amount_minor > 0 OR (way = 'setup' AND amount_minor = 0))
     """,
 )
 

@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
 from headrace_billing.database import Database
@@ -249,18 +248,51 @@ async def test_a_customer_s_finance_signs_up_for_its_own_organisation_only(
     assert await finance.refused("/v1/subscriptions", body) == (403, "forbidden")
 
 
-@pytest.mark.parametrize(
-    ("fields", "refusal"),
-    [
-        ({"price": "0"}, (422, "plan_change_invalid")),
-        ({"trial_days": 14}, (422, "plan_change_invalid")),
-        ({"currency": "SEK", "entitlements": {}}, (422, "top_up_currency_unsupported")),
-    ],
-)
-async def test_what_can_t_be_paid_on_the_page_is_refused_before_it_is_opened(
-    counter: Counter, customer: Customer, fields: Document, refusal: tuple[int, str]
+async def test_a_trial_begins_with_a_card_and_is_paid_by_it_when_it_ends(
+    counter: Counter, fake: FakeStripe, customer: Customer, valkey: Redis
 ) -> None:
-    await counter.seller.post("/v1/plans", plan(**fields))
+    await counter.seller.post("/v1/plans", plan(code="try", trial_days=14))
+    body = {"organization": customer.org, "plan": "plan_try_1"}
+    made = await counter.seller.post("/v1/sign-ups", body)
+    assert (made["state"], made["amount"]) == ("open", "0.00")
+    pay(fake, as_top_up(made))
+    await counter.deliver(fake)
+    await counter.work()
+    begun = await shown(counter, made)
+    assert (begun["state"], begun["invoice"]) == ("settled", None)
+    subscription = await counter.seller.get(f"/v1/subscriptions/{begun['subscription']}")
+    assert subscription["state"] == "trialing"
+    assert await counter.balances() == {}
+    await counter.look_later()
+    counter.clock.passes(days=14)
+    await pass_time(counter.till.database, valkey, now=counter.clock())
+    counter.clock.passes(seconds=1)
+    invoice = await counter.seller.post("/v1/periods/close", {"organization": customer.org})
+    counter.clock.now = datetime.fromisoformat(invoice["due_at"]).astimezone(UTC)
+    await dun(counter.till, now=counter.clock())
+    await counter.work()
+    standing = (await counter.seller.get(f"/v1/invoices/{invoice['id']}"))["standing"]
+    assert (standing["status"], standing["paid"]) == ("paid", "18.00")
+
+
+async def test_a_trial_whose_page_is_left_does_not_begin(
+    counter: Counter, fake: FakeStripe, customer: Customer
+) -> None:
+    await counter.seller.post("/v1/plans", plan(code="try", trial_days=14))
+    body = {"organization": customer.org, "plan": "plan_try_1"}
+    made = await counter.seller.post("/v1/sign-ups", body)
+    counter.clock.passes(hours=2)
+    fake.account.pass_time()
+    await counter.work()
+    assert (await shown(counter, made))["state"] == "expired"
+    assert await counter.count("SELECT count(*) FROM subscriptions") == 0
+
+
+async def test_a_currency_that_the_page_does_not_take_is_refused_before_it_is_opened(
+    counter: Counter, customer: Customer
+) -> None:
+    await counter.seller.post("/v1/plans", plan(currency="SEK", entitlements={}))
     body = {"organization": customer.org, "plan": "plan_lite_1"}
-    assert await counter.seller.refused("/v1/sign-ups", body) == refusal
+    refusal = await counter.seller.refused("/v1/sign-ups", body)
+    assert refusal == (422, "top_up_currency_unsupported")
     assert await counter.count("SELECT count(*) FROM sign_ups") == 0

@@ -50,7 +50,7 @@ async def conclude(
     if verdict.state is TopUpState.PAID and top_up.invoice is not None:
         await dues.settle(session, top_up, at=at)
     if top_up.sign_up is not None:
-        await _sign_up(session, top_up, top_up.sign_up, verdict, payment, at=at)
+        await _sign_up(session, top_up, top_up.sign_up, verdict, at=at)
     if verdict.state is TopUpState.QUARANTINED:
         log.error("top_up_quarantined", top_up=top_up.id, reason=verdict.reason)
     # Who sits before Stripe's page sees there what became of it.
@@ -91,13 +91,7 @@ async def _grant(session: AsyncSession, top_up: TopUp, wallet: str, *, at: datet
 
 
 async def _sign_up(
-    session: AsyncSession,
-    top_up: TopUp,
-    sign_up: str,
-    verdict: Verdict,
-    payment: PaymentSeen | None,
-    *,
-    at: datetime,
+    session: AsyncSession, top_up: TopUp, sign_up: str, verdict: Verdict, *, at: datetime
 ) -> None:
     """The subscription begins, and the card pays its renewals where nothing else does."""
     if verdict.state is not TopUpState.PAID:
@@ -106,9 +100,11 @@ async def _sign_up(
         await sign_up_store.end(session, sign_up, state, reason=verdict.reason)
         return
     await signing_up.take(session, sign_up, payment=top_up.id, at=at)
-    card = None if payment is None else payment.card
-    if card is not None and await customer_store.default_card(session, top_up.org) is None:
-        await customer_store.set_default_card(session, top_up.org, card)
+    if verdict.card is not None and await customer_store.default_card(session, top_up.org) is None:
+        await customer_store.set_default_card(session, top_up.org, verdict.card)
+    if top_up.way is Way.SETUP:
+        # Nothing was paid, so there is no fee to wait for.
+        await top_up_store.settled(session, top_up.id)
 
 
 async def _tell_to_authenticate(

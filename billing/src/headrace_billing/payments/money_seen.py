@@ -76,6 +76,8 @@ class CheckoutSeen:
     currency: str
     url: str | None
     payment: PaymentSeen | None
+    card: str | None = None
+    """What was given to be kept, where nothing was to be paid."""
 
 
 @dataclass(frozen=True, slots=True)

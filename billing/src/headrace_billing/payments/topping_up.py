@@ -23,6 +23,7 @@ from headrace_billing.payments.bounds import (
 )
 from headrace_billing.payments.concluding import conclude, settle
 from headrace_billing.payments.money_seen import CheckoutSeen, PaymentSeen
+from headrace_billing.payments.stripe_api import Stripe
 from headrace_billing.payments.till import Till
 from headrace_billing.payments.top_up import (
     ON_STRIPES_PAGE,
@@ -99,16 +100,7 @@ async def begin(till: Till, top_up: TopUp, *, at: datetime) -> TopUp:
     session_id = payment_id = url = None
     try:
         if top_up.way in ON_STRIPES_PAGE:
-            page = await till.stripe.open_checkout(
-                reference=top_up.id,
-                customer=customer,
-                amount_minor=top_up.amount_minor,
-                currency=top_up.currency,
-                expires_at=int(min(top_up.expires_at, top_up.created_at + PAGE_OPEN_MAX).timestamp()),
-                name=_named(top_up),
-                save_card=top_up.save_card,
-                bank_transfer=top_up.way is Way.BANK_TRANSFER,
-            )
+            page = await _page(till.stripe, top_up, customer)
             session_id, url = page.id, page.url
         else:
             payment = await till.stripe.charge(
@@ -128,6 +120,22 @@ async def begin(till: Till, top_up: TopUp, *, at: datetime) -> TopUp:
     async with till.database.begin() as session:
         await top_up_store.opened(session, top_up.id, checkout=session_id, payment=payment_id, url=url)
         return await top_up_store.find(session, top_up.id)
+
+
+async def _page(stripe: Stripe, top_up: TopUp, customer: str) -> CheckoutSeen:
+    expires_at = int(min(top_up.expires_at, top_up.created_at + PAGE_OPEN_MAX).timestamp())
+    if top_up.way is Way.SETUP:
+        return await stripe.open_setup(reference=top_up.id, customer=customer, expires_at=expires_at)
+    return await stripe.open_checkout(
+        reference=top_up.id,
+        customer=customer,
+        amount_minor=top_up.amount_minor,
+        currency=top_up.currency,
+        expires_at=expires_at,
+        name=_named(top_up),
+        save_card=top_up.save_card,
+        bank_transfer=top_up.way is Way.BANK_TRANSFER,
+    )
 
 
 def _named(top_up: TopUp) -> str:

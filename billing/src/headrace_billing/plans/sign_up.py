@@ -1,6 +1,6 @@
 """A sign-up: a subscription that begins once its first period is paid, on Stripe's page.
 
-    open → paid → settled
+    open → paid → settled        (→ settled at once, where there was nothing to pay)
     open → refused | expired | quarantined
 
 Until it is paid nothing of it is in the books and no plan is in force. From then on the subscription runs, and the
@@ -43,7 +43,7 @@ class SignUp:
     wish: dict[str, Any]
     """What is to be subscribed to, as it was asked for."""
     amount_minor: int
-    """Of the first period, with its tax."""
+    """Of the first period, with its tax; nothing for a trial, whose sign-up only keeps a card."""
     tax_minor: int
     state: SignUpState
     reason: str | None = None

@@ -25,7 +25,9 @@ router = APIRouter(tags=["subscriptions"], dependencies=[AdminOnly])
 async def start_sign_up(
     body: Subscribing, parts: PartsOf, till: TillOf, idempotency_key: IdempotencyKey
 ) -> dict[str, Any]:
-    """The customer pays at `url`, and the card pays renewals. What nobody pays within an hour leaves nothing behind.
+    """The customer pays at `url`, or gives a card where a trial comes first; the card pays what comes later.
+
+    What nobody pays within an hour leaves nothing behind.
 
     After `payments_unavailable` the same request with the same key goes on where this one stopped.
     """
@@ -36,12 +38,13 @@ async def start_sign_up(
             noted = await signing_up.note(session, parts.tax, body, at=at)
             if not takes(noted.currency, Way.CHECKOUT):
                 raise TopUpCurrencyUnsupported(noted.currency, Way.CHECKOUT)
+            way = Way.CHECKOUT if noted.amount_minor else Way.SETUP
             wish = topping_up.Wish(
                 org=noted.org,
                 sign_up=noted.id,
                 currency=noted.currency,
                 amount_minor=noted.amount_minor,
-                way=Way.CHECKOUT,
+                way=way,
                 save_card=True,
             )
             payment = await topping_up.note(session, wish, at=at)

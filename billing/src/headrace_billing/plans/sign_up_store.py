@@ -48,6 +48,7 @@ async def end(session: AsyncSession, sign_up: str, state: SignUpState, *, reason
 
 
 async def paid(session: AsyncSession, sign_up: str, *, subscription: str, at: datetime) -> None:
+    """Its invoice is waited for, unless there was nothing to pay."""
     await session.execute(SET_PAID, {"id": sign_up, "subscription": subscription, "at": at})
 
 
@@ -90,7 +91,10 @@ SELECT_PAGE = text(f"""
 SET_ENDED = text("UPDATE sign_ups SET state = :state, reason = :reason WHERE id = :id AND state = 'open'")
 
 SET_PAID = text("""
-    UPDATE sign_ups SET state = 'paid', subscription = :subscription, look_at = :at WHERE id = :id AND state = 'open'
+    UPDATE sign_ups
+    SET subscription = :subscription, state = CASE amount_minor WHEN 0 THEN 'settled' ELSE 'paid' END,
+        look_at = CASE WHEN amount_minor > 0 THEN CAST(:at AS timestamptz) END
+    WHERE id = :id AND state = 'open'
 """)
 
 SET_SETTLED = text("""

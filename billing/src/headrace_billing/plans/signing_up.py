@@ -19,22 +19,17 @@ from headrace_billing.plans.applying import begin
 from headrace_billing.plans.passing import due
 from headrace_billing.plans.sign_up import SignUp, SignUpState
 from headrace_billing.plans.starting import drawn_up
-from headrace_billing.plans.subscription import PlanChangeInvalid
 from headrace_billing.plans.wishes import Subscribing
 
 log = structlog.get_logger()
 
 
 async def note(session: AsyncSession, tax: TaxAdapter, wish: Subscribing, *, at: datetime) -> SignUp:
-    """Raises what `drawn_up` raises, `SubscriptionExists`, `TaxUnavailable`, and `PlanChangeInvalid` for what is free."""
+    """Raises what `drawn_up` raises, `SubscriptionExists` and `TaxUnavailable`."""
     subscription = await drawn_up(session, wish, now=at)
     await store.must_be_free(session, subscription)
     step = due(subscription, at)
     assert step is not None, f"{subscription.id} does not start now"
-    if step.total_minor == 0:
-        raise PlanChangeInvalid(
-            f"{wish.plan} begins with what costs nothing: there is nothing to pay before it starts."
-        )
     name = (await accounts.organization(session, subscription.org)).name
     buyer = (await party_store.profiles(session, {subscription.org: name}))[subscription.org]
     seller = await party_store.seller(session, buyer.seller)
@@ -57,10 +52,11 @@ async def note(session: AsyncSession, tax: TaxAdapter, wish: Subscribing, *, at:
 
 
 async def take(session: AsyncSession, sign_up_id: str, *, payment: str, at: datetime) -> None:
-    """Exactly what was asked for has been paid: the money is in the books, and the subscription begins."""
+    """Exactly what was asked for has been paid, or a card was kept where that is nothing: the subscription begins."""
     sign_up = await sign_up_store.find(session, sign_up_id, lock=True)
     assert sign_up.state is SignUpState.OPEN, f"{sign_up.id} is {sign_up.state} and was paid"
-    await ledger.post(session, sign_up.paid_transaction(payment=payment, at=at))
+    if sign_up.amount_minor:
+        await ledger.post(session, sign_up.paid_transaction(payment=payment, at=at))
     try:
         subscription = await drawn_up(session, Subscribing.model_validate(sign_up.wish), now=at)
         await begin(session, subscription, now=at)
