@@ -153,7 +153,9 @@ def _of_subscriber(limit: Limit, *, times: int, since: datetime) -> Limit:
     window = limit.window
     if window is not None and window.shape is WindowShape.FIXED and not window.anchor_us:
         window = msgspec.structs.replace(window, anchor_us=microseconds(since))
-    return msgspec.structs.replace(limit, ceiling=limit.ceiling * times, window=window)
+    return msgspec.structs.replace(
+        limit, ceiling=limit.ceiling * times, window=window, pays=window is not None
+    )
 
 
 def add_on_of(plan: Plan, code: str) -> AddOn:

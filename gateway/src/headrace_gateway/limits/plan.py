@@ -70,6 +70,8 @@ def limits_of(
                 continue
             if again and _counts_requests(limit):
                 continue
+            if limit.pays and disposition is not Disposition.PLAN_WINDOW:
+                continue
             if disposition in PAID_OTHERWISE and limit.kind in BUDGETS:
                 # The request itself costs its project nothing: the outcome does, or the plan has done.
                 continue

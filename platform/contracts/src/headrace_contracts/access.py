@@ -82,6 +82,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
     """Counts requests to this model served alone; null counts all."""
     window: Window | None = None
+    pays: bool = False
+    """A plan's window: it counts what it pays for, and no request that something else pays for."""
 
 
 class KeyStatus(StrEnum):
