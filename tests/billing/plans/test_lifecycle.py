@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from sqlalchemy import text
@@ -292,3 +293,38 @@ async def test_a_preview_changes_nothing(subscriber: Subscriber, what: str) -> N
     seen = await subscriber.preview(subscription, **{what: wish})
     assert seen["subscription"]["version"] == before["version"] + 1
     assert (await subscriber.shown(subscription), await subscriber.charged()) == (before, charged)
+
+
+@pytest.mark.parametrize(
+    ("currency", "prices", "total"),
+    # Ten of thirty days are left: of the lesser one given back, and of the greater one charged.
+    [
+        ("JPY", ("1000", "3001"), "1667"),
+        ("KWD", ("1.000", "3.001"), "1.667"),
+        ("USD", ("10.00", "30.01"), "16.67"),
+    ],
+)
+async def test_every_currency_is_charged_in_its_minor_unit(
+    subscriber: Subscriber, shop: Shop, currency: str, prices: tuple[str, str], total: str
+) -> None:
+    for code, price in zip(("lesser", "greater"), prices, strict=True):
+        await subscriber.publish(code, price, currency=currency, entitlements={}, add_ons=[], seat_price="0")
+    subscription = await subscriber.subscribe("plan_lesser_1")
+    await subscriber.passes(days=20)
+    await subscriber.ask(subscription, "change", {"plan": "plan_greater_1"})
+    shop.clock.passes(seconds=1)
+    invoice = await shop.close(currency=currency)
+    assert invoice["total"] == total
+    # Nothing is left to be rounded.
+    assert Decimal(invoice["exact"]["total"]) == Decimal(total)
+    await subscriber.sound()
+
+
+async def test_who_changed_what_of_a_subscription_is_in_the_audit_log(
+    subscriber: Subscriber, shop: Shop
+) -> None:
+    subscription = await subscriber.subscribe()
+    await subscriber.ask(subscription, "change", {"plan": "plan_pro_1"})
+    log = await subscriber.seller.get(f"/v1/audit-log?organization={shop.customer.org}")
+    (entry,) = (one for one in log["items"] if one["operation"] == "change_subscription")
+    assert entry["changes"][subscription["id"]]["plan"] == {"before": "plan_lite_1", "after": "plan_pro_1"}

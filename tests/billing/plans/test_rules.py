@@ -126,6 +126,17 @@ def test_a_job_that_comes_late_makes_up_for_each_period_once() -> None:
     assert caught_up(standing, datetime(2026, 5, 1, tzinfo=UTC))[1] == []
 
 
+@given(days=st.lists(st.integers(0, 90), min_size=1, max_size=12), trial=st.integers(0, 20))
+def test_many_looks_charge_what_one_look_at_the_end_charges(days: list[int], trial: int) -> None:
+    begun = subscription(Terms(plan(trial_days=trial), 2))
+    standing, steps, now = begun, [], START
+    for passed_days in days:
+        now += timedelta(days=passed_days)
+        standing, further = caught_up(standing, now)
+        steps += further
+    assert (standing, steps) == caught_up(begun, now)
+
+
 def test_a_trial_costs_nothing_and_its_end_is_where_periods_are_counted_from() -> None:
     terms = Terms(plan(trial_days=14), 1)
     trialing, (started,) = caught_up(subscription(terms), START)
