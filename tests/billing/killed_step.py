@@ -27,6 +27,7 @@ from headrace_billing.invoicing.settlement import Consent
 from headrace_billing.invoicing.tax import TaxTable
 from headrace_billing.ledger.jobs import expire_lots
 from headrace_billing.ledger.notices import tell_low_balances
+from headrace_billing.plans.jobs import pass_time
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.valkey import connect
 from headrace_billing.webhooks import queue_store
@@ -72,6 +73,7 @@ STEPS: dict[str, Step] = {
     "accounting": lambda database, _, _org, at: _close_books(database, at),
     "expiry": lambda database, _, _org, at: expire_lots(database, now=at),
     "alerts": lambda database, _, _org, at: tell_low_balances(database, now=at),
+    "subscriptions": lambda database, valkey, _, at: pass_time(database, valkey, now=at),
     "prices": lambda database, valkey, _, at: put_into_force(database, valkey, now=at),
     "webhooks": lambda database, _, _org, at: deliver(database, at),
 }

@@ -49,7 +49,28 @@ async def customer(seller: Seller, database: Database) -> Customer:
     await tell(database, yielded(event))
     await seller.post("/v1/invoice-runs", {"end": NOW.isoformat(), "grace_hours": 0})
     await seller.ask("PUT", f"/v1/wallets/{customer.wallet}/alert", {"below": "50.00"})
+    await _subscribe(seller, customer)
     return customer
+
+
+async def _subscribe(seller: Seller, customer: Customer) -> None:
+    """To a plan with a trial that ends before the job runs: then it is charged and gives credit."""
+    plan = {
+        "code": "lite",
+        "version": 1,
+        "name": "Lite",
+        "currency": "USD",
+        "interval": "month",
+        "price": "18.00",
+        "trial_days": 3,
+        "entitlements": {
+            "credit": "2.00",
+            "limits": [{"kind": "requests_per_minute", "ceiling": 5}],
+        },
+    }
+    published = await seller.post("/v1/plans", plan)
+    body = {"organization": customer.org, "wallet": customer.wallet, "plan": published["id"]}
+    await seller.post("/v1/subscriptions", body)
 
 
 async def killed_until_done(step: str, database_url: str, valkey_url: str, customer: Customer) -> int:
@@ -75,6 +96,15 @@ DONE = {
     ),
     "accounting": ("SELECT count(*) FROM accounting_months", 1),
     "alerts": ("SELECT count(*) FROM notices", 1),
+    "subscriptions": (
+        """
+        SELECT (SELECT count(*) FROM charges WHERE amount_nanos = 18000000000)
+             + (SELECT count(*) FROM credit_lots WHERE reason LIKE 'Lite%')
+             + (SELECT count(*) FROM subscription_steps WHERE event = 'renewed')
+             + (SELECT count(*) FROM webhook_messages WHERE type = 'subscription.renewed')
+        """,
+        4,
+    ),
     "prices": ("SELECT count(*) FROM price_cards WHERE price_book = 'pb_usd_2'", 1),
 }
 

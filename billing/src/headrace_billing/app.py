@@ -54,6 +54,9 @@ from headrace_billing.payments.reconciliation_http import router as payment_reco
 from headrace_billing.payments.stripe_api import connected
 from headrace_billing.payments.tax_adapter import tax_adapter
 from headrace_billing.payments.webhook_http import router as stripe_webhook
+from headrace_billing.plans.http import router as plans
+from headrace_billing.plans.sign_up_http import router as sign_ups
+from headrace_billing.plans.subscription_http import router as subscriptions
 from headrace_billing.problems import answer_problems
 from headrace_billing.rating.http import router as rating
 from headrace_billing.reconciliation.http import router as reconciliation
@@ -102,6 +105,9 @@ ROUTERS = (
     collecting,
     stripe_webhook,
     payment_reconciliation,
+    plans,
+    subscriptions,
+    sign_ups,
     sessions,
     requests,
     files,

@@ -42,6 +42,8 @@ from headrace_billing.payments.stripe_api import connected
 from headrace_billing.payments.tax_adapter import tax_adapter
 from headrace_billing.payments.tax_filing import file_due
 from headrace_billing.payments.till import Till
+from headrace_billing.plans import jobs as plans
+from headrace_billing.plans.sign_up_jobs import settle_sign_ups
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.reconciliation.jobs import look_around
 from headrace_billing.reconciliation.many import Lookout
@@ -117,6 +119,8 @@ async def run(settings: WorkerSettings) -> None:
         Loop("pending_sweep", lambda: _at_rest(sweep_pending(database, valkey)), 5, rest_times=20),
         Loop("outcomes", lambda: _at_rest(pass_time(database, valkey, now=now)), 1),
         Loop("prices", lambda: _at_rest(put_into_force(database, valkey, now=now())), 1),
+        Loop("subscriptions", lambda: plans.pass_time(database, valkey, now=now()), 1),
+        Loop("sign_ups", lambda: settle_sign_ups(books, now=now()), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=now()), 5),
         Loop("invoices", lambda: finalise_due(books, now=now(), lookout=lookout), 5),
         *(() if clock is None else (Loop("test_clock", lambda: follow(database, clock), FOLLOW_SECONDS),)),

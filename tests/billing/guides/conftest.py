@@ -9,10 +9,13 @@ from tests.billing.test_processes import environment, running, until
 
 
 @pytest.fixture
-async def address(database_url: str, valkey_url: str, unused_port: Callable[[], int]) -> AsyncIterator[str]:
-    port = unused_port()
-    env = {**environment(database_url, valkey_url, port), "HEADRACE_BILLING_TEST_CLOCK": "true"}
-    url = f"http://127.0.0.1:{port}"
+def env(database_url: str, valkey_url: str, unused_port: Callable[[], int]) -> dict[str, str]:
+    return {**environment(database_url, valkey_url, unused_port()), "HEADRACE_BILLING_TEST_CLOCK": "true"}
+
+
+@pytest.fixture
+async def address(env: dict[str, str]) -> AsyncIterator[str]:
+    url = f"http://127.0.0.1:{env['HEADRACE_BILLING_PORT']}"
     with running("headrace_billing", "api", env=env), running("headrace_billing", "worker", env=env):
         async with httpx2.AsyncClient(base_url=url) as http:
 

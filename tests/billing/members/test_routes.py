@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from headrace_billing.app import compose
 from headrace_billing.database import Database
+from headrace_billing.invoicing.tax import TaxTable
 from headrace_billing.members.operations import OPERATIONS, Operation, Reach
 from headrace_billing.members.ownership import KINDS
 from headrace_billing.members.permission import Role, allows
@@ -17,6 +18,8 @@ from headrace_billing.parts import Parts
 from headrace_billing.payments import topping_up
 from headrace_billing.payments.top_up import Way
 from headrace_billing.payments.topping_up import Wish
+from headrace_billing.plans import signing_up
+from headrace_billing.plans.wishes import Subscribing
 from tests.billing.invoicing.shop import Shop
 from tests.billing.members.team import joined, member_of, token_of
 from tests.billing.seller import Document, Seller
@@ -148,6 +151,8 @@ async def things_of(shop: Shop) -> dict[str, str]:
         "token_id": token["id"],
         "approval_id": await _approval(shop),
         "endpoint_id": endpoint["id"],
+        "subscription_id": await _subscription(shop),
+        "sign_up_id": await _sign_up(shop),
     }
     things["org_id"] = customer.org
     return things | {f"{name}_id": things[name] for name in ("organization", "project", "wallet", "key")}
@@ -165,6 +170,30 @@ async def _top_up(shop: Shop) -> str:
 async def _approval(shop: Shop) -> str:
     await shop.seller.ask("PUT", "/v1/approval-bounds/grant_credit/USD", {"above": "100.00"})
     return str((await shop.seller.grant("200.00", wallet=shop.customer.wallet))["approval"]["id"])
+
+
+async def _sign_up(shop: Shop) -> str:
+    """Noted alone: its page would be Stripe's."""
+    at = shop.clock.now
+    wish = Subscribing(
+        organization=shop.customer.org, project=shop.customer.project, plan="plan_any_1", add_ons={}
+    )
+    async with shop.database.begin() as session:
+        return (await signing_up.note(session, TaxTable(), wish, at=at)).id
+
+
+async def _subscription(shop: Shop) -> str:
+    plan = {
+        "code": "any",
+        "version": 1,
+        "name": "Any",
+        "currency": "USD",
+        "interval": "month",
+        "price": "1.00",
+    }
+    published = await shop.seller.post("/v1/plans", plan)
+    body = {"organization": shop.customer.org, "plan": published["id"]}
+    return str((await shop.seller.post("/v1/subscriptions", body))["id"])
 
 
 async def fingerprint(database: Database) -> dict[str, str]:

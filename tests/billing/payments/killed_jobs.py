@@ -11,12 +11,15 @@ from typing import Any
 import stripe as sdk
 
 from headrace_billing.database import Database
+from headrace_billing.invoicing.drafting import Books
+from headrace_billing.invoicing.tax import TaxTable
 from headrace_billing.payments import jobs
 from headrace_billing.payments.access import StripeAccess
 from headrace_billing.payments.collecting import dun
 from headrace_billing.payments.stripe_api import Stripe
 from headrace_billing.payments.tax_filing import file_due
 from headrace_billing.payments.till import Till
+from headrace_billing.plans.sign_up_jobs import settle_sign_ups
 from headrace_billing.valkey import connect
 from tests.billing.killed_step import Fuse, die_after, until_through
 from tests.support.stripe.server import API_KEY
@@ -40,6 +43,11 @@ async def _file_taxes(till: Till, *, now: datetime) -> int:
     return await file_due(till.database, till.stripe, now=now)
 
 
+async def _settle_sign_ups(till: Till, *, now: datetime) -> None:
+    # A second after the subscription began, so that its charge lies in the period that is closed.
+    await settle_sign_ups(Books(till.database, TaxTable()), now=now + timedelta(seconds=1))
+
+
 JOBS = {
     "top_ups": (jobs.look_at_top_ups,),
     "auto_top_ups": (jobs.start_auto_top_ups, jobs.look_at_top_ups),
@@ -47,6 +55,7 @@ JOBS = {
     "refunds": (jobs.look_at_refunds,),
     "disputes": (jobs.look_at_disputes,),
     "taxes": (_file_taxes, _file_taxes),
+    "sign_ups": (jobs.look_at_top_ups, _settle_sign_ups),
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from headrace_billing.invoicing.parties import PAYMENT_DAYS_DEFAULT
 from headrace_billing.payments import refunding, top_up_store
 from tests.billing.payments.counter import PAID_FOR_TWENTY, Counter
+from tests.billing.payments.test_sign_ups import sign_up
 from tests.billing.seller import Customer, Document
 from tests.support.stripe import world
 from tests.support.stripe.cards import ALWAYS_AUTHENTICATES
@@ -52,6 +53,26 @@ async def test_a_paid_checkout_is_granted_once(
     world.pay(fake.account, session["id"])
     await killer.until_done("top_ups")
     assert await counter.balances() == PAID_FOR_TWENTY
+
+
+async def test_a_plan_that_was_signed_up_for_begins_once_and_its_invoice_is_paid_once(
+    counter: Counter, fake: FakeStripe, customer: Customer, killer: Killer
+) -> None:
+    made = await sign_up(counter, customer)
+    (session,) = fake.account.listed("checkout.session", client_reference_id=made["payment"])
+    world.pay(fake.account, session["id"])
+    await killer.until_done("sign_ups")
+    counts = {
+        table: await counter.count(f"SELECT count(*) FROM {table}")  # noqa: S608 - names of this test
+        for table in ("subscriptions", "charges", "invoices", "invoice_settlements")
+    }
+    assert counts == dict.fromkeys(counts, 1)
+    balances = await counter.balances()
+    assert (balances["deferred USD"], "receivable USD" in balances, "refund_liability USD" in balances) == (
+        -1800,
+        False,
+        False,
+    )
 
 
 async def test_a_card_is_charged_once_and_its_owner_called_once_by_itself(

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from headrace_contracts.access import KeyRecord, KeyStatus, Limit, LimitKind, ProjectRecord
+from headrace_contracts.access import (
+    KeyRecord,
+    KeyStatus,
+    Limit,
+    LimitKind,
+    ProjectRecord,
+    Window,
+    WindowShape,
+    WindowUnit,
+)
 from headrace_contracts.usage import Disposition
 from headrace_gateway.limits import plan
 from headrace_gateway.limits.state import CheckedLimit
@@ -17,6 +26,7 @@ def checked(
     org: Sequence[Limit] = (),
     prompt_tokens_max: int = 10,
     model: str = "glm",
+    disposition: Disposition = Disposition.PAYG,
 ) -> list[CheckedLimit]:
     return plan.planned(
         KeyRecord(id="key_1", project="project_1", status=KeyStatus.ACTIVE, limits=list(key)),
@@ -30,7 +40,7 @@ def checked(
             org_limits=list(org),
         ),
         None,
-        disposition=Disposition.PAYG,
+        disposition=disposition,
         model=model,
     ).limits(prompt_tokens_max=prompt_tokens_max, at_us=0)
 
@@ -64,3 +74,18 @@ def test_a_limit_of_one_model_is_passed_by_requests_for_others() -> None:
     limit = Limit(kind=LimitKind.CONCURRENCY, ceiling=2, model="glm-air")
     assert checked(key=[limit], model="glm") == []
     assert len(checked(key=[limit], model="glm-air")) == 1
+
+
+def test_a_plan_s_window_counts_what_it_pays_for_alone() -> None:
+    week = Window(seconds=604_800, shape=WindowShape.FIXED, unit=WindowUnit.REQUESTS)
+    limits = [
+        Limit(kind=LimitKind.WINDOW, ceiling=5, window=week, pays=True),
+        Limit(kind=LimitKind.WINDOW, ceiling=9, window=week),
+        Limit(kind=LimitKind.SPEND_DAY, ceiling=7),
+    ]
+
+    def ceilings(disposition: Disposition) -> list[int]:
+        return [limit[2] for limit in checked(project=limits, disposition=disposition)]
+
+    assert ceilings(Disposition.PLAN_WINDOW) == [5, 9]
+    assert ceilings(Disposition.PAYG) == [9, 7]

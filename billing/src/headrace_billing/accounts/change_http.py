@@ -87,7 +87,7 @@ async def change_organization(
     organization_id: Id, body: OrganizationChange, parts: PartsOf, if_match: IfMatch = None
 ) -> OrganizationDocument:
     """Its limits are counted over all of its projects."""
-    version = _version(if_match)
+    version = version_of(if_match)
     async with parts.database.begin() as session:
         before = await store.organization(session, organization_id)
         places = await changing.change_organization(session, replace(before, version=version, **_given(body)))
@@ -100,7 +100,7 @@ async def change_organization(
 async def change_project(
     project_id: Id, body: ProjectChange, parts: PartsOf, if_match: IfMatch = None
 ) -> ProjectDocument:
-    version = _version(if_match)
+    version = version_of(if_match)
     async with parts.database.begin() as session:
         before = await store.project(session, project_id)
         places = await changing.change_project(session, replace(before, version=version, **_given(body)))
@@ -111,7 +111,7 @@ async def change_project(
 
 @router.patch("/v1/keys/{key_id}")
 async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMatch = None) -> KeyDocument:
-    version = _version(if_match)
+    version = version_of(if_match)
     async with parts.database.begin() as session:
         before = await store.key(session, key_id)
         places = await changing.change_key(session, replace(before, version=version, **_given(body)))
@@ -157,7 +157,7 @@ async def _push(parts: Parts, subject: str, places: list[str]) -> None:
         raise PushPending(subject) from error
 
 
-def _version(if_match: str | None) -> int:
+def version_of(if_match: str | None) -> int:
     found = re.fullmatch(r'"?([0-9]{1,18})"?', if_match or "")
     if found is None:
         raise VersionMissing

@@ -5,6 +5,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from headrace_billing.accounts.entitlement import Entitlement
 from headrace_contracts.access import KeyRecord, KeyScope, KeyStatus, Limit, Priority, ProjectRecord
 from headrace_contracts.signing_keys import LOOKUP_PREFIX, secret_of
 from headrace_contracts.usage import Disposition
@@ -70,19 +71,26 @@ class Project:
     fallback_models: list[str] = field(default_factory=list)
     version: int = 1
 
-    def record(self, org: Organization, *, price_list: str | None) -> ProjectRecord:
+    def record(
+        self, org: Organization, *, price_list: str | None, plan: Entitlement | None = None
+    ) -> ProjectRecord:
+        own = [] if plan is None or plan.project is None else plan.limits
+        shared = [] if plan is None or plan.project is not None else plan.limits
         return ProjectRecord(
             id=self.id,
             org=self.org,
             wallet=self.wallet,
             currency=self.currency,
-            disposition=self.disposition,
+            disposition=Disposition.PLAN_WINDOW
+            if plan is not None and plan.pays_for_requests
+            else self.disposition,
             status=self.status,
             models=self.models,
             allowed_cidrs=self.allowed_cidrs,
             org_models=org.models,
-            limits=self.limits,
-            org_limits=org.limits,
+            plan_models=None if plan is None else plan.models,
+            limits=[*self.limits, *own],
+            org_limits=[*org.limits, *shared],
             paused=org.paused,
             price_list=price_list,
             org_weight=org.weight,

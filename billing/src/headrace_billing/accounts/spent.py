@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.database import Database
@@ -25,14 +25,16 @@ KEPT = timedelta(days=1)  # as limits/scripts/prelude.lua keeps a span's counter
 async def push_everything(database: Database, valkey: Redis, *, at: datetime) -> int:
     """How many counters were written. `at` says which day, month and window is present."""
     count = 0
-    for scope, statement in SUBJECTS.items():
+    for scope, statement, used in SOURCES:
         after = ""
         while True:
             async with database.begin() as session:
                 rows = (await session.execute(statement, {"after": after, "limit": PAGE})).all()
                 for row in rows:
                     limits = msgspec.convert(row.limits, list[Limit])
-                    count += await _push(session, valkey, limits, scope=scope, subject=row.id, at=at)
+                    count += await _push(
+                        session, valkey, limits, scope=scope, subject=row.id, at=at, used=used
+                    )
             if len(rows) < PAGE:
                 break
             after = rows[-1].id
@@ -52,6 +54,7 @@ async def _push(
     scope: str,
     subject: str,
     at: datetime,
+    used: TextClause,
 ) -> int:
     count = 0
     for name, limit in {counters.name_of(limit): limit for limit in limits}.items():
@@ -59,7 +62,7 @@ async def _push(
         if limit.kind in BUDGETS:
             await _push_budget(session, valkey, counter, limit, scope=scope, subject=subject, at=at)
         elif limit.window is not None:
-            await _push_window(session, valkey, counter, limit, scope=scope, subject=subject, at=at)
+            await _push_window(session, valkey, counter, limit, subject=subject, at=at, used=used)
         else:
             continue
         count += 1
@@ -99,9 +102,9 @@ async def _push_window(
     counter: str,
     limit: Limit,
     *,
-    scope: str,
     subject: str,
     at: datetime,
+    used: TextClause,
 ) -> None:
     window = limit.window
     assert window is not None, counter
@@ -113,7 +116,7 @@ async def _push_window(
         else counters.window_began_ms(window, _ms(at))
     )
     rows = await session.execute(
-        USED[scope],
+        used,
         {
             "id": subject,
             "began": datetime.fromtimestamp(began_ms / 1000, UTC),
@@ -121,18 +124,18 @@ async def _push_window(
             "size_ms": size_ms,
         },
     )
-    used: dict[int, int] = defaultdict(int)
+    slices: dict[int, int] = defaultdict(int)
     for row in rows:
-        used[int(row.slice)] += _amount(window, row)
-    if not used:
+        slices[int(row.slice)] += _amount(window, row)
+    if not slices:
         return
     if sliding:
         if not await valkey.exists(counter):
-            await valkey.hset(counter, mapping={str(number): total for number, total in used.items()})
+            await valkey.hset(counter, mapping={str(number): total for number, total in slices.items()})
             await valkey.pexpire(counter, size_ms * (counters.SLIDING_SLICES + 1))
     else:
         ends = datetime.fromtimestamp((began_ms + size_ms) / 1000, UTC)
-        await valkey.set(f"{counter}:{began_ms}", sum(used.values()), nx=True, pxat=_ms(ends + KEPT))
+        await valkey.set(f"{counter}:{began_ms}", sum(slices.values()), nx=True, pxat=_ms(ends + KEPT))
 
 
 def _amount(window: Window, row: Any) -> int:
@@ -163,28 +166,56 @@ SUBJECTS = {
     """),
 }
 
-# Outcomes pay for what is bundled into them, so no budget counts it.
+PLANS = {
+    "org": text("""
+        SELECT org AS id, limits FROM plan_entitlements
+        WHERE project IS NULL AND org > :after ORDER BY org LIMIT :limit
+    """),
+    "project": text("""
+        SELECT project AS id, limits FROM plan_entitlements
+        WHERE project > :after ORDER BY project LIMIT :limit
+    """),
+}
+
+# Outcomes and plans pay for what is bundled into them, so no budget counts it.
 SPENT = {
     scope: text(f"""
         SELECT coalesce(ceil(sum(list_attos) / 1000000000000), 0) FROM usage_rollups
-        WHERE {scope} = :id AND hour >= :began AND disposition <> 'outcome_bundled'
+        WHERE {scope} = :id AND hour >= :began AND disposition NOT IN ('outcome_bundled', 'plan_window')
           AND (CAST(:model AS text) IS NULL OR model = :model)
     """)  # noqa: S608 - the scope is a column's name, from the table above
     for scope in SUBJECTS
 }
 
-USED = {
-    scope: text(f"""
-        SELECT floor(extract(epoch FROM received_at) * 1000 / :size_ms) AS slice,
-               date_trunc('minute', received_at) AS minute, model_served, count(*) AS requests,
-               sum(tokens_input_uncached + tokens_cache_write) AS uncached, sum(tokens_cache_read) AS cached,
-               sum(tokens_output_visible + tokens_reasoning) AS output
-        FROM usage_effective
-        WHERE {scope} = :id AND received_at >= :began AND (CAST(:model AS text) IS NULL OR model_served = :model)
-        GROUP BY slice, minute, model_served
-    """)  # noqa: S608 - the scope is a column's name, from the table above
-    for scope in SUBJECTS
+USED_OF = """
+    SELECT floor(extract(epoch FROM received_at) * 1000 / :size_ms) AS slice,
+           date_trunc('minute', received_at) AS minute, model_served, count(*) AS requests,
+           sum(tokens_input_uncached + tokens_cache_write) AS uncached, sum(tokens_cache_read) AS cached,
+           sum(tokens_output_visible + tokens_reasoning) AS output
+    FROM usage_effective
+    WHERE {scope} = :id AND received_at >= :began AND (CAST(:model AS text) IS NULL OR model_served = :model) {only}
+    GROUP BY slice, minute, model_served
+"""
+
+USED = {scope: text(USED_OF.format(scope=scope, only="")) for scope in SUBJECTS}
+
+# What a plan allows an organisation its projects without one of their own have used, and nothing that was paid otherwise.
+USED_BY_PLAN = {
+    "org": text(
+        USED_OF.format(
+            scope="org",
+            only="""AND disposition = 'plan_window' AND NOT EXISTS (
+              SELECT FROM plan_entitlements e WHERE e.project = usage_effective.project)""",
+        )
+    ),
+    "project": text(USED_OF.format(scope="project", only="AND disposition = 'plan_window'")),
 }
+
+SOURCES = (
+    *((scope, statement, USED[scope]) for scope, statement in SUBJECTS.items()),
+    *((scope, statement, USED_BY_PLAN[scope]) for scope, statement in PLANS.items()),
+)
+"""What is counted for whom, and by which usage."""
 
 # Prices are of 1,000,000 tokens, so tokens times price are micro-units.
 SPENT_BY_TASK = text("""

@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounts import outbox
+from headrace_billing.accounts.entitlement import entitlements
 from headrace_billing.accounts.key import Key, Organization, Project
 from headrace_billing.errors import NotFound
 from headrace_contracts import channels
@@ -72,11 +73,13 @@ async def write_projects(session: AsyncSession, org: str) -> list[str]:
 async def _write_projects(session: AsyncSession, org_id: str, found: Sequence[Project]) -> list[str]:
     org = await organization_kept(session, org_id)
     own = set((await session.execute(SELECT_OWN_PRICES, {"org": org_id})).scalars())
+    plans = await entitlements(session, org_id)
     places = []
     for project in found:
         price_list = channels.price_list(project.currency, org_id) if project.currency in own else None
         places.append(channels.project(project.id))
-        await outbox.write(session, places[-1], project.record(org, price_list=price_list))
+        record = project.record(org, price_list=price_list, plan=plans.of(project.id))
+        await outbox.write(session, places[-1], record)
     return places
 
 

@@ -28,7 +28,9 @@ EARLIEST_US = (datetime(2024, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 LATEST_US = (datetime(2200, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 
 CHARGED = frozenset({Disposition.PREPAID, Disposition.PAYG})
-UNCHARGED = frozenset({Disposition.OUTCOME_BUNDLED, Disposition.INTERNAL, Disposition.FREE})
+UNCHARGED = frozenset(
+    {Disposition.OUTCOME_BUNDLED, Disposition.PLAN_WINDOW, Disposition.INTERNAL, Disposition.FREE}
+)
 """Rolled up at list price, so that margin is visible, and never posted."""
 SOLD = CHARGED | UNCHARGED
 

@@ -15,6 +15,7 @@ class NoticeKind(StrEnum):
     TOP_UP_QUARANTINED = "top_up_quarantined"
     PAYMENT_REFUSED = "payment_refused"  # of an invoice
     PAYMENT_QUARANTINED = "payment_quarantined"
+    SIGN_UP_REFUSED = "sign_up_refused"  # paid, and the plan could not begin after all
     REFUND_FAILED = "refund_failed"
     DISPUTE_OPENED = "dispute_opened"
     DISPUTE_WON = "dispute_won"

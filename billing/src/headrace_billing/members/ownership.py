@@ -68,6 +68,10 @@ MEMBER_TOKEN = _kind(
     settings="o.name, o.prefix, o.expires_at, o.revoked_at",
 )
 
+SUBSCRIPTION = _kind(
+    "subscription", "subscriptions o", settings="o.plan, o.seats, o.add_ons, o.state, o.planned, o.ended_at"
+)
+SIGN_UP = _kind("sign-up", "sign_ups o", settings="o.state")
 APPROVAL = _kind("approval", "approvals o", settings="o.status, o.decided_by")
 ENDPOINT = _kind(
     "webhook endpoint",
@@ -98,6 +102,8 @@ KINDS: Mapping[str, Kind] = {
     "token_id": MEMBER_TOKEN,
     "approval_id": APPROVAL,
     "endpoint_id": ENDPOINT,
+    "subscription_id": SUBSCRIPTION,
+    "sign_up_id": SIGN_UP,
 }
 
 

@@ -20,6 +20,7 @@ OPEN_MAX = 5
 WAITS = {
     # A link that nobody used is worth nothing afterwards. Stripe takes 30 minutes to 24 hours.
     Way.CHECKOUT: timedelta(hours=1),
+    Way.SETUP: timedelta(hours=1),
     # Until the money must be there; the page itself is closed after a day at most.
     Way.BANK_TRANSFER: timedelta(days=30),
     # For the customer to authenticate; somebody asleep may do it in the morning.

@@ -9,9 +9,17 @@ from headrace_billing.invoicing.amounts import nanos_per_minor, plain
 from headrace_billing.ledger import grants_store, notices, wallets
 from headrace_billing.ledger.grant import BalanceTooLarge, Grant, GrantKind, GrantSource
 from headrace_billing.ledger.notice import NoticeKind
-from headrace_billing.payments import auto_top_up_store, dues, settlement_store, top_up_store
+from headrace_billing.payments import (
+    auto_top_up_store,
+    customer_store,
+    dues,
+    settlement_store,
+    top_up_store,
+)
 from headrace_billing.payments.money_seen import PaymentSeen
 from headrace_billing.payments.top_up import ON_STRIPES_PAGE, WAITING, TopUp, TopUpState, Verdict, Way
+from headrace_billing.plans import sign_up_store, signing_up
+from headrace_billing.plans.sign_up import SignUpState
 
 log = structlog.get_logger()
 
@@ -46,13 +54,16 @@ async def conclude(
     )
     if verdict.state is TopUpState.PAID and top_up.invoice is not None:
         await dues.settle(session, top_up, at=at)
+    if top_up.sign_up is not None:
+        await _sign_up(session, top_up, top_up.sign_up, verdict, at=at)
     if verdict.state is TopUpState.QUARANTINED:
         log.error("top_up_quarantined", top_up=top_up.id, reason=verdict.reason)
     # Who sits before Stripe's page sees there what became of it.
     if verdict.state is TopUpState.QUARANTINED or (
         verdict.state is not TopUpState.PAID and top_up.way not in ON_STRIPES_PAGE
     ):
-        kind = (QUARANTINED if verdict.state is TopUpState.QUARANTINED else REFUSED)[top_up.invoice is None]
+        came_to = QUARANTINED if verdict.state is TopUpState.QUARANTINED else REFUSED
+        kind = came_to[top_up.wallet is not None]
         await _tell(session, top_up, kind, at=at, reason=verdict.reason or "")
     if verdict.state is not TopUpState.PAID and top_up.way is Way.AUTO and top_up.wallet is not None:
         # A card that was declined once is not tried again by itself: the next try costs the customer's standing.
@@ -84,6 +95,23 @@ async def _grant(session: AsyncSession, top_up: TopUp, wallet: str, *, at: datet
     return grant.id
 
 
+async def _sign_up(
+    session: AsyncSession, top_up: TopUp, sign_up: str, verdict: Verdict, *, at: datetime
+) -> None:
+    """The subscription begins, and the card pays its renewals where nothing else does."""
+    if verdict.state is not TopUpState.PAID:
+        quarantined = verdict.state is TopUpState.QUARANTINED
+        state = SignUpState.QUARANTINED if quarantined else SignUpState.EXPIRED
+        await sign_up_store.end(session, sign_up, state, reason=verdict.reason)
+        return
+    await signing_up.take(session, sign_up, payment=top_up.id, at=at)
+    if verdict.card is not None and await customer_store.default_card(session, top_up.org) is None:
+        await customer_store.set_default_card(session, top_up.org, verdict.card)
+    if top_up.way is Way.SETUP:
+        # Nothing was paid, so there is no fee to wait for.
+        await top_up_store.settled(session, top_up.id)
+
+
 async def _tell_to_authenticate(
     session: AsyncSession, top_up: TopUp, payment: PaymentSeen | None, *, at: datetime
 ) -> None:
@@ -106,6 +134,7 @@ async def _tell(session: AsyncSession, top_up: TopUp, kind: NoticeKind, *, at: d
         "top_up": top_up.id,
         "wallet": top_up.wallet,
         "invoice": top_up.invoice,
+        "sign_up": top_up.sign_up,
         "amount": plain(top_up.amount_minor, top_up.currency),
         "currency": top_up.currency,
         **more,

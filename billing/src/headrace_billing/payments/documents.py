@@ -17,6 +17,7 @@ class TopUpDocument(TypedDict):
     organization: str
     wallet: str | None
     invoice: str | None
+    sign_up: str | None
     amount: str
     currency: str
     way: Way
@@ -102,6 +103,7 @@ def top_up_document(top_up: TopUp) -> TopUpDocument:
         "organization": top_up.org,
         "wallet": top_up.wallet,
         "invoice": top_up.invoice,
+        "sign_up": top_up.sign_up,
         "amount": plain(top_up.amount_minor, top_up.currency),
         "currency": top_up.currency,
         "way": top_up.way,

@@ -41,6 +41,8 @@ class PaymentSeen:
     """Where the customer proves to the bank who they are, while that is what is missing."""
     settlement: Settlement | None
     """Null until Stripe has booked it."""
+    card: str | None = None
+    """The payment method, where it was one."""
 
     @property
     def succeeded(self) -> bool:
@@ -74,6 +76,8 @@ class CheckoutSeen:
     currency: str
     url: str | None
     payment: PaymentSeen | None
+    card: str | None = None
+    """What was given to be kept, where nothing was to be paid."""
 
 
 @dataclass(frozen=True, slots=True)

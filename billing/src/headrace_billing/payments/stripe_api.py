@@ -138,8 +138,23 @@ class Stripe:
         options: Any = {"idempotency_key": f"{reference}:checkout"}
         return checkout_seen(await ask(lambda: self._client.v1.checkout.sessions.create(params, options)))
 
+    async def open_setup(self, *, reference: str, customer: str, expires_at: int) -> CheckoutSeen:
+        """Takes a card for what is to be paid later. The same reference is the same session, as above."""
+        params: Any = {
+            "mode": "setup",
+            "customer": customer,
+            "client_reference_id": reference,
+            "expires_at": expires_at,
+            "success_url": self.access.return_url,
+            "cancel_url": self.access.return_url,
+            "payment_method_types": ["card"],
+            "metadata": {"top_up": reference},
+        }
+        options: Any = {"idempotency_key": f"{reference}:checkout"}
+        return checkout_seen(await ask(lambda: self._client.v1.checkout.sessions.create(params, options)))
+
     async def checkout(self, session: str) -> CheckoutSeen:
-        params: Any = {"expand": [f"payment_intent.{EXPAND_PAYMENT}"]}
+        params: Any = {"expand": [f"payment_intent.{EXPAND_PAYMENT}", "setup_intent"]}
         return checkout_seen(await ask(lambda: self._client.v1.checkout.sessions.retrieve(session, params)))
 
     async def expire_checkout(self, session: str) -> None:

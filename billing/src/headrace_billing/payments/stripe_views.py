@@ -18,7 +18,7 @@ from headrace_billing.payments.reconciliation import Booked
 
 
 def checkout_seen(session: Any) -> CheckoutSeen:
-    payment = session.payment_intent
+    payment, setup = session.payment_intent, session.setup_intent
     return CheckoutSeen(
         id=session.id,
         status=CheckoutStatus(session.status),
@@ -28,6 +28,7 @@ def checkout_seen(session: Any) -> CheckoutSeen:
         currency=(session.currency or "").upper(),
         url=session.url,
         payment=payment_seen(payment) if isinstance(payment, stripe.PaymentIntent) else None,
+        card=id_of(setup.payment_method) if isinstance(setup, stripe.SetupIntent) else None,
     )
 
 
@@ -44,6 +45,7 @@ def payment_seen(intent: Any) -> PaymentSeen:
         refusal=_of(refused, "decline_code") or _of(refused, "code"),
         authenticate_url=_of(_of(intent.next_action, "redirect_to_url"), "url"),
         settlement=settlement_seen(booked),
+        card=id_of(_of(intent, "payment_method")),
     )
 
 

@@ -1,6 +1,6 @@
 """A payment of a customer's through Stripe, and what we make of what Stripe says of it.
 
-Most are top-ups, money paid ahead for a wallet; the others pay an invoice.
+Most are top-ups, money paid ahead for a wallet; the others pay an invoice, or the first period of a plan.
 
     creating → open → paid | expired | refused | quarantined
     creating → refused | expired
@@ -21,6 +21,7 @@ class Way(StrEnum):
     BANK_TRANSFER = "bank_transfer"  # Stripe's page says where to send the money to
     CARD = "card"  # a saved card, because somebody asked for it
     AUTO = "auto"  # a saved card, because the balance fell
+    SETUP = "setup"  # Stripe's page keeps a card, and nothing is paid yet
 
 
 def way_of(card: str | None, *, bank_transfer: bool) -> Way:
@@ -30,7 +31,7 @@ def way_of(card: str | None, *, bank_transfer: bool) -> Way:
     return Way.BANK_TRANSFER if bank_transfer else Way.CHECKOUT
 
 
-ON_STRIPES_PAGE = frozenset({Way.CHECKOUT, Way.BANK_TRANSFER})
+ON_STRIPES_PAGE = frozenset({Way.CHECKOUT, Way.BANK_TRANSFER, Way.SETUP})
 
 
 class TopUpState(StrEnum):
@@ -50,8 +51,10 @@ class TopUp:
     id: str
     org: str
     wallet: str | None
-    """What it fills with credit; null where it pays an invoice."""
+    """What it fills with credit; null where it pays an invoice or a sign-up."""
     invoice: str | None
+    sign_up: str | None
+    """What it pays the first period of; its invoice comes later."""
     currency: str
     amount_minor: int
     way: Way
@@ -76,6 +79,8 @@ class TopUp:
 class Verdict:
     state: TopUpState
     reason: str | None = None
+    card: str | None = None
+    """What it was paid with, or kept."""
 
 
 def judged(top_up: TopUp, seen: CheckoutSeen) -> Verdict:
@@ -84,6 +89,8 @@ def judged(top_up: TopUp, seen: CheckoutSeen) -> Verdict:
         return Verdict(TopUpState.QUARANTINED, "reference_differs")
     if seen.status is CheckoutStatus.EXPIRED:
         return Verdict(TopUpState.EXPIRED)
+    if top_up.way is Way.SETUP:
+        return Verdict(TopUpState.OPEN if seen.card is None else TopUpState.PAID, card=seen.card)
     if seen.status is CheckoutStatus.OPEN or not seen.paid:
         # Complete and unpaid: a bank transfer that is on its way.
         return _failed(seen) or Verdict(TopUpState.OPEN)
@@ -93,7 +100,7 @@ def judged(top_up: TopUp, seen: CheckoutSeen) -> Verdict:
         return Verdict(TopUpState.QUARANTINED, "currency_differs")
     if {seen.amount_minor, seen.payment.amount_minor} != {top_up.amount_minor}:
         return Verdict(TopUpState.QUARANTINED, "amount_differs")
-    return Verdict(TopUpState.PAID)
+    return Verdict(TopUpState.PAID, card=seen.payment.card)
 
 
 def judged_payment(top_up: TopUp, seen: PaymentSeen) -> Verdict:

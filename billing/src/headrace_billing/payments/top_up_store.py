@@ -23,6 +23,7 @@ async def add(session: AsyncSession, top_up: TopUp, *, look_at: datetime) -> Non
             "org": top_up.org,
             "wallet": top_up.wallet,
             "invoice": top_up.invoice,
+            "sign_up": top_up.sign_up,
             "currency": top_up.currency,
             "amount_minor": top_up.amount_minor,
             "way": top_up.way,
@@ -53,6 +54,20 @@ async def find(session: AsyncSession, top_up: str, *, lock: bool = False) -> Top
 async def by_payment(session: AsyncSession, payment: str) -> TopUp | None:
     row = (await session.execute(SELECT_BY_PAYMENT, {"payment": payment})).mappings().first()
     return None if row is None else _top_up(row)
+
+
+async def of_sign_up(session: AsyncSession, sign_up: str) -> TopUp:
+    """Raises `NotFound`."""
+    row = (await session.execute(SELECT_OF_SIGN_UP, {"sign_up": sign_up})).mappings().first()
+    if row is None:
+        raise NotFound("sign-up", sign_up)
+    return _top_up(row)
+
+
+async def pays_invoice(session: AsyncSession, *, sign_up: str, invoice: str) -> str:
+    """The payment of the sign-up, which pays that invoice from now on."""
+    paying: str = (await session.execute(SET_INVOICE, {"sign_up": sign_up, "invoice": invoice})).scalar_one()
+    return paying
 
 
 async def page(session: AsyncSession, *, org: str | None, after: str, limit: int) -> Sequence[TopUp]:
@@ -124,14 +139,14 @@ def _top_up(row: RowMapping) -> TopUp:
 
 
 COLUMNS = """
-    id, org, wallet, invoice, currency, amount_minor, way, card, save_card, state, session, url, payment, lot, reason, settled,
+    id, org, wallet, invoice, sign_up, currency, amount_minor, way, card, save_card, state, session, url, payment, lot, reason, settled,
     created_at, expires_at
 """
 
 INSERT = text("""
-    INSERT INTO top_ups (id, org, wallet, invoice, currency, amount_minor, way, card, save_card, state, created_at, expires_at,
+    INSERT INTO top_ups (id, org, wallet, invoice, sign_up, currency, amount_minor, way, card, save_card, state, created_at, expires_at,
                          look_at)
-    VALUES (:id, :org, :wallet, :invoice, :currency, :amount_minor, :way, :card, :save_card, :state, :created_at, :expires_at,
+    VALUES (:id, :org, :wallet, :invoice, :sign_up, :currency, :amount_minor, :way, :card, :save_card, :state, :created_at, :expires_at,
             :look_at)
 """)
 
@@ -142,6 +157,9 @@ COUNT_WAITING = text("SELECT count(*) FROM top_ups WHERE org = :org AND state IN
 SELECT = text(f"SELECT {COLUMNS} FROM top_ups WHERE id = :id")
 LOCK = text(f"SELECT {COLUMNS} FROM top_ups WHERE id = :id FOR UPDATE")
 SELECT_BY_PAYMENT = text(f"SELECT {COLUMNS} FROM top_ups WHERE payment = :payment")
+
+SELECT_OF_SIGN_UP = text(f"SELECT {COLUMNS} FROM top_ups WHERE sign_up = :sign_up")
+SET_INVOICE = text("UPDATE top_ups SET invoice = :invoice WHERE sign_up = :sign_up RETURNING id")
 
 SELECT_PAGE = text(f"""
     SELECT {COLUMNS} FROM top_ups

@@ -23,6 +23,7 @@ from headrace_billing.payments.bounds import (
 )
 from headrace_billing.payments.concluding import conclude, settle
 from headrace_billing.payments.money_seen import CheckoutSeen, PaymentSeen
+from headrace_billing.payments.stripe_api import Stripe
 from headrace_billing.payments.till import Till
 from headrace_billing.payments.top_up import (
     ON_STRIPES_PAGE,
@@ -49,8 +50,9 @@ class Wish:
     amount_minor: int
     way: Way
     wallet: str | None = None
-    """What is to be filled, or else `invoice` is what is to be paid."""
+    """What is to be filled, or else `invoice` or `sign_up` is what is to be paid."""
     invoice: str | None = None
+    sign_up: str | None = None
     card: str | None = None
     save_card: bool = False
 
@@ -60,12 +62,14 @@ async def note(session: AsyncSession, wish: Wish, *, at: datetime) -> TopUp:
     if await top_up_store.lock_org_and_count_waiting(session, wish.org) >= OPEN_MAX:
         raise TooManyOpenTopUps
     assert (wish.card is None) == (wish.way in ON_STRIPES_PAGE), f"{wish.way} with card {wish.card}"
-    assert (wish.wallet is None) != (wish.invoice is None), f"{wish.wallet} or {wish.invoice}"
+    purposes = [one for one in (wish.wallet, wish.invoice, wish.sign_up) if one is not None]
+    assert len(purposes) == 1, f"a payment for {purposes}"
     top_up = TopUp(
-        id=new_id("tup" if wish.invoice is None else "pay", at),
+        id=new_id("pay" if wish.wallet is None else "tup", at),
         org=wish.org,
         wallet=wish.wallet,
         invoice=wish.invoice,
+        sign_up=wish.sign_up,
         currency=wish.currency,
         amount_minor=wish.amount_minor,
         way=wish.way,
@@ -96,16 +100,7 @@ async def begin(till: Till, top_up: TopUp, *, at: datetime) -> TopUp:
     session_id = payment_id = url = None
     try:
         if top_up.way in ON_STRIPES_PAGE:
-            page = await till.stripe.open_checkout(
-                reference=top_up.id,
-                customer=customer,
-                amount_minor=top_up.amount_minor,
-                currency=top_up.currency,
-                expires_at=int(min(top_up.expires_at, top_up.created_at + PAGE_OPEN_MAX).timestamp()),
-                name="Prepaid credit" if top_up.invoice is None else f"Invoice {top_up.invoice}",
-                save_card=top_up.save_card,
-                bank_transfer=top_up.way is Way.BANK_TRANSFER,
-            )
+            page = await _page(till.stripe, top_up, customer)
             session_id, url = page.id, page.url
         else:
             payment = await till.stripe.charge(
@@ -125,6 +120,29 @@ async def begin(till: Till, top_up: TopUp, *, at: datetime) -> TopUp:
     async with till.database.begin() as session:
         await top_up_store.opened(session, top_up.id, checkout=session_id, payment=payment_id, url=url)
         return await top_up_store.find(session, top_up.id)
+
+
+async def _page(stripe: Stripe, top_up: TopUp, customer: str) -> CheckoutSeen:
+    expires_at = int(min(top_up.expires_at, top_up.created_at + PAGE_OPEN_MAX).timestamp())
+    if top_up.way is Way.SETUP:
+        return await stripe.open_setup(reference=top_up.id, customer=customer, expires_at=expires_at)
+    return await stripe.open_checkout(
+        reference=top_up.id,
+        customer=customer,
+        amount_minor=top_up.amount_minor,
+        currency=top_up.currency,
+        expires_at=expires_at,
+        name=_named(top_up),
+        save_card=top_up.save_card,
+        bank_transfer=top_up.way is Way.BANK_TRANSFER,
+    )
+
+
+def _named(top_up: TopUp) -> str:
+    """What the customer reads on Stripe's page."""
+    if top_up.sign_up is not None:
+        return "Subscription, first period"
+    return "Prepaid credit" if top_up.invoice is None else f"Invoice {top_up.invoice}"
 
 
 async def go_on(till: Till, top_up_id: str, *, at: datetime) -> TopUp:

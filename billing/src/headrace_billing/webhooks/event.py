@@ -27,6 +27,7 @@ class EventType(StrEnum):
     TOP_UP_QUARANTINED = "notice.top_up_quarantined"
     PAYMENT_REFUSED = "notice.payment_refused"
     PAYMENT_QUARANTINED = "notice.payment_quarantined"
+    SIGN_UP_REFUSED = "notice.sign_up_refused"
     REFUND_FAILED = "notice.refund_failed"
     DISPUTE_OPENED = "notice.dispute_opened"
     DISPUTE_WON = "notice.dispute_won"
@@ -36,6 +37,17 @@ class EventType(StrEnum):
     INVOICE_OVERDUE = "notice.invoice_overdue"
     SERVICE_PAUSED = "notice.service_paused"
     WEBHOOK_DISABLED = "notice.webhook_disabled"
+    SUBSCRIPTION_CREATED = "subscription.created"
+    SUBSCRIPTION_STARTED = "subscription.started"
+    SUBSCRIPTION_RENEWED = "subscription.renewed"
+    SUBSCRIPTION_CHANGED = "subscription.changed"
+    SUBSCRIPTION_CHANGE_SCHEDULED = "subscription.change_scheduled"
+    SUBSCRIPTION_CHANGE_UNDONE = "subscription.change_undone"
+    SUBSCRIPTION_PAUSED = "subscription.paused"
+    SUBSCRIPTION_RESUMED = "subscription.resumed"
+    SUBSCRIPTION_PAST_DUE = "subscription.past_due"
+    SUBSCRIPTION_RECOVERED = "subscription.recovered"
+    SUBSCRIPTION_CANCELLED = "subscription.cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,7 +88,7 @@ def may_name(key: KeyRecord, project: ProjectRecord, deployment: Deployment) -> 
     """Every list that there is must hold one of its names; that of a revision allows no other."""
     return all(
         not frozenset(allowed).isdisjoint(deployment.names)
-        for allowed in (key.models, project.models, project.org_models)
+        for allowed in (key.models, project.models, project.org_models, project.plan_models)
         if allowed is not None
     )
 

@@ -39,6 +39,9 @@ CLASS_WEIGHTS = {
 # Until a request ends, its prompt is all that is known of it.
 WEIGHED_BY_PROMPT = frozenset({LimitKind.TOKENS_PER_MINUTE, LimitKind.INPUT_TOKENS_PER_MINUTE})
 
+# By an outcome, whose task guards the cost, or by a plan, whose windows do.
+PAID_OTHERWISE = frozenset({Disposition.OUTCOME_BUNDLED, Disposition.PLAN_WINDOW})
+
 # After Valkey was lost: what flows takes its place and its money again, while rates may forget.
 FORGOTTEN_ON_REGISTER = frozenset(
     {LimitKind.REQUESTS_PER_MINUTE.value, LimitKind.TOKENS_PER_MINUTE.value}
@@ -82,8 +85,10 @@ def planned(
                 continue
             if again and _counts_requests(limit):
                 continue
-            if bundled and limit.kind in BUDGETS:
-                # A bundled request costs its project nothing: the outcome does. Its task guards the cost.
+            if limit.pays and disposition is not Disposition.PLAN_WINDOW:
+                continue
+            if disposition in PAID_OTHERWISE and limit.kind in BUDGETS:
+                # The request itself costs its project nothing: the outcome does, or the plan has done.
                 continue
             checked.append(_checked(limit, channels.counter(name, scope, scope_id), model))
     if bundled:

@@ -82,6 +82,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
     """Counts requests to this model served alone; null counts all."""
     window: Window | None = None
+    pays: bool = False
+    """A plan's window: it counts what it pays for, and no request that something else pays for."""
 
 
 class KeyStatus(StrEnum):
@@ -123,7 +125,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """At `channels.project(id)`."""
+    """At `channels.project(id)`. A plan that is in force stands in it: its limits among the others, its windows as who pays."""
 
     id: str
     org: str
@@ -136,6 +138,8 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Networks that its keys may be used from; null means everywhere."""
     org_models: list[str] | None = None
     """Those of its organisation, for all of its projects."""
+    plan_models: list[str] | None = None
+    """Those of the plan that is in force for it; null means all, or that there is none."""
     limits: list[Limit] = []
     org_limits: list[Limit] = []
     """Those of its organisation, counted over all of its projects."""

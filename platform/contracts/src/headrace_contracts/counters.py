@@ -33,6 +33,7 @@ def name_of(limit: Limit) -> str:
     if limit.window is not None:
         window = limit.window
         name += f"-{window.shape}-{window.seconds}-{window.unit}-{window.anchor_us}"
+        name += "-plan" if limit.pays else ""
     return name if limit.model is None else f"{name}@{quote(limit.model, safe='')}"
 
 
