@@ -204,11 +204,12 @@ class GatewayMeter:
         granted_each = wanted_each
         series = self.requests.of(deployment, call.dialect)
 
+        used_up = False
         for _ in range(ADMIT_ROUNDS_MAX):
             prices = standing.prices.record.models[deployment.model]
             project = standing.project.record
             task = None if standing.task is None else standing.task.record
-            disposition = authorisation.disposition(project, task)
+            disposition = authorisation.disposition(project, task, used_up=used_up)
             limits = plan.limits_of(
                 standing.key.record,
                 project,
@@ -255,6 +256,9 @@ class GatewayMeter:
             if isinstance(verdict, Stale):
                 standing = await self._directory.standing(key, call.task, stale=[verdict.hash_key])
                 _check(standing, call)
+            elif isinstance(verdict, Short) and verdict.limit[0] == plan.COMMITMENT_THEN_OVERAGE:
+                # Its contract's term, and settled here: what is admitted as usage beyond the commitment stays that.
+                used_up = True
             elif isinstance(verdict, Short):
                 granted_each = _payable_each(verdict, call, prices, input_value, granted_each)
             else:
