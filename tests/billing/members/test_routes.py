@@ -14,6 +14,7 @@ from headrace_billing.members.operations import OPERATIONS, Operation, Reach
 from headrace_billing.members.ownership import KINDS
 from headrace_billing.members.permission import Role, allows
 from headrace_billing.parts import Parts
+from tests.billing.contracts.desk import POSTPAID, Desk
 from tests.billing.invoicing.shop import Shop
 from tests.billing.members.team import joined, member_of, token_of
 from tests.billing.seller import Document, Seller
@@ -126,6 +127,7 @@ async def things_of(shop: Shop) -> dict[str, str]:
     endpoint = await seller.post(
         "/v1/webhook-endpoints", {"organization": customer.org, "url": "https://hooks.example.com/"}
     )
+    contract = await Desk(shop).sign(terms={"commitment": POSTPAID})
     things = {
         "organization": customer.org,
         "project": customer.project,
@@ -142,6 +144,7 @@ async def things_of(shop: Shop) -> dict[str, str]:
         "token_id": token["id"],
         "approval_id": await _approval(shop),
         "endpoint_id": endpoint["id"],
+        "contract_id": contract["id"],
     }
     things["org_id"] = customer.org
     return things | {f"{name}_id": things[name] for name in ("organization", "project", "wallet", "key")}

@@ -20,6 +20,11 @@ class EventType(StrEnum):
     OUTCOME_REJECTED = "outcome.rejected"
     OUTCOME_EXPIRED = "outcome.expired"
     OUTCOME_WITHDRAWN = "outcome.withdrawn"
+    CONTRACT_PERIOD_OPENED = "contract.period_opened"
+    CONTRACT_PERIOD_CLOSED = "contract.period_closed"
+    CONTRACT_THRESHOLD_REACHED = "contract.threshold_reached"
+    CONTRACT_SERVICE_CREDITED = "contract.service_credited"
+    CONTRACT_CREDIT_REVERSED = "contract.credit_reversed"
     ENDPOINT_DISABLED = "notice.webhook_disabled"
 
 
