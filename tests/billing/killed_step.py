@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.accounting.closing import close_month
+from headrace_billing.contracts.jobs import assess_contracts, turn_periods
 from headrace_billing.database import Database
 from headrace_billing.invoicing.crediting import draft, issue
 from headrace_billing.invoicing.drafting import Books
@@ -75,6 +76,8 @@ STEPS: dict[str, Step] = {
     "alerts": lambda database, _, _org, at: tell_low_balances(database, now=at),
     "subscriptions": lambda database, valkey, _, at: pass_time(database, valkey, now=at),
     "prices": lambda database, valkey, _, at: put_into_force(database, valkey, now=at),
+    "contract_periods": lambda database, valkey, _org, at: turn_periods(database, valkey, now=at),
+    "contract_dues": lambda database, _, _org, at: assess_contracts(database, now=at + timedelta(hours=6)),
     "webhooks": lambda database, _, _org, at: deliver(database, at),
 }
 

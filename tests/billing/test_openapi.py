@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -88,6 +89,19 @@ async def _known(seller: Seller) -> dict[str, str]:
     account = await seller.post("/v1/service-accounts", {"project": customer.project, "name": "builds"})
     grant = await seller.grant("1.00", wallet=customer.wallet)
     meter = await seller.post("/v1/meters", {"name": "rack 1"})
+    contract = await seller.post(
+        "/v1/contracts",
+        {
+            "organization": customer.org,
+            "name": "framework",
+            "currency": "USD",
+            "starts_on": f"{datetime.now(UTC):%Y-%m}-01",
+            "months": 12,
+            "cadence": "monthly",
+            "projects": [customer.project],
+            "terms": {"commitment": {"funding": "prepaid", "amounts": ["90"]}},
+        },
+    )
     return {
         "organization": customer.org,
         "project": customer.project,
@@ -101,6 +115,7 @@ async def _known(seller: Seller) -> dict[str, str]:
         "key_id": customer.key,
         "account_id": account["id"],
         "grant_id": grant["id"],
+        "contract_id": contract["id"],
         "meter": meter["id"],
         "meter_id": meter["id"],
         METER_TOKEN: meter["token"],

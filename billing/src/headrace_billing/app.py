@@ -25,6 +25,8 @@ from headrace_billing.callers import Authorized
 from headrace_billing.clock.http import router as test_clock
 from headrace_billing.clock.movable import MovableClock
 from headrace_billing.clock.store import FOLLOW_SECONDS, follow
+from headrace_billing.contracts.http import router as contracts
+from headrace_billing.contracts.level_http import router as service_levels
 from headrace_billing.costs.http import router as costs
 from headrace_billing.database import Database
 from headrace_billing.gpu_time.http import router as gpu_time
@@ -97,6 +99,8 @@ ROUTERS = (
     invoice_runs,
     accounting,
     focus,
+    contracts,
+    service_levels,
     reconciliation,
     costs,
     usage,

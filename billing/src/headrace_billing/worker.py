@@ -21,6 +21,7 @@ from headrace_billing.batches.jobs import Batches
 from headrace_billing.charges.recognising import recognise_over
 from headrace_billing.clock.movable import MovableClock
 from headrace_billing.clock.store import FOLLOW_SECONDS, follow
+from headrace_billing.contracts.jobs import assess_contracts, turn_periods
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store
 from headrace_billing.ingest.jobs import sweep_pending, take_from_stream, trim
@@ -122,6 +123,8 @@ async def run(settings: WorkerSettings) -> None:
         Loop("subscriptions", lambda: plans.pass_time(database, valkey, now=now()), 1),
         Loop("sign_ups", lambda: settle_sign_ups(books, now=now()), 1),
         Loop("alerts", lambda: tell_low_balances(database, now=now()), 5),
+        Loop("contract_periods", lambda: turn_periods(database, valkey, now=now()), 1),
+        Loop("contract_dues", lambda: assess_contracts(database, now=now()), 30, rest_times=20),
         Loop("invoices", lambda: finalise_due(books, now=now(), lookout=lookout), 5),
         *(() if clock is None else (Loop("test_clock", lambda: follow(database, clock), FOLLOW_SECONDS),)),
         Loop(

@@ -205,6 +205,12 @@ class InsufficientBalance(LimitReached):
     code = "insufficient_balance"
 
 
+class CommitmentUsedUp(LimitReached):
+    """Nothing is left of what the contract commits for the running period, and the contract stops there."""
+
+    code = "commitment_used_up"
+
+
 class BudgetExhausted(LimitReached):
     code = "budget_exhausted"
 

@@ -20,6 +20,7 @@ from headrace_billing.payments.top_up import Way
 from headrace_billing.payments.topping_up import Wish
 from headrace_billing.plans import signing_up
 from headrace_billing.plans.wishes import Subscribing
+from tests.billing.contracts.desk import POSTPAID, Desk
 from tests.billing.invoicing.shop import Shop
 from tests.billing.members.team import joined, member_of, token_of
 from tests.billing.seller import Document, Seller
@@ -133,6 +134,7 @@ async def things_of(shop: Shop) -> dict[str, str]:
         "/v1/webhook-endpoints", {"organization": customer.org, "url": "https://hooks.example.com/"}
     )
     note = await seller.post(f"/v1/invoices/{invoice['id']}/credit-notes", {"reason": "sorry"})
+    contract = await Desk(shop).sign(terms={"commitment": POSTPAID})
     things = {
         "organization": customer.org,
         "project": customer.project,
@@ -153,6 +155,7 @@ async def things_of(shop: Shop) -> dict[str, str]:
         "endpoint_id": endpoint["id"],
         "subscription_id": await _subscription(shop),
         "sign_up_id": await _sign_up(shop),
+        "contract_id": contract["id"],
     }
     things["org_id"] = customer.org
     return things | {f"{name}_id": things[name] for name in ("organization", "project", "wallet", "key")}

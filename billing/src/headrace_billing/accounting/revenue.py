@@ -3,7 +3,8 @@
 Paid credit is deferred when it is sold, and recognised as it burns; what expires is breakage. So of each month
 opening + sold + returned - burnt - expired - refunded = closing, and over all months sold = recognised + deferred +
 refunded. Usage that is paid afterwards is recognised when it is used, and unbilled until an invoice takes it. What is
-charged for a time stands in `deferred` until its seconds have passed.
+charged for a time stands in `deferred` until its seconds have passed, and what a contract has committed in `commitment`
+until it is used or broken.
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,6 +49,7 @@ RECOGNISED = (
 )
 BALANCES = (
     AccountKind.WALLET_PAID,
+    AccountKind.COMMITMENT,
     AccountKind.OUTCOME_RESERVED,
     AccountKind.DEFERRED,
     AccountKind.UNBILLED,

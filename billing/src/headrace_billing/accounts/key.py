@@ -69,6 +69,8 @@ class Project:
     created_at: datetime
     allowed_cidrs: list[str] | None = None
     fallback_models: list[str] = field(default_factory=list)
+    overage: bool = False
+    """Of a project of a contract: requests go on when its commitment is used up."""
     version: int = 1
 
     def record(
@@ -95,6 +97,7 @@ class Project:
             price_list=price_list,
             org_weight=org.weight,
             fallback_models=self.fallback_models,
+            overage=self.overage,
         )
 
 

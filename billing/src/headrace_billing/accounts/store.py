@@ -263,7 +263,7 @@ SHARE_ORGANIZATION = text("SELECT id FROM organizations WHERE id = :id FOR SHARE
 SELECT_OWN_PRICES = text("SELECT currency FROM price_cards WHERE org = :org")
 SELECT_PROJECT = text("""
     SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, fallback_models,
-           created_at, version
+           overage, created_at, version
     FROM projects WHERE id = :id
 """)
 
@@ -274,7 +274,7 @@ SELECT_ORGANIZATIONS = text("""
 
 SELECT_PROJECTS = text("""
     SELECT id, org, name, currency, disposition, wallet, status, models, allowed_cidrs, limits, fallback_models,
-           created_at, version FROM projects
+           overage, created_at, version FROM projects
     WHERE id > :after AND (CAST(:org AS text) IS NULL OR org = :org) ORDER BY id LIMIT :limit
 """)
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.approvals.approval import Approval
+from headrace_billing.contracts import level_http
 from headrace_billing.invoicing import correction_http
 from headrace_billing.ledger import credit_http
 from headrace_billing.parts import Parts
@@ -29,6 +30,7 @@ async def _nothing_to_tell(_: Parts, __: Mapping[str, Any]) -> None:
 
 
 ACTIONS: Mapping[str, Action] = {
+    "reverse_service_credit": Action(level_http.reverse_as_agreed, _nothing_to_tell),
     "grant_credit": Action(credit_http.grant_as_agreed, credit_http.tell_granted),
     "credit": Action(correction_http.credit_as_agreed, _nothing_to_tell),
     "void": Action(correction_http.credit_as_agreed, _nothing_to_tell),

@@ -27,6 +27,7 @@ class ChargeKind(StrEnum):
     ADD_ON = "add_on"
     FEE = "fee"
     COMMITMENT = "commitment"
+    OVERAGE = "overage"
     TRUE_UP = "true_up"
     MINIMUM = "minimum"
     GPU_TIME = "gpu_time"
@@ -47,6 +48,7 @@ REVENUE: Mapping[ChargeKind, AccountKind] = {
     ChargeKind.ADD_ON: AccountKind.REVENUE_SUBSCRIPTIONS,
     ChargeKind.FEE: AccountKind.REVENUE_SUBSCRIPTIONS,
     ChargeKind.COMMITMENT: AccountKind.REVENUE_COMMITMENTS,
+    ChargeKind.OVERAGE: AccountKind.REVENUE_COMMITMENTS,
     ChargeKind.TRUE_UP: AccountKind.REVENUE_COMMITMENTS,
     ChargeKind.MINIMUM: AccountKind.REVENUE_COMMITMENTS,
     ChargeKind.GPU_TIME: AccountKind.REVENUE_GPU_TIME,

@@ -27,7 +27,9 @@ MICROSECOND = timedelta(microseconds=1)
 EARLIEST_US = (datetime(2024, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 LATEST_US = (datetime(2200, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 
-CHARGED = frozenset({Disposition.PREPAID, Disposition.PAYG})
+PAID_AHEAD = frozenset({Disposition.PREPAID, Disposition.COMMITMENT})
+"""Burnt from a wallet as it is used; an invoice shows it and collects nothing for it."""
+CHARGED = PAID_AHEAD | {Disposition.PAYG}
 UNCHARGED = frozenset(
     {Disposition.OUTCOME_BUNDLED, Disposition.PLAN_WINDOW, Disposition.INTERNAL, Disposition.FREE}
 )

@@ -14,9 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.contracts.breakage import Late
+from headrace_billing.contracts.period_store import ended, keep_late
 from headrace_billing.database import Database
 from headrace_billing.ingest import journal_store, store, sums_store
-from headrace_billing.ingest.arrival import CHARGED, Arrival, Usage, instant
+from headrace_billing.ingest.arrival import CHARGED, PAID_AHEAD, Arrival, Usage, instant
 from headrace_billing.ingest.effects import Effect, effects, rollups, used
 from headrace_billing.ingest.journal_store import Journal
 from headrace_billing.ingest.postings import usage_transaction
@@ -213,7 +215,11 @@ async def post_usage(
 ) -> None:
     """Posts what each payer owes for each model, in nano-units; may be negative."""
     held: dict[str, Holdings] = await wallets.lock(
-        session, {payer.wallet for payer in owed if payer.disposition is Disposition.PREPAID}
+        session, {payer.wallet for payer in owed if payer.disposition in PAID_AHEAD}
+    )
+    committed = {payer for payer in owed if payer.disposition is Disposition.COMMITMENT}
+    late = Late(
+        await ended(session, {(payer.wallet, payer.period) for payer in committed}) if committed else {}
     )
     transactions = []
     for payer in sorted(owed):
@@ -224,13 +230,17 @@ async def post_usage(
             memo=memo,
             occurred_at=occurred_at[payer],
             holdings=held.get(payer.wallet),
+            broken_nanos=late.pays(payer.wallet, payer.period, sum(owed[payer].values()))
+            if payer in committed
+            else 0,
         )
         if transaction is None:
             continue
         transactions.append(transaction)
-        if payer.disposition is Disposition.PREPAID:
+        if payer.disposition in PAID_AHEAD:
             held[payer.wallet] = applied(held[payer.wallet], transaction.postings)
     await post_all(session, transactions)
+    await keep_late(session, late.changed.values())
 
 
 def _numbered_by(meter: str | None) -> journal_store.Numbering:

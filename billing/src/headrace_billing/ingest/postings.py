@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from headrace_billing.ingest.arrival import PAID_AHEAD
 from headrace_billing.ledger.lots import Holdings, applied, charge
 from headrace_billing.ledger.transaction import (
     Account,
@@ -26,21 +27,33 @@ def usage_transaction(
     memo: Mapping[str, str],
     occurred_at: datetime,
     holdings: Holdings | None,
+    broken_nanos: int = 0,
 ) -> Transaction | None:
     """Null where nothing moves. An amount may be negative, when a final event was smaller than its estimate.
 
     Unbilled against revenue; and where the project is prepaid, its lots against credit applied, so that the
     invoice has nothing left to collect for it. By model, because credit may be for one model only.
+    `broken_nanos` of it, signed, breakage pays: the usage is late for a period whose commitment was broken.
     """
     total = sum(nanos_by_model.values())
     unbilled = Account(AccountKind.UNBILLED, payer.org, payer.currency)
     revenue = business(AccountKind.REVENUE_TOKENS, payer.currency)
     postings = [*move(total, debit=unbilled, credit=revenue)]
-    if payer.disposition is Disposition.PREPAID:
+    if payer.disposition in PAID_AHEAD:
         assert holdings is not None, f"{payer.wallet} was not locked"
-        burnt: list[Posting] = []
-        for model, nanos in sorted(nanos_by_model.items()):
-            taken = charge(holdings, nanos, project=payer.project, model=model)
+        burnt = (
+            [Posting(business(AccountKind.BREAKAGE, payer.currency), broken_nanos)] if broken_nanos else []
+        )
+        left = total - broken_nanos
+        # A part of a sum has no model. Only credit can be for one, and only a commitment breaks.
+        for model, nanos in sorted(nanos_by_model.items()) if not broken_nanos else [(None, left)]:
+            taken = charge(
+                holdings,
+                nanos,
+                project=payer.project,
+                model=model,
+                owes_back=payer.disposition is Disposition.COMMITMENT,
+            )
             holdings = applied(holdings, taken)
             burnt += taken
         wallet_applied = Account(AccountKind.WALLET_APPLIED, payer.org, payer.currency)

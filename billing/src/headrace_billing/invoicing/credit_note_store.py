@@ -167,7 +167,7 @@ SELECT_TAXED = text("""
 
 # An outcome belongs to no project on an invoice, and its task's project has paid for it.
 SELECT_WALLETS = text("""
-    SELECT DISTINCT project, wallet FROM invoice_portions WHERE invoice = :id AND disposition = 'prepaid'
+    SELECT DISTINCT project, wallet FROM invoice_portions WHERE invoice = :id AND disposition IN ('prepaid', 'commitment')
     UNION
     SELECT NULL, t.wallet FROM outcomes o JOIN tasks t ON t.id = o.task
     WHERE o.invoice = :id AND t.reserved

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from headrace_billing.charges.charge import Charge
+from headrace_billing.ingest.arrival import PAID_AHEAD
 from headrace_billing.invoicing.amounts import minor_of_nanos, minor_of_tokens
 from headrace_billing.invoicing.usage import Portion, Span
 from headrace_billing.ledger.transaction import AccountKind
@@ -14,7 +15,7 @@ from headrace_billing.outcomes.outcome import AcceptedAs
 from headrace_billing.rating.book import PriceBook, PriceLine
 from headrace_billing.rating.definition import Definition, written_schedule
 from headrace_billing.rating.price import TokenClass
-from headrace_contracts.usage import Disposition, ServiceTier
+from headrace_contracts.usage import ServiceTier
 
 
 class LineKind(StrEnum):
@@ -141,7 +142,7 @@ def _place(portion: Portion, period: Span, *, plain: bool) -> Place:
         project=group.payer.project,
         model=group.model,
         price_book=group.price_book,
-        prepaid=group.payer.disposition is Disposition.PREPAID,
+        prepaid=group.payer.disposition in PAID_AHEAD,
         line=group.line,
         month=None if plain else group.payer.period,
     )

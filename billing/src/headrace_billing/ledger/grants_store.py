@@ -105,12 +105,13 @@ GRANTS = """
     SELECT l.id, l.wallet, w.org, l.currency, l.kind, l.source, l.reason, l.scope, l.scope_model, l.priority,
            l.opened_at, l.expires_at, l.granted_nanos, l.remaining_nanos
     FROM credit_lots l JOIN wallets w ON w.id = l.wallet
+    WHERE l.kind <> 'commitment'
 """
 
-SELECT_GRANT = text(f"{GRANTS} WHERE l.id = :id")
+SELECT_GRANT = text(f"{GRANTS} AND l.id = :id")
 
 SELECT_GRANTS = text(f"""
-    {GRANTS} WHERE l.id > :after AND (CAST(:wallet AS text) IS NULL OR l.wallet = :wallet)
+    {GRANTS} AND l.id > :after AND (CAST(:wallet AS text) IS NULL OR l.wallet = :wallet)
     ORDER BY l.id LIMIT :limit
 """)
 

@@ -1,4 +1,7 @@
-"""Credit that has expired leaves its lot: paid credit as breakage, promotional credit back to where it came from."""
+"""Credit that has expired leaves its lot: paid credit as breakage, promotional credit back to where it came from.
+
+What a contract has committed ends by its own rules (`contracts.periods`).
+"""
 
 from datetime import datetime
 
@@ -53,5 +56,5 @@ def _gains(lot: Account) -> Account:
 
 SELECT_DUE = text("""
     SELECT id, wallet FROM credit_lots
-    WHERE expires_at <= :now AND remaining_nanos > 0 ORDER BY expires_at LIMIT :limit
+    WHERE expires_at <= :now AND remaining_nanos > 0 AND kind <> 'commitment' ORDER BY expires_at LIMIT :limit
 """)

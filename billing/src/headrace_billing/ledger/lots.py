@@ -98,17 +98,30 @@ def burn(
 
 
 def charge(
-    holdings: Holdings, amount_nanos: int, *, project: str | None, model: str | None = None
+    holdings: Holdings,
+    amount_nanos: int,
+    *,
+    project: str | None,
+    model: str | None = None,
+    owes_back: bool = False,
 ) -> tuple[Posting, ...]:
-    """Postings for usage: it has happened, so what no lot pays becomes overdraft. Negative gives usage back."""
+    """Postings for usage: it has happened, so what no lot pays becomes overdraft. Negative gives usage back.
+
+    `owes_back`: overdraft may have been charged since; what is given back of that makes it fall below zero.
+    """
     if amount_nanos < 0:
-        return give_back(holdings, -amount_nanos, project=project, model=model)
+        return give_back(holdings, -amount_nanos, project=project, model=model, owes_back=owes_back)
     postings, short = burn(holdings, amount_nanos, project=project, model=model)
     return (*postings, *([Posting(holdings.overdraft_account, short)] if short else []))
 
 
 def give_back(
-    holdings: Holdings, amount_nanos: int, *, project: str | None = None, model: str | None = None
+    holdings: Holdings,
+    amount_nanos: int,
+    *,
+    project: str | None = None,
+    model: str | None = None,
+    owes_back: bool = False,
 ) -> tuple[Posting, ...]:
     """Unwinds usage, newest burn first: the overdraft, then the lots that usage was recorded to have burnt.
 
@@ -129,6 +142,9 @@ def give_back(
         if part:
             postings.append(Posting(lot.account, -part, lot.id))
             left -= part
+    if left and owes_back:
+        postings.append(Posting(holdings.overdraft_account, -left))
+        left = 0
     assert left == 0, f"{holdings.wallet}: {left} nano-units to give back that were never burnt"
     return tuple(postings)
 

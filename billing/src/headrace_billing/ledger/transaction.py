@@ -21,7 +21,7 @@ class AccountKind(StrEnum):
     WALLET_PAID = "wallet_paid"  # wallet; each posting names its credit lot
     WALLET_PROMO = "wallet_promo"  # wallet; each posting names its credit lot
     OVERDRAFT = "overdraft"  # wallet; usage that no lot could pay
-    COMMITMENT = "commitment"
+    COMMITMENT = "commitment"  # wallet; each posting names its credit lot: what a contract has committed and paid ahead
     UNBILLED = "unbilled"
     OUTCOME_RESERVED = "outcome_reserved"
     WALLET_APPLIED = "wallet_applied"  # credit burnt for what no invoice shows yet
@@ -45,11 +45,10 @@ class AccountKind(StrEnum):
     MANUAL_GRANTS = "manual_grants"
 
 
-LOT_KINDS = frozenset({AccountKind.WALLET_PAID, AccountKind.WALLET_PROMO})
+LOT_KINDS = frozenset({AccountKind.WALLET_PAID, AccountKind.WALLET_PROMO, AccountKind.COMMITMENT})
 WALLET_KINDS = LOT_KINDS | {AccountKind.OVERDRAFT}
 CUSTOMER_KINDS = WALLET_KINDS | {
     AccountKind.RECEIVABLE,
-    AccountKind.COMMITMENT,
     AccountKind.UNBILLED,
     AccountKind.OUTCOME_RESERVED,
     AccountKind.WALLET_APPLIED,
@@ -82,6 +81,11 @@ class TransactionKind(StrEnum):
     DISPUTED = "disputed"
     PSP_FEE = "psp_fee"
     CASH_CONVERTED = "cash_converted"
+    COMMITMENT_OPENED = "commitment_opened"
+    COMMITMENT_ROLLED = "commitment_rolled"
+    COMMITMENT_BROKEN = "commitment_broken"
+    COMMITMENT_OVERDRAWN = "commitment_overdrawn"
+    COMMITMENT_TAKEN_BACK = "commitment_taken_back"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -79,6 +79,8 @@ ENDPOINT = _kind(
     settings="o.url, o.description, o.events, o.status, o.secret_number, o.removed_at",
 )
 
+CONTRACT = _kind("contract", "contracts o", settings="o.name, o.months, o.closed_at")
+
 KINDS: Mapping[str, Kind] = {
     "organization": ORGANIZATION,
     "organization_id": ORGANIZATION,
@@ -101,6 +103,7 @@ KINDS: Mapping[str, Kind] = {
     "member_id": MEMBER,
     "token_id": MEMBER_TOKEN,
     "approval_id": APPROVAL,
+    "contract_id": CONTRACT,
     "endpoint_id": ENDPOINT,
     "subscription_id": SUBSCRIPTION,
     "sign_up_id": SIGN_UP,

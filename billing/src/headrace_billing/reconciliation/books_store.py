@@ -130,7 +130,7 @@ RATED = ("rated_usage u", "u.org", "u.currency")
 SUMS = (
     Sum("rated", "u.charge_nanos", *RATED, "u.period", "u.disposition = ANY(:charged)"),
     Sum("rated_ever", "u.charge_nanos", *RATED, only="u.disposition = ANY(:charged)"),
-    Sum("rated_prepaid_ever", "u.charge_nanos", *RATED, only="u.disposition = 'prepaid'"),
+    Sum("rated_prepaid_ever", "u.charge_nanos", *RATED, only="u.disposition IN ('prepaid', 'commitment')"),
     Sum("rolled", "u.charge_nanos", "usage_rollups u", "u.org", "u.currency", "u.hour"),
     Sum("rolled_by_day", "u.charge_nanos", "usage_rollups_by_day u", "u.org", "u.currency", "u.hour"),
     Sum("rolled_by_session", "u.charge_nanos", "usage_rollups_by_session u", "u.org", "u.currency", "u.hour"),

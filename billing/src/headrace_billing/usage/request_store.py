@@ -144,7 +144,7 @@ SELECT_LINES = text("""
     JOIN invoice_lines l ON l.invoice = c.id AND l.token_class = c.token_class
       AND l.price_window = c.price_window AND l.service_tier = c.service_tier
     WHERE l.project = :project AND l.model = :model AND l.price_book = :price_book
-      AND l.prepaid = (:disposition = 'prepaid')
+      AND l.prepaid = (:disposition IN ('prepaid', 'commitment'))
       AND (l.kind = 'adjustment') = (c.span_start < c.period_start)
     ORDER BY l.position
 """)

@@ -48,6 +48,11 @@ class EventType(StrEnum):
     SUBSCRIPTION_PAST_DUE = "subscription.past_due"
     SUBSCRIPTION_RECOVERED = "subscription.recovered"
     SUBSCRIPTION_CANCELLED = "subscription.cancelled"
+    CONTRACT_PERIOD_OPENED = "contract.period_opened"
+    CONTRACT_PERIOD_CLOSED = "contract.period_closed"
+    CONTRACT_THRESHOLD_REACHED = "contract.threshold_reached"
+    CONTRACT_SERVICE_CREDITED = "contract.service_credited"
+    CONTRACT_CREDIT_REVERSED = "contract.credit_reversed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "api_key_expired": (401, "authentication_error"),
     "revoked": (401, "authentication_error"),
     "insufficient_balance": (402, "insufficient_quota"),
+    "commitment_used_up": (402, "insufficient_quota"),
     "budget_exhausted": (402, "insufficient_quota"),
     "service_paused": (402, "insufficient_quota"),
     "model_not_allowed": (403, "permission_error"),

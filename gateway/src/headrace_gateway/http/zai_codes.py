@@ -19,6 +19,7 @@ CODES: dict[str, tuple[int, str]] = {
     "api_key_expired": (401, "1003"),
     "revoked": (401, "1004"),
     "insufficient_balance": (429, "1113"),
+    "commitment_used_up": (429, "1113"),
     "budget_exhausted": (429, "1310"),
     "service_paused": (429, "1113"),
     "ip_not_allowed": (403, "1220"),
@@ -74,6 +75,6 @@ def code_of(error: GatewayError) -> str:
             return "1213"
         case InvalidRequest(param=str()) if error.code == "invalid_request":
             return "1214"
-        case LimitReached() if error.code != "insufficient_balance":
+        case LimitReached() if error.code not in ("insufficient_balance", "commitment_used_up"):
             return next((code for kind, code in LIMITS.items() if error.limit.startswith(kind)), TRAFFIC)
     return CODES[error.code][1]

@@ -134,6 +134,11 @@ def check_task(task: TaskRecord | None, project: ProjectRecord) -> None:
         raise TaskNotOpen("X-Task-Id names no open task of this project.")
 
 
-def disposition(project: ProjectRecord, task: TaskRecord | None) -> Disposition:
-    """Who pays. Work on a task is paid by its outcome, whatever the project pays by else."""
-    return Disposition.OUTCOME_BUNDLED if task is not None else project.disposition
+def disposition(project: ProjectRecord, task: TaskRecord | None, *, used_up: bool = False) -> Disposition:
+    """Who pays. Work on a task is paid by its outcome, whatever the project pays by else.
+
+    `used_up`: nothing is left of the commitment that the project draws from, and its contract says that it goes on.
+    """
+    if task is not None:
+        return Disposition.OUTCOME_BUNDLED
+    return Disposition.PAYG if used_up else project.disposition

@@ -24,10 +24,13 @@ from headrace_contracts.access import (
 )
 from headrace_contracts.counters import NANOS, RATE_CEILING_MAX, Weights
 from headrace_contracts.usage import Disposition
-from headrace_gateway.errors import BudgetExhausted, InsufficientBalance, LimitReached
+from headrace_gateway.errors import BudgetExhausted, CommitmentUsedUp, InsufficientBalance, LimitReached
 from headrace_gateway.limits.state import CheckedLimit, LimitState
 
 WALLET = "wallet"
+COMMITMENT = "commitment"
+COMMITMENT_THEN_OVERAGE = "commitment_then_overage"
+"""As long as there is anything left a request may begin, and one that runs goes on."""
 
 # What a token of each class takes from the bucket of a class, in thousandths.
 CLASS_WEIGHTS = {
@@ -97,6 +100,9 @@ def planned(
         checked.append((LimitKind.SPEND_TOTAL.value, guard, task.cost_guard_micros, 0))
     elif disposition is Disposition.PREPAID:
         checked.append((WALLET, channels.wallet(project.wallet), 0, 0))
+    elif disposition is Disposition.COMMITMENT:
+        kind = COMMITMENT_THEN_OVERAGE if project.overage else COMMITMENT
+        checked.append((kind, channels.wallet(project.wallet), 0, 0))
     return Planned(checked)
 
 
@@ -164,8 +170,8 @@ def to_register(limits: Sequence[CheckedLimit]) -> list[CheckedLimit]:
 
 
 def guards_money(limits: Sequence[CheckedLimit]) -> bool:
-    """Whether somebody set a bound to what may be spent: a wallet or a budget."""
-    return any(kind == WALLET or kind in BUDGETS for kind, *_ in limits)
+    """Whether somebody set a bound to what may be spent: a wallet, a commitment that stops, or a budget."""
+    return any(kind in (WALLET, COMMITMENT) or kind in BUDGETS for kind, *_ in limits)
 
 
 def refusal(
@@ -184,6 +190,12 @@ def refusal(
         error, name, scope = (
             InsufficientBalance,
             WALLET,
+            f"wallet {counter.removeprefix(channels.wallet(''))}",
+        )
+    elif kind == COMMITMENT:
+        error, name, scope = (
+            CommitmentUsedUp,
+            COMMITMENT,
             f"wallet {counter.removeprefix(channels.wallet(''))}",
         )
     else:

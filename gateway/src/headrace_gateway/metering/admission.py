@@ -205,8 +205,9 @@ class GatewayMeter:
         granted_each = wanted_each
         series = self.requests.of(deployment, call.dialect)
 
+        used_up = False
         for _ in range(ADMIT_ROUNDS_MAX):
-            prepared, project = prepared_for(call, standing), standing.project.record
+            prepared, project = prepared_for(call, standing, used_up=used_up), standing.project.record
             prices = prepared.prices
             limits = prepared.planned.limits(prompt_tokens_max=prompt_tokens_max, at_us=_now_us())
             if deployment.slots is not None:
@@ -245,6 +246,9 @@ class GatewayMeter:
             if isinstance(verdict, Stale):
                 standing = await self._directory.standing(key, call.task, stale=[verdict.hash_key])
                 _check(standing, call)
+            elif isinstance(verdict, Short) and verdict.limit[0] == plan.COMMITMENT_THEN_OVERAGE:
+                # Its contract's term, and settled here: what is admitted as usage beyond the commitment stays that.
+                used_up = True
             elif isinstance(verdict, Short):
                 granted_each = _payable_each(verdict, call, prices, input_value, granted_each)
             else:

@@ -35,23 +35,23 @@ class Prepared(msgspec.Struct, frozen=True):
     """Of their events."""
 
 
-def prepared_for(call: Call, standing: Standing) -> Prepared:
-    """The model must have a price."""
-    place = (call.deployment.id, call.dialect, call.model_requested, call.again)
+def prepared_for(call: Call, standing: Standing, *, used_up: bool) -> Prepared:
+    """The model must have a price. `used_up` as `authorisation.disposition` has it."""
+    place = (call.deployment.id, call.dialect, call.model_requested, call.again, used_up)
     known: Prepared | None = standing.prepared.get(place)
     # A new table of deployments has new ones under the same ids.
     if known is not None and known.deployment is call.deployment:
         return known
     if len(standing.prepared) >= PREPARED_MAX:
         standing.prepared.clear()
-    standing.prepared[place] = made = _prepare(call, standing)
+    standing.prepared[place] = made = _prepare(call, standing, used_up=used_up)
     return made
 
 
-def _prepare(call: Call, standing: Standing) -> Prepared:
+def _prepare(call: Call, standing: Standing, *, used_up: bool) -> Prepared:
     deployment, project = call.deployment, standing.project.record
     task = None if standing.task is None else standing.task.record
-    disposition = authorisation.disposition(project, task)
+    disposition = authorisation.disposition(project, task, used_up=used_up)
     return Prepared(
         deployment=deployment,
         prices=standing.prices.record.models[deployment.model],

@@ -150,6 +150,8 @@ class ProjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     org_weight: int = 1
     """Its organisation's share of a deployment for which requests wait, beside the others' shares."""
     fallback_models: list[str] = []
+    overage: bool = False
+    """Of a project that draws from a commitment: once it is used up, requests are `payg`; else they are refused."""
 
 
 class TaskStatus(StrEnum):

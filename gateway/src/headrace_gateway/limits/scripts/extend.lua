@@ -14,7 +14,7 @@ if changed then return {'stale', changed} end
 local limits, held = cmsgpack.unpack(lease[1]), tonumber(lease[2])
 local delta = hold - held
 if delta > 0 then
-  local room, index, used, ceiling = tightest(limits)
+  local room, index, used, ceiling = tightest(limits, true)
   if room and room < delta then return {'short', index, used, ceiling, begins_anew(limits[index]), {}, held + math.max(0, room)} end
 end
 change_hold(limits, delta)

@@ -323,11 +323,27 @@ kinds.wallet = {
   end,
 }
 
+-- What a contract has committed is a wallet of its own; only its refusal has another name.
+kinds.commitment = kinds.wallet
+
+-- Nobody is cut short by a commitment after which usage goes on: what is left admits a request whatever it holds, and what
+-- runs goes on. What that uses beyond the commitment billing finds overdrawn.
+local AMPLE = 2^52
+kinds.commitment_then_overage = {
+  room = function(limit)
+    local left, used, balance = kinds.wallet.room(limit)
+    return left > 0 and AMPLE or left, used, balance
+  end,
+  runs_on = true,
+  hold = kinds.wallet.hold,
+  spend = kinds.wallet.spend,
+}
+
 -- The money limit with the least room, as room, index, used, ceiling; room is nil where none is money.
-local function tightest(limits)
+local function tightest(limits, running)
   local room, index, used, ceiling
   for i, limit in ipairs(limits) do
-    if kinds[limit[1]].room then
+    if kinds[limit[1]].room and not (running and kinds[limit[1]].runs_on) then
       local r, u, c = kinds[limit[1]].room(limit)
       if not room or r < room then room, index, used, ceiling = r, i, u, c end
     end
