@@ -1,18 +1,31 @@
 """Putting charges into a shop's books."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from headrace_billing.charges import store
 from headrace_billing.charges.charge import Charge, ChargeKind, Recognition
+from headrace_billing.database import Database
 from headrace_billing.ids import new_id
 from headrace_billing.invoicing.usage import Span
-from tests.billing.invoicing.shop import Shop
+from tests.billing.clock import Clock
+from tests.billing.seller import Customer
 
 DECEMBER, JANUARY = datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 
 
-def charge(shop: Shop, **fields: Any) -> Charge:
+class Charged(Protocol):
+    """Whose books they are, such as a shop's."""
+
+    @property
+    def customer(self) -> Customer: ...
+    @property
+    def database(self) -> Database: ...
+    @property
+    def clock(self) -> Clock: ...
+
+
+def charge(shop: Charged, **fields: Any) -> Charge:
     """A plan's fee of 31.00 USD for December, unless `fields` say otherwise."""
     return Charge(
         **{
@@ -33,6 +46,6 @@ def charge(shop: Shop, **fields: Any) -> Charge:
     )
 
 
-async def put(shop: Shop, *charges: Charge) -> list[str]:
+async def put(shop: Charged, *charges: Charge) -> list[str]:
     async with shop.database.begin() as session:
         return await store.put(session, charges)
