@@ -57,6 +57,7 @@ class CreditedLine(TypedDict):
     model: NotRequired[str]
     unit: NotRequired[str]
     outcome_type: NotRequired[str]
+    charge: NotRequired[Mapping[str, Any]]
 
 
 class OfInvoice(TypedDict):
