@@ -3,7 +3,10 @@
 import json
 import re
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
+
+from pypdf import PdfReader
 
 from headrace_billing.invoicing.pdf import print_pdf
 from headrace_contracts.usage import Ending
@@ -44,6 +47,7 @@ async def test_the_invoice_of_a_contract_s_month_is_the_golden_one(desk: Desk) -
     invoice = await invoiced(desk)
     seen = RANDOM.sub(r"\1_x", json.dumps(invoice, indent=2, ensure_ascii=False)) + "\n"
     assert seen == GOLDEN.read_text()
-    assert print_pdf(invoice).startswith(b"%PDF")
+    paper = "".join(page.extract_text() for page in PdfReader(BytesIO(print_pdf(invoice))).pages)
+    assert "1,488 GPU h $1.00 / GPU h $1,488.00" in " ".join(paper.replace("\u00a0", " ").split())
     assert DEPLOYMENT in seen
     await desk.books_hold()

@@ -15,6 +15,8 @@ from babel.numbers import format_currency, format_decimal
 TEMPLATE = Path(__file__).with_name("template.typ")
 LOCALE = "en_US"
 MINUS = "\u2212"
+PRICED_IN = {("GPU millisecond", 3_600_000): "GPU h"}
+"""By unit and by how many of it the price is for."""
 
 
 ARCHIVAL: Literal["a-3b"] = "a-3b"
@@ -189,16 +191,26 @@ def _line(line: Mapping[str, Any], currency: str) -> dict[str, str]:
     shown = {"description": line["description"], "amount": _money(line["amount"], currency)}
     if "quantity" not in line:
         return {**shown, "detail": f"Line {line['position']} of the invoice", "quantity": "", "price": ""}
-    per = " / 1M" if line["per"] == 1_000_000 else ""
+    quantity, per = _measured(line)
     return {
         **shown,
         "detail": _detail(line),
-        "quantity": format_decimal(line["quantity"], locale=LOCALE),
+        "quantity": quantity,
         # A price of several tiers has no place in a column; the document has all of it.
         "price": line.get("price", {"kind": ""})["kind"]
         if line["unit_price"] is None
         else _price(line["unit_price"], currency) + per,
     }
+
+
+def _measured(line: Mapping[str, Any]) -> tuple[str, str]:
+    """The quantity, and what the price is for: of what is counted finely, in the unit that its price is for."""
+    unit = PRICED_IN.get((line["unit"], line["per"]))
+    if unit is None:
+        per = " / 1M" if line["per"] == 1_000_000 else ""
+        return format_decimal(line["quantity"], locale=LOCALE), per
+    quantity = format_decimal(Decimal(line["quantity"]) / line["per"], "#,##0.######", locale=LOCALE)
+    return f"{quantity} {unit}", f" / {unit}"
 
 
 def _detail(line: Mapping[str, Any]) -> str:
