@@ -67,6 +67,9 @@ class CustomerLife(RuleBasedStateMachine):
         self.used = {Disposition.PREPAID: 0, Disposition.PAYG: 0}
         self.accepted = 0
         self.charged = 0
+        self.subscription: Document | None = None
+        self.steps: dict[tuple[str, str], int] = {}
+        """What each step of a subscription has charged, by its subscription and version, in nano-units."""
         self.events: list[UsageEvent] = []
         self.lost: list[UsageEvent] = []
         """Final events of requests of which only an estimate is known."""
@@ -237,6 +240,44 @@ class CustomerLife(RuleBasedStateMachine):
         self.run(put(self.world, fee))
         self.charged += cents * 10**7
 
+    # --- A subscription.
+
+    @rule(plan=st.sampled_from(["plan_lite_1", "plan_pro_1"]), seats=st.integers(1, 3))
+    def subscribe(self, plan: str, seats: int) -> None:
+        body = {"organization": self.world.customer.org, "plan": plan, "seats": seats}
+        found = self.ask("/v1/subscriptions", body)
+        if found is not None:
+            self.subscription = found
+
+    @precondition(lambda self: self.subscription)
+    @rule(
+        plan=st.sampled_from(["plan_lite_1", "plan_pro_1"]),
+        seats=st.integers(1, 3),
+        when=st.sampled_from([None, "now", "period_end"]),
+    )
+    def change_plan(self, plan: str, seats: int, when: str | None) -> None:
+        self._step("change", {"plan": plan, "seats": seats, "when": when})
+
+    @precondition(lambda self: self.subscription)
+    @rule(
+        what=st.sampled_from(["pause", "cancel"]),
+        when=st.sampled_from(["now", "period_end"]),
+        give_rest_back=st.booleans(),
+    )
+    def stop_plan(self, what: str, when: str, give_rest_back: bool) -> None:
+        self._step(what, {"when": when, "give_rest_back": give_rest_back})
+
+    @precondition(lambda self: self.subscription)
+    @rule(what=st.sampled_from(["resume", "undo"]))
+    def go_on_with_plan(self, what: str) -> None:
+        self._step(what, {})
+
+    def _step(self, what: str, body: Document) -> None:
+        assert self.subscription is not None
+        path = f"/v1/subscriptions/{self.subscription['id']}"
+        version = self.run(self.world.seller.get(path))["version"]
+        self.run(self.world.ask(f"{path}/{what}", body, **{"if-match": str(version)}))
+
     # --- Invoices and what becomes of them.
 
     @rule()
@@ -340,12 +381,21 @@ class CustomerLife(RuleBasedStateMachine):
         posted = self.run(self.world.nanos("t.kind = 'usage' AND p.kind = 'unbilled'"))
         assert posted == sum(self.used.values())
         charged = self.run(self.world.nanos("t.kind = 'charge' AND p.kind = 'unbilled'"))
-        assert charged == self.charged
+        assert charged == self.charged + self._charged_by_steps()
         prepaid = "p.kind IN ('wallet_paid', 'wallet_promo', 'overdraft', 'outcome_reserved')"
         credit = -self.run(self.world.nanos(prepaid))
         gone = self.run(self.world.nanos(f"{prepaid} AND t.kind = 'credit_expired'"))
         back = -self.run(self.world.nanos(f"{prepaid} AND t.kind = 'credit_note'"))
         assert credit == self.granted - self.used[Disposition.PREPAID] - self.accepted - gone + back
+
+    def _charged_by_steps(self) -> int:
+        """As the API tells them; it tells the latest, so they are noted."""
+        for one in self.run(self.world.seller.get("/v1/subscriptions"))["items"]:
+            shown = self.run(self.world.seller.get(f"/v1/subscriptions/{one['id']}"))
+            for step in shown["steps"]:
+                total = sum(nanos(line["amount"]) for line in step["lines"])
+                assert self.steps.setdefault((one["id"], step["version"]), total) == total
+        return sum(self.steps.values())
 
     @invariant()
     def what_was_issued_stays_and_follows_on(self) -> None:

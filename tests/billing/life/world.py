@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from headrace_billing.payments.access import StripeAccess
 from headrace_billing.payments.collecting import dun
 from headrace_billing.payments.stripe_api import Stripe
 from headrace_billing.payments.till import Till
+from headrace_billing.plans import jobs as subscriptions
 from headrace_billing.rating.jobs import put_into_force
 from headrace_billing.reconciliation import books_store
 from headrace_billing.reconciliation.books import broken, money_checks
@@ -40,6 +41,7 @@ from tests.support.stripe.account import Account
 from tests.support.stripe.server import API_KEY, WEBHOOK_SECRET, FakeStripe, running_stripe
 
 Result = TypeVar("Result")
+PLAN = {"version": 1, "currency": "USD", "interval": "month", "seats_max": 10, "seat_price": "9.99"}
 DECADES = datetime(2090, 1, 1, tzinfo=UTC)
 
 
@@ -47,7 +49,7 @@ DECADES = datetime(2090, 1, 1, tzinfo=UTC)
 class Asked:
     path: str
     body: object
-    key: str
+    headers: Mapping[str, str]
     answer: Document
 
 
@@ -72,13 +74,13 @@ class World:
     def seller(self) -> Seller:
         return self.counter.seller
 
-    async def ask(self, path: str, body: object) -> Document | None:
+    async def ask(self, path: str, body: object, **headers: str) -> Document | None:
         """The answer, or null where it was refused: then nothing may have changed."""
-        key, before = secrets.token_hex(8), await self.fingerprint()
-        answer = await self.seller.ask("POST", path, body, **{"idempotency-key": key})
+        headers, before = {"idempotency-key": secrets.token_hex(8), **headers}, await self.fingerprint()
+        answer = await self.seller.ask("POST", path, body, **headers)
         if answer.is_success:
             document: Document = answer.json()
-            self.last = Asked(path, body, key, document)
+            self.last = Asked(path, body, headers, document)
             return document
         assert answer.status_code in {400, 402, 403, 404, 409, 422}, answer.text
         code = answer.json()["code"]
@@ -91,8 +93,7 @@ class World:
         if self.last is None:
             return
         before = await self.fingerprint()
-        headers = {"idempotency-key": self.last.key}
-        answer = await self.seller.ask("POST", self.last.path, self.last.body, **headers)
+        answer = await self.seller.ask("POST", self.last.path, self.last.body, **self.last.headers)
         assert answer.is_success, answer.text
         now, then = answer.json(), self.last.answer
         assert now.get("id", now) == then.get("id", then)
@@ -103,6 +104,8 @@ class World:
         now = self.clock.now
         await put_into_force(self.database, self.parts.valkey, now=now)
         await pass_time(self.database, self.parts.valkey, now=self.clock)
+        while await subscriptions.pass_time(self.database, self.parts.valkey, now=now):
+            pass
         await finalise_due(Books(self.database, TaxTable()), now=now)
         await recognise_over(self.database, now=now)
         await expire_lots(self.database, now=now)
@@ -167,6 +170,8 @@ async def begin(database_url: str, valkey_url: str) -> World:
     counter = Counter(Seller(http), Till(database, valkey, stripe), clock)
     price_book = await counter.seller.publish_prices()
     await counter.seller.post("/v1/outcome-types", OUTCOME_TYPE)
+    for code, price in (("lite", "18.00"), ("pro", "72.01")):
+        await counter.seller.post("/v1/plans", {**PLAN, "code": code, "name": code, "price": price})
     customer = await counter.seller.customer(credit=None)
     afterwards = await counter.seller.post(
         "/v1/projects",
