@@ -111,6 +111,7 @@ async def test_engines_that_tell_nothing_are_a_state_of_their_own_that_waits_for
     assert (stage["status"], stage["unwitnessed_requests"], stage["culprits"]) == ("unwitnessed", 1, [])
     assert [side["holds"] for side in stage["sides"]] == [True]
     assert {day["status"] for day in stage["days"]} == {"green", "unwitnessed"}
+    assert stages.pop("invoices = Stripe")["status"] == "not_used"
     assert {other["status"] for other in stages.values()} == {"green"}
     assert (await seller.get("/v1/reconciliation/stages"))["status"] == "unwitnessed"
 
