@@ -1,6 +1,6 @@
 """A migrated database for each test, copied from a template that the session migrates once, and the API on it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import pytest
@@ -24,8 +24,10 @@ def migrated_template(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def database_url(postgres_server: PostgresServer, migrated_template: str) -> str:
-    return postgres_server.create_database(template=migrated_template)
+def database_url(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
+    url = postgres_server.create_database(template=migrated_template)
+    yield url
+    postgres_server.drop_database(url)
 
 
 @pytest.fixture

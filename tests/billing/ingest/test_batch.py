@@ -169,7 +169,6 @@ BAD: dict[str, dict[str, object]] = {
     "unknown_wallet": {"wallet": "wal_nobody"},
     "unknown_price_book": {"price_book": "pb_nowhere"},
     "model_not_in_price_book": {"model_served": "glm-unpriced"},
-    "disposition_not_sold": {"disposition": "commitment"},
     "count_out_of_range": {"tokens": {"output_visible": -1}},
     "time_out_of_range": {"received_at_us": 10**18},
     "label_too_long": {"session": "s" * 257},

@@ -58,9 +58,11 @@ def nanos(amount: str) -> int:
 
 
 class CustomerLife(RuleBasedStateMachine):
-    def __init__(self, database_url: str, valkey_url: str) -> None:
+    def __init__(self, server: PostgresServer, template: str, valkey_url: str) -> None:
         super().__init__()
-        self.life = Life(database_url, valkey_url)
+        self.server = server
+        self.database_url = server.create_database(template=template)
+        self.life = Life(self.database_url, valkey_url)
         self.world = self.life.world
         self.granted = 0
         """All credit that came, less what was paid back or taken back."""
@@ -88,6 +90,7 @@ class CustomerLife(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.run(self._rebuilt())
         self.life.end()
+        self.server.drop_database(self.database_url)
 
     async def _rebuilt(self) -> None:
         async with self.world.database.begin() as session:
@@ -425,7 +428,7 @@ def test_whatever_happens_in_a_customers_life_the_books_agree(
     postgres_server: PostgresServer, migrated_template: str, valkey_url: str
 ) -> None:
     def fresh() -> CustomerLife:
-        return CustomerLife(postgres_server.create_database(template=migrated_template), valkey_url)
+        return CustomerLife(postgres_server, migrated_template, valkey_url)
 
     machine: Any = fresh
     run_state_machine_as_test(

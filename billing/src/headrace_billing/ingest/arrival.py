@@ -34,7 +34,7 @@ UNCHARGED = frozenset(
     {Disposition.OUTCOME_BUNDLED, Disposition.PLAN_WINDOW, Disposition.INTERNAL, Disposition.FREE}
 )
 """Rolled up at list price, so that margin is visible, and never posted."""
-SOLD = CHARGED | UNCHARGED
+assert set(Disposition) == CHARGED | UNCHARGED, "who pays decides whether it is posted"
 
 
 class Place(NamedTuple):
@@ -111,8 +111,6 @@ def _refusal(event: UsageEvent) -> str | None:
         return "count_out_of_range"
     if _too_long(event.session) or _too_long(event.task):
         return "label_too_long"
-    if event.disposition not in SOLD:
-        return f"disposition_not_sold: {event.disposition}"
     return None
 
 
