@@ -115,9 +115,12 @@ def test_a_killed_gateway_comes_back_at_the_same_place_and_nothing_else_is_touch
 def test_after_a_kill_of_everything_nothing_that_was_confirmed_is_lost(stack: Stack) -> None:
     endpoints = stack.endpoints()
     write_rows(endpoints)
-    for process in family(stack):
+    members = family(stack)
+    for process in members:
         with suppress(psutil.NoSuchProcess):  # Postgres' children go with it
             process.send_signal(signal.SIGKILL)
+    # A process keeps its port until the system has cleared it away.
+    psutil.wait_procs(members, timeout=10)
 
     assert stack.start() == endpoints, "the same ports and secrets"
     with psycopg.connect(endpoints.database_url) as connection:

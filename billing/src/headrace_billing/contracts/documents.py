@@ -2,25 +2,125 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from headrace_billing.contracts.assessing import Fees
 from headrace_billing.contracts.contract import Contract
-from headrace_billing.contracts.crediting import Assessed
 from headrace_billing.contracts.gpu_fee import seconds
-from headrace_billing.contracts.level_store import ServiceCredit, Window
 from headrace_billing.contracts.period_store import Period, PeriodLot
-from headrace_billing.contracts.service_level import Attainment, Minute
 from headrace_billing.contracts.standing import Standing
-from headrace_billing.contracts.terms import MILLION
+from headrace_billing.contracts.store import VersionDocument
 from headrace_billing.contracts.used_store import Day
 from headrace_billing.money import major
-from headrace_billing.rating.price import price_text
-
-Document = dict[str, Any]
 
 
-def summary(contract: Contract, *, now: datetime) -> Document:
+class ContractSummary(TypedDict):
+    id: str
+    organization: str
+    name: str
+    currency: str
+    status: str
+    starts_on: str
+    ends_on: str
+    months: int
+    cadence: str
+    projects: list[str]
+    wallet: str | None
+    version: int
+    signed_at: str
+
+
+class PeriodLotDocument(TypedDict):
+    id: str
+    rolled_from: str | None
+    expires_at: str
+    granted: str
+    used: str
+    left: str
+    rolled: str
+    broken: str
+    taken_back: str
+
+
+class PeriodDocument(TypedDict):
+    period: int
+    start: str
+    end: str
+    version: int
+    committed: str
+    closed_at: str | None
+    broken: str
+    paid_by_breakage: str
+    lots: list[PeriodLotDocument]
+
+
+class ContractDocument(ContractSummary):
+    versions: list[VersionDocument]
+    periods: list[PeriodDocument]
+
+
+class AmendedDocument(TypedDict):
+    contract: str
+    version: int
+
+
+class CommitmentDocument(TypedDict):
+    period: int
+    start: str
+    end: str
+    committed: str
+    rolled_in: str
+    used: str
+    used_percent: int
+    left: str
+    overage: str
+    projected: str
+    projected_true_up: str
+    days_left: int
+
+
+class StandingDocument(TypedDict):
+    contract: str
+    currency: str
+    commitment: CommitmentDocument | None
+
+
+class DayDocument(TypedDict):
+    day: str
+    used: str
+    used_so_far: str
+    left: str
+
+
+class BurnDownDocument(TypedDict):
+    contract: str
+    currency: str
+    period: int
+    items: list[DayDocument]
+
+
+class GpuRateDocument(TypedDict):
+    deployment: str
+    profile: str
+    accelerators_reserved: int
+    reserved_seconds: str
+    used_seconds: str
+    idle_seconds: str
+    on_demand_seconds: str
+    estimated_seconds: str
+    reserved_amount: str
+    on_demand_amount: str
+
+
+class GpuTimeDocument(TypedDict):
+    month: str
+    preliminary: bool
+    items: list[GpuRateDocument]
+    amount: str
+
+
+def summary(contract: Contract, *, now: datetime) -> ContractSummary:
     """As lists show it."""
     return {
         "id": contract.id,
@@ -39,7 +139,7 @@ def summary(contract: Contract, *, now: datetime) -> Document:
     }
 
 
-def periods_document(periods: Iterable[Period], lots: Sequence[PeriodLot]) -> list[Document]:
+def periods_document(periods: Iterable[Period], lots: Sequence[PeriodLot]) -> list[PeriodDocument]:
     """Those that have begun, each with what its lots came to."""
     return [
         {
@@ -71,7 +171,7 @@ def periods_document(periods: Iterable[Period], lots: Sequence[PeriodLot]) -> li
     ]
 
 
-def standing_document(standing: Standing) -> Document:
+def standing_document(standing: Standing) -> CommitmentDocument:
     return {
         "period": standing.period,
         "start": standing.span.start.isoformat(),
@@ -88,9 +188,10 @@ def standing_document(standing: Standing) -> Document:
     }
 
 
-def burn_down_document(days: Iterable[Day], *, whole_nanos: int) -> list[Document]:
+def burn_down_document(days: Iterable[Day], *, whole_nanos: int) -> list[DayDocument]:
     """`left` is of what was committed and rolled over, without what was used beyond."""
-    found, used = [], 0
+    found: list[DayDocument] = []
+    used = 0
     for one in days:
         used += one.used.total_nanos
         found.append(
@@ -104,7 +205,7 @@ def burn_down_document(days: Iterable[Day], *, whole_nanos: int) -> list[Documen
     return found
 
 
-def gpu_document(month: date, fees: Fees, *, preliminary: bool) -> Document:
+def gpu_document(month: date, fees: Fees, *, preliminary: bool) -> GpuTimeDocument:
     return {
         "month": f"{month:%Y-%m}",
         "preliminary": preliminary,
@@ -125,71 +226,3 @@ def gpu_document(month: date, fees: Fees, *, preliminary: bool) -> Document:
         ],
         "amount": major(fees.gpu_nanos),
     }
-
-
-def level_document(one: Assessed, *, minutes: Iterable[Minute], windows: Sequence[Window]) -> Document:
-    hours: dict[datetime, list[Minute]] = {}
-    for minute in minutes:
-        hours.setdefault(minute.at.replace(minute=0), []).append(minute)
-    level, tier = one.level, one.tier
-    return {
-        "name": level.name,
-        "deployment": level.deployment,
-        "measure": level.measure,
-        "within_ms": level.within_ms,
-        **attainment_document(one.attainment),
-        "breached_below": None if tier is None else percent_text(tier.below_millionths),
-        "credit_percent": "0" if tier is None else percent_text(tier.credit_millionths),
-        "fee": major(one.fee_nanos),
-        "credit": major(one.nanos),
-        "hours": [
-            {
-                "hour": hour.isoformat(),
-                "requests": sum(minute.counted for minute in of),
-                "good": sum(minute.good for minute in of),
-                "minutes_down": sum(1 for minute in of if not minute.good),
-            }
-            for hour, of in sorted(hours.items())
-        ],
-        "maintenance": [window_document(window) for window in windows],
-    }
-
-
-def attainment_document(attainment: Attainment) -> Document:
-    return {
-        "attained_percent": percent_text(attainment.millionths),
-        "good": attainment.good,
-        "counted": attainment.counted,
-        "in_doubt": attainment.doubts,
-        "minutes_excluded": attainment.excluded,
-    }
-
-
-def credit_document(credit: ServiceCredit) -> Document:
-    return {
-        "id": credit.id,
-        "contract": credit.contract,
-        "level": credit.level,
-        "month": f"{credit.month:%Y-%m}",
-        "amount": major(credit.nanos),
-        "fee": major(credit.fee_nanos),
-        **attainment_document(credit.attainment),
-        "made_at": credit.made_at.isoformat(),
-        "reversed_at": None if credit.reversed_at is None else credit.reversed_at.isoformat(),
-    }
-
-
-def window_document(window: Window) -> Document:
-    return {
-        "id": window.id,
-        "deployment": window.deployment,
-        "start": window.span.start.isoformat(),
-        "end": window.span.end.isoformat(),
-        "reason": window.reason,
-        "declared_at": window.declared_at.isoformat(),
-    }
-
-
-def percent_text(millionths: int) -> str:
-    """999 000 → `"99.9"`."""
-    return price_text(millionths * 100 * MILLION)

@@ -1,7 +1,7 @@
 """Routes for contracts: the seller signs, amends and ends them; the customer reads where they stand."""
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Path, Query
@@ -16,6 +16,12 @@ from headrace_billing.contracts.assessing import Fees, fees_by_month
 from headrace_billing.contracts.bodies import PERIODS_MAX, Amendment, Ending, NewContract
 from headrace_billing.contracts.contract import Contract
 from headrace_billing.contracts.documents import (
+    AmendedDocument,
+    BurnDownDocument,
+    ContractDocument,
+    ContractSummary,
+    GpuTimeDocument,
+    StandingDocument,
     burn_down_document,
     gpu_document,
     periods_document,
@@ -40,12 +46,14 @@ router = APIRouter(tags=["contracts"], dependencies=[AdminOnly], route_class=Ans
 
 
 @router.post("/v1/contracts", status_code=201)
-async def sign_contract(body: NewContract, parts: PartsOf, idempotency_key: IdempotencyKey) -> dict[str, Any]:
+async def sign_contract(
+    body: NewContract, parts: PartsOf, idempotency_key: IdempotencyKey
+) -> ContractSummary:
     """Where its term has begun, it bills from now on."""
     at, once = parts.now(), {"scope": "contracts", "key": idempotency_key}
     written, records = Written(), list[str]()
     async with parts.database.begin() as session:
-        answer: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: ContractSummary | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is None:
             contract, turned = await signing.sign(session, body, now=at)
             written, records = await put_due_into_force(session, at=at), turned.records
@@ -61,14 +69,14 @@ async def sign_contract(body: NewContract, parts: PartsOf, idempotency_key: Idem
 @router.get("/v1/contracts")
 async def list_contracts(
     parts: PartsOf, page: PageOf, organization: Id | None = None
-) -> Listed[dict[str, Any]]:
+) -> Listed[ContractSummary]:
     async with parts.database.begin() as session:
         found = await store.page(session, org=organization, after=page.begins_after, limit=page.limit)
     return page_of([summary(contract, now=parts.now()) for contract in found], page)
 
 
 @router.get("/v1/contracts/{contract_id}")
-async def show_contract(contract_id: ContractId, parts: PartsOf) -> dict[str, Any]:
+async def show_contract(contract_id: ContractId, parts: PartsOf) -> ContractDocument:
     """With every version of its terms, and its periods with what became of their commitment."""
     async with parts.database.snapshot() as session:
         contract = await store.read(session, contract_id)
@@ -85,12 +93,12 @@ async def show_contract(contract_id: ContractId, parts: PartsOf) -> dict[str, An
 @router.post("/v1/contracts/{contract_id}/amendments", status_code=201)
 async def amend_contract(
     contract_id: ContractId, body: Amendment, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> AmendedDocument:
     """New terms from the beginning of a later period on; the running one keeps its own."""
     at, once = parts.now(), {"scope": f"amend {contract_id}", "key": idempotency_key}
     written = Written()
     async with parts.database.begin() as session:
-        answer: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: AmendedDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is None:
             contract = await store.lock(session, contract_id)
             amended = await signing.amend(session, contract, body, now=at)
@@ -104,11 +112,11 @@ async def amend_contract(
 @router.post("/v1/contracts/{contract_id}/end")
 async def end_contract(
     contract_id: ContractId, body: Ending, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> ContractSummary:
     """The term ends where one of its periods ends, earlier than was signed."""
     at, once = parts.now(), {"scope": f"end {contract_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
-        answer: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: ContractSummary | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is None:
             ended = await signing.end(session, await store.lock(session, contract_id), body, now=at)
             answer = summary(ended, now=at)
@@ -117,7 +125,7 @@ async def end_contract(
 
 
 @router.get("/v1/contracts/{contract_id}/standing")
-async def show_standing(contract_id: ContractId, parts: PartsOf, period: Period = None) -> dict[str, Any]:
+async def show_standing(contract_id: ContractId, parts: PartsOf, period: Period = None) -> StandingDocument:
     """Of the running period unless another is named; what is projected goes on as so far."""
     at = parts.now()
     async with parts.database.snapshot() as session:
@@ -131,7 +139,7 @@ async def show_standing(contract_id: ContractId, parts: PartsOf, period: Period 
 
 
 @router.get("/v1/contracts/{contract_id}/burn-down")
-async def show_burn_down(contract_id: ContractId, parts: PartsOf, period: Period = None) -> dict[str, Any]:
+async def show_burn_down(contract_id: ContractId, parts: PartsOf, period: Period = None) -> BurnDownDocument:
     """By day, for a chart: what was used, and what that left."""
     at = parts.now()
     async with parts.database.snapshot() as session:
@@ -151,7 +159,7 @@ async def show_burn_down(contract_id: ContractId, parts: PartsOf, period: Period
 @router.get("/v1/contracts/{contract_id}/gpu-time")
 async def preview_gpu_time(
     contract_id: ContractId, parts: PartsOf, month: Month | None = None
-) -> dict[str, Any]:
+) -> GpuTimeDocument:
     """What a month's GPU time comes to by the contract's rates; preliminary while the month runs."""
     at = parts.now()
     async with parts.database.snapshot() as session:

@@ -7,15 +7,24 @@ from typing import Any
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.answers import Answering
 from headrace_billing.approvals import store as approvals
 from headrace_billing.approvals.approval import Approval, Wanted
-from headrace_billing.approvals.documents import approval_document
+from headrace_billing.approvals.documents import Waiting, approval_document
 from headrace_billing.bodies import Id
 from headrace_billing.callers import AdminOnly, IdempotencyKey, MemberOf
 from headrace_billing.contracts import crediting, level_store, store
 from headrace_billing.contracts.bodies import Deployment, MaintenanceWindow, Reversal
-from headrace_billing.contracts.documents import credit_document, level_document, window_document
 from headrace_billing.contracts.http import ContractId, Month, fees_of
+from headrace_billing.contracts.level_documents import (
+    CreditsDocument,
+    LevelsDocument,
+    WindowDocument,
+    WindowsDocument,
+    credit_document,
+    level_document,
+    window_document,
+)
 from headrace_billing.contracts.level_store import Window
 from headrace_billing.contracts.service_level import HOUR
 from headrace_billing.contracts.term import month_span
@@ -26,7 +35,7 @@ from headrace_billing.intervals import interval, utc
 from headrace_billing.invoicing.usage import Span
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["contracts"], dependencies=[AdminOnly])
+router = APIRouter(tags=["contracts"], dependencies=[AdminOnly], route_class=Answering)
 
 
 class MaintenanceInvalid(BillingError):
@@ -36,7 +45,7 @@ class MaintenanceInvalid(BillingError):
 
 
 @router.get("/v1/contracts/{contract_id}/service-levels")
-async def show_service_levels(contract_id: ContractId, parts: PartsOf, month: Month) -> dict[str, Any]:
+async def show_service_levels(contract_id: ContractId, parts: PartsOf, month: Month) -> LevelsDocument:
     """What the month attained, by the requests known now, and what it credits; preliminary while it runs."""
     of = date.fromisoformat(f"{month}-01")
     async with parts.database.snapshot() as session:
@@ -59,7 +68,7 @@ async def show_service_levels(contract_id: ContractId, parts: PartsOf, month: Mo
 
 
 @router.get("/v1/contracts/{contract_id}/service-credits")
-async def list_service_credits(contract_id: ContractId, parts: PartsOf) -> dict[str, Any]:
+async def list_service_credits(contract_id: ContractId, parts: PartsOf) -> CreditsDocument:
     async with parts.database.begin() as session:
         await store.read(session, contract_id)
         found = await level_store.credits_of(session, contract_id)
@@ -77,11 +86,11 @@ async def reverse_service_credit(
     caller: MemberOf,
     parts: PartsOf,
     idempotency_key: IdempotencyKey,
-) -> dict[str, Any]:
+) -> Waiting:
     """Waits for a second member, whatever the amount; then the month is assessed anew by the figures of that time."""
     at, once = parts.now(), {"scope": f"reverse {credit_id}", "key": idempotency_key}
     async with parts.database.begin() as session:
-        answer: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: Waiting | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is None:
             contract = await store.read(session, contract_id)
             credit = await level_store.credit_of(session, credit_id)
@@ -120,7 +129,7 @@ async def reverse_as_agreed(
 @router.post("/v1/maintenance-windows", status_code=201)
 async def declare_maintenance(
     body: MaintenanceWindow, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> WindowDocument:
     """Of a deployment, before it begins: it counts in no service level."""
     at, once = parts.now(), {"scope": "maintenance", "key": idempotency_key}
     start, end = utc(body.start), utc(body.end)
@@ -129,7 +138,7 @@ async def declare_maintenance(
     interval(_hour(start), _next_hour(end))
     window = Window(new_id("mwn", at), body.deployment, Span(start, end), body.reason, at)
     async with parts.database.begin() as session:
-        answer: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: WindowDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if answer is None:
             await level_store.declare(session, window)
             answer = window_document(window)
@@ -138,7 +147,7 @@ async def declare_maintenance(
 
 
 @router.get("/v1/maintenance-windows")
-async def list_maintenance(parts: PartsOf, deployment: Deployment, month: Month) -> dict[str, Any]:
+async def list_maintenance(parts: PartsOf, deployment: Deployment, month: Month) -> WindowsDocument:
     span = month_span(date.fromisoformat(f"{month}-01"))
     async with parts.database.begin() as session:
         found = await level_store.windows(session, deployment, span)

@@ -1,19 +1,29 @@
 """Contracts in Postgres: with their versions and projects, locked for whoever changes them or their periods."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypedDict
 
 from headrace_billing.contracts.bodies import TermsBody
 from headrace_billing.contracts.contract import Contract, ProjectCommitted, Version
 from headrace_billing.contracts.dues import Charged
 from headrace_billing.contracts.term import Cadence, Term
 from headrace_billing.errors import NotFound
+
+
+class VersionDocument(TypedDict):
+    version: int
+    effective_on: str
+    made_at: str
+    reason: str
+    terms: Mapping[str, Any]
+    """As they were written."""
 
 
 async def add(session: AsyncSession, contract: Contract) -> None:
@@ -83,7 +93,7 @@ async def page(session: AsyncSession, *, org: str | None, after: str, limit: int
     return await _contracts(session, rows.all())
 
 
-async def documents(session: AsyncSession, contract: str) -> list[dict[str, Any]]:
+async def documents(session: AsyncSession, contract: str) -> list[VersionDocument]:
     """The versions as they were written, newest last."""
     rows = await session.execute(SELECT_VERSIONS, {"ids": [contract]})
     return [

@@ -1,6 +1,6 @@
 """Signing up over the API: a subscription that is paid for on Stripe's page before it begins."""
 
-from typing import Any
+from typing import cast
 
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,16 +16,36 @@ from headrace_billing.payments.bounds import TopUpCurrencyUnsupported, takes
 from headrace_billing.payments.http import TillOf
 from headrace_billing.payments.top_up import TopUp, Way
 from headrace_billing.plans import sign_up_store, signing_up
+from headrace_billing.plans.documents import TermsDocument
 from headrace_billing.plans.sign_up import SignUp
 from headrace_billing.plans.wishes import Subscribing
 
 router = APIRouter(tags=["subscriptions"], dependencies=[AdminOnly], route_class=Answering)
 
 
+class SignUpDocument(TermsDocument):
+    id: str
+    organization: str
+    project: str | None
+    wallet: str | None
+    amount: str
+    """With its tax."""
+    tax: str
+    currency: str
+    state: str
+    reason: str | None
+    subscription: str | None
+    invoice: str | None
+    payment: str
+    url: str | None
+    created_at: str
+    expires_at: str
+
+
 @router.post("/v1/sign-ups", status_code=201)
 async def start_sign_up(
     body: Subscribing, parts: PartsOf, till: TillOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> SignUpDocument:
     """The customer pays at `url`, or gives a card where a trial comes first; the card pays what comes later.
 
     What nobody pays within an hour leaves nothing behind.
@@ -59,20 +79,20 @@ async def start_sign_up(
 @router.get("/v1/sign-ups")
 async def list_sign_ups(
     parts: PartsOf, page: PageOf, organization: Id | None = None
-) -> Listed[dict[str, Any]]:
+) -> Listed[SignUpDocument]:
     async with parts.database.begin() as session:
         found = await sign_up_store.page(session, org=organization, after=page.begins_after, limit=page.limit)
         return page_of([await _shown(session, one.id) for one in found], page)
 
 
 @router.get("/v1/sign-ups/{sign_up_id}")
-async def show_sign_up(sign_up_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_sign_up(sign_up_id: Id, parts: PartsOf) -> SignUpDocument:
     async with parts.database.begin() as session:
         return await _shown(session, sign_up_id)
 
 
 @router.post("/v1/sign-ups/{sign_up_id}/cancel")
-async def cancel_sign_up(sign_up_id: Id, parts: PartsOf, till: TillOf) -> dict[str, Any]:
+async def cancel_sign_up(sign_up_id: Id, parts: PartsOf, till: TillOf) -> SignUpDocument:
     """Ends it at Stripe. One that was paid first stays paid, and is answered so."""
     async with parts.database.begin() as session:
         payment = await top_up_store.of_sign_up(session, sign_up_id)
@@ -81,13 +101,13 @@ async def cancel_sign_up(sign_up_id: Id, parts: PartsOf, till: TillOf) -> dict[s
         return await _shown(session, sign_up_id)
 
 
-async def _shown(session: AsyncSession, sign_up: str) -> dict[str, Any]:
+async def _shown(session: AsyncSession, sign_up: str) -> SignUpDocument:
     found = await sign_up_store.find(session, sign_up)
     return _document(found, await top_up_store.of_sign_up(session, sign_up))
 
 
-def _document(sign_up: SignUp, payment: TopUp) -> dict[str, Any]:
-    return {
+def _document(sign_up: SignUp, payment: TopUp) -> SignUpDocument:
+    found = {
         "id": sign_up.id,
         **sign_up.wish,
         "amount": plain(sign_up.amount_minor, sign_up.currency),
@@ -102,3 +122,4 @@ def _document(sign_up: SignUp, payment: TopUp) -> dict[str, Any]:
         "created_at": sign_up.created_at.isoformat(),
         "expires_at": payment.expires_at.isoformat(),
     }
+    return cast("SignUpDocument", found)

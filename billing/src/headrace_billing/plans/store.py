@@ -12,11 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.errors import BillingError, NotFound
-from headrace_billing.invoicing.amounts import plain
 from headrace_billing.invoicing.usage import Span
 from headrace_billing.plans import plan_store
+from headrace_billing.plans.documents import TakenStepDocument, line_document
 from headrace_billing.plans.plan import Plan, Terms
-from headrace_billing.plans.subscription import Line, Planned, State, Step, Subscription, Turn
+from headrace_billing.plans.subscription import Planned, State, Step, Subscription, Turn
 
 
 class SubscriptionExists(BillingError):
@@ -94,7 +94,7 @@ async def page(session: AsyncSession, *, org: str | None, after: str, limit: int
     return await _subscriptions(session, rows.all())
 
 
-async def steps(session: AsyncSession, subscription: str) -> list[dict[str, Any]]:
+async def steps(session: AsyncSession, subscription: str) -> list[TakenStepDocument]:
     """The latest first, as they are told."""
     rows = await session.execute(SELECT_STEPS, {"id": subscription, "limit": STEPS_SHOWN_MAX})
     return [
@@ -111,17 +111,6 @@ async def steps(session: AsyncSession, subscription: str) -> list[dict[str, Any]
 
 
 STEPS_SHOWN_MAX = 100
-
-
-def line_document(line: Line, currency: str) -> dict[str, Any]:
-    return {
-        "item": line.item,
-        "description": line.label,
-        "quantity": line.quantity,
-        "amount": plain(line.amount_minor, currency),
-        "start": line.span.start.isoformat(),
-        "end": line.span.end.isoformat(),
-    }
 
 
 async def _subscriptions(session: AsyncSession, rows: Sequence[RowMapping]) -> list[Subscription]:

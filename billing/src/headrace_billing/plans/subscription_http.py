@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends
@@ -20,7 +20,13 @@ from headrace_billing.idempotency import recall, remember
 from headrace_billing.parts import Parts, PartsOf
 from headrace_billing.plans import store
 from headrace_billing.plans.applying import apply, begin, catch_up
-from headrace_billing.plans.documents import step_document, subscription_document
+from headrace_billing.plans.documents import (
+    PreviewDocument,
+    SubscriptionDocument,
+    SubscriptionSummary,
+    step_document,
+    subscription_document,
+)
 from headrace_billing.plans.passing import due
 from headrace_billing.plans.period import whole_second
 from headrace_billing.plans.starting import drawn_up
@@ -79,11 +85,13 @@ AskedOf = Annotated[Asked, Depends(_asked)]
 @router.post("/v1/subscriptions", status_code=201)
 async def start_subscription(
     body: NewSubscription, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> SubscriptionDocument:
     """Charged ahead, on the next invoice. To be paid before it starts, see sign-ups."""
     now, once = parts.now(), {"scope": "subscriptions", "key": idempotency_key}
     async with parts.database.begin() as session:
-        answer: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
+        answer: SubscriptionDocument | None = await recall(
+            session, **once, request=body.model_dump(mode="json")
+        )
         if answer is not None:
             return answer
         subscription = await drawn_up(session, body, now=now, starts_at=body.starts_at)
@@ -95,7 +103,7 @@ async def start_subscription(
 
 
 @router.post("/v1/subscriptions/preview")
-async def preview_start(body: NewSubscription, parts: PartsOf) -> dict[str, Any]:
+async def preview_start(body: NewSubscription, parts: PartsOf) -> PreviewDocument:
     """What starting it would charge: now, and at the next renewal."""
     now = parts.now()
     async with parts.database.snapshot() as session:
@@ -110,45 +118,49 @@ async def preview_start(body: NewSubscription, parts: PartsOf) -> dict[str, Any]
 @router.get("/v1/subscriptions")
 async def list_subscriptions(
     parts: PartsOf, page: PageOf, organization: Id | None = None
-) -> Listed[dict[str, Any]]:
+) -> Listed[SubscriptionSummary]:
     async with parts.database.begin() as session:
         found = await store.page(session, org=organization, after=page.begins_after, limit=page.limit)
     return page_of([subscription_document(one) for one in found], page)
 
 
 @router.get("/v1/subscriptions/{subscription_id}")
-async def show_subscription(subscription_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_subscription(subscription_id: Id, parts: PartsOf) -> SubscriptionDocument:
     """With its latest steps and what each of them charged."""
     async with parts.database.snapshot() as session:
         return await _shown(session, subscription_id)
 
 
 @router.post("/v1/subscriptions/{subscription_id}/change")
-async def change_subscription(subscription_id: Id, body: Change, asked: AskedOf) -> dict[str, Any]:
+async def change_subscription(subscription_id: Id, body: Change, asked: AskedOf) -> SubscriptionDocument:
     """Another plan or version of it, other seats, other add-ons. For the version in If-Match."""
     return await _carry_out(asked, subscription_id, body)
 
 
 @router.post("/v1/subscriptions/{subscription_id}/pause")
-async def pause_subscription(subscription_id: Id, body: Pause, asked: AskedOf) -> dict[str, Any]:
+async def pause_subscription(subscription_id: Id, body: Pause, asked: AskedOf) -> SubscriptionDocument:
     """Neither charged nor in force until it is resumed."""
     return await _carry_out(asked, subscription_id, body)
 
 
 @router.post("/v1/subscriptions/{subscription_id}/resume")
-async def resume_subscription(subscription_id: Id, body: Resumption, asked: AskedOf) -> dict[str, Any]:
+async def resume_subscription(subscription_id: Id, body: Resumption, asked: AskedOf) -> SubscriptionDocument:
     """A period begins now and is charged."""
     return await _carry_out(asked, subscription_id, body)
 
 
 @router.post("/v1/subscriptions/{subscription_id}/cancel")
-async def cancel_subscription(subscription_id: Id, body: Cancellation, asked: AskedOf) -> dict[str, Any]:
+async def cancel_subscription(
+    subscription_id: Id, body: Cancellation, asked: AskedOf
+) -> SubscriptionDocument:
     """At the end of what is paid for, or now."""
     return await _carry_out(asked, subscription_id, body)
 
 
 @router.post("/v1/subscriptions/{subscription_id}/undo")
-async def undo_subscription_change(subscription_id: Id, body: Undoing, asked: AskedOf) -> dict[str, Any]:
+async def undo_subscription_change(
+    subscription_id: Id, body: Undoing, asked: AskedOf
+) -> SubscriptionDocument:
     """Takes back what is planned for the end of the period."""
     return await _carry_out(asked, subscription_id, body)
 
@@ -156,7 +168,7 @@ async def undo_subscription_change(subscription_id: Id, body: Undoing, asked: As
 @router.post("/v1/subscriptions/{subscription_id}/preview")
 async def preview_subscription(
     subscription_id: Id, body: Preview, caller: MemberOf, parts: PartsOf
-) -> dict[str, Any]:
+) -> PreviewDocument:
     """The exact lines of what the same body would do at this moment, and those of the renewal after it."""
     now = parts.now()
     async with parts.database.snapshot() as session:
@@ -167,12 +179,12 @@ async def preview_subscription(
     return _preview(step.after, [step])
 
 
-async def _carry_out(asked: Asked, subscription: str, wish: Wish) -> dict[str, Any]:
+async def _carry_out(asked: Asked, subscription: str, wish: Wish) -> SubscriptionDocument:
     parts, now = asked.parts, asked.parts.now()
     once = {"scope": f"{type(wish).__name__} {subscription}", "key": asked.idempotency_key}
     request = {"version": asked.version, **wish.model_dump(mode="json")}
     async with parts.database.begin() as session:
-        answer: dict[str, Any] | None = await recall(session, **once, request=request)
+        answer: SubscriptionDocument | None = await recall(session, **once, request=request)
         if answer is not None:
             return answer
         before = await store.find(session, subscription, lock=True)
@@ -198,12 +210,12 @@ async def _step(
     return step
 
 
-async def _shown(session: AsyncSession, subscription: str) -> dict[str, Any]:
+async def _shown(session: AsyncSession, subscription: str) -> SubscriptionDocument:
     found = await store.find(session, subscription)
     return {**subscription_document(found), "steps": await store.steps(session, subscription)}
 
 
-def _preview(after: Subscription, steps: list[Step]) -> dict[str, Any]:
+def _preview(after: Subscription, steps: list[Step]) -> PreviewDocument:
     next_at = after.starts_at if after.period is None else after.period.end
     renewal = due(after, next_at)
     return {

@@ -1,19 +1,24 @@
 """Ports on the loopback address: finding free ones, and telling who holds a taken one."""
 
+import secrets
 import socket
 from contextlib import closing
 
 import psutil
 
 HOST = "127.0.0.1"
+PORTS = range(20_000, 30_000)
+"""Below the 32768 where Linux begins with ports for outgoing connections, and the 30000 of Kubernetes' node ports."""
 
 
 def unused_port() -> int:
-    """A port that nobody listens on now. Another program may still take it before you do."""
-    with closing(socket.socket()) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now. Another program may still take it before you do.
+
+    Not one that the system gives to connections that go out, nor to node ports: any program's next call would take it.
+    """
+    while not is_free(port := secrets.choice(PORTS)):
+        pass
+    return port
 
 
 def is_free(port: int) -> bool:
