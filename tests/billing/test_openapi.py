@@ -29,16 +29,6 @@ UNTOLD = {
     # As OpenAI's own document has them.
     *("upload_file", "list_files", "show_file", "remove_file"),
     *("add_batch", "list_batches", "show_batch", "cancel_batch"),
-    # Not said yet.
-    *("save_seller", "save_tax_rates", "save_profile", "show_profile"),
-    *(
-        "show_reconciliation",
-        "show_stages",
-        "look_at_stages",
-        "settle_matter",
-        "declare_loss",
-        "show_payments",
-    ),
 }
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 from headrace_billing.errors import BillingError
+from headrace_billing.reconciliation.documents import ReasonDocument
 
 
 class MonthNotOver(BillingError):
@@ -27,7 +28,7 @@ class MonthNotReconciled(BillingError):
 
     code = "month_not_reconciled"
 
-    def __init__(self, customers: Sequence[dict[str, Any]], reasons: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, customers: Sequence[dict[str, Any]], reasons: Sequence[ReasonDocument]) -> None:
         super().__init__(
             "The month stays open until it is reconciled: see `customers` and GET /v1/reconciliation."
         )

@@ -2,12 +2,14 @@
 
 from dataclasses import asdict
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, NotRequired, cast
 
 from fastapi import APIRouter
 from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
 
 from headrace_billing.accounts import store as accounts
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import Body, Id, Name
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import InvalidRequest
@@ -19,7 +21,7 @@ from headrace_billing.invoicing.party_store import DEFAULT_SELLER
 from headrace_billing.invoicing.tax import Rate
 from headrace_billing.parts import PartsOf
 
-router = APIRouter(tags=["invoices"], dependencies=[AdminOnly])
+router = APIRouter(tags=["invoices"], dependencies=[AdminOnly], route_class=Answering)
 
 Multiline = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x09\x0b-\x1f\x7f]*$")]
 Brief = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -78,17 +80,79 @@ class ProfileBody(Body):
     """What an e-invoice says beyond that."""
 
 
+class ParticularsDocument(TypedDict):
+    """What was said; nothing of what was not."""
+
+    street: NotRequired[str]
+    city: NotRequired[str]
+    post_code: NotRequired[str]
+    legal_id: NotRequired[str]
+    legal_id_scheme: NotRequired[str]
+    address: NotRequired[str]
+    address_scheme: NotRequired[str]
+
+
+class SellerParticularsDocument(ParticularsDocument):
+    vat_id: NotRequired[str]
+    tax_number: NotRequired[str]
+    iban: NotRequired[str]
+    bic: NotRequired[str]
+
+
+class BuyerParticularsDocument(ParticularsDocument):
+    buyer_reference: NotRequired[str]
+
+
+class SellerDocument(TypedDict):
+    id: str
+    name: str
+    address: str
+    tax_id: str
+    email: str
+    number_prefix: str
+    country: str
+    e_invoice: SellerParticularsDocument
+
+
+class TaxRateDocument(TypedDict):
+    country: str
+    name: str
+    rate: str
+    reverse_charge: bool
+
+
+class TaxRatesDocument(TypedDict):
+    seller: str
+    rates: list[TaxRateDocument]
+
+
+class ProfileDocument(TypedDict):
+    organization: str
+    seller: str
+    legal_name: str
+    address: str
+    country: str
+    vat_id: str
+    tax_exempt: bool
+    prices_include_tax: bool
+    purchase_order: str
+    payment_days: int
+    cost_centers: dict[str, str]
+    e_invoice: BuyerParticularsDocument
+
+
 @router.put("/v1/sellers/{seller_id}")
-async def save_seller(seller_id: Id, body: SellerBody, parts: PartsOf) -> dict[str, Any]:
+async def save_seller(seller_id: Id, body: SellerBody, parts: PartsOf) -> SellerDocument:
     """Who invoices. Invoices that were issued keep what they say."""
     seller = Seller(**{**body.model_dump(), "id": seller_id, "e_invoice": body.particulars})
     async with parts.database.begin() as session:
         await party_store.save_seller(session, seller)
-    return {**asdict(seller), "e_invoice": seller.e_invoice.stated()}
+    found = {**asdict(seller), "e_invoice": seller.e_invoice.stated()}
+    return cast("SellerDocument", found)
 
 
 @router.put("/v1/sellers/{seller_id}/tax-rates")
-async def save_tax_rates(seller_id: Id, body: TaxRates, parts: PartsOf) -> dict[str, Any]:
+async def save_tax_rates(seller_id: Id, body: TaxRates, parts: PartsOf) -> TaxRatesDocument:
     """The whole table, by the customer's country. What it does not name is not taxed."""
     countries = [rate.country for rate in body.rates]
     if len(set(countries)) != len(countries):
@@ -96,11 +160,11 @@ async def save_tax_rates(seller_id: Id, body: TaxRates, parts: PartsOf) -> dict[
     rates = [Rate(rate.country, rate.name, Decimal(rate.rate), rate.reverse_charge) for rate in body.rates]
     async with parts.database.begin() as session:
         await party_store.save_rates(session, seller_id, rates)
-    return {"seller": seller_id, **body.model_dump()}
+    return cast("TaxRatesDocument", {"seller": seller_id, **body.model_dump()})
 
 
 @router.put("/v1/organizations/{organization_id}/billing-profile")
-async def save_profile(organization_id: Id, body: ProfileBody, parts: PartsOf) -> dict[str, Any]:
+async def save_profile(organization_id: Id, body: ProfileBody, parts: PartsOf) -> ProfileDocument:
     """Whom the next invoices are made out to. Invoices that were issued keep what they say."""
     vat_id = compact_vat_id(body.vat_id, body.country)
     async with parts.database.begin() as session:
@@ -112,14 +176,14 @@ async def save_profile(organization_id: Id, body: ProfileBody, parts: PartsOf) -
 
 
 @router.get("/v1/organizations/{organization_id}/billing-profile")
-async def show_profile(organization_id: Id, parts: PartsOf) -> dict[str, Any]:
+async def show_profile(organization_id: Id, parts: PartsOf) -> ProfileDocument:
     async with parts.database.begin() as session:
         organization = await accounts.organization(session, organization_id)
         profile = await party_store.profile(session, organization_id, name=organization.name)
     return _document(organization_id, profile)
 
 
-def _document(organization: str, profile: Profile) -> dict[str, Any]:
+def _document(organization: str, profile: Profile) -> ProfileDocument:
     return {
         "organization": organization,
         "seller": profile.seller,
@@ -132,5 +196,5 @@ def _document(organization: str, profile: Profile) -> dict[str, Any]:
         "purchase_order": profile.purchase_order,
         "payment_days": profile.payment_days,
         "cost_centers": dict(profile.cost_centers),
-        "e_invoice": profile.e_invoice.stated(),
+        "e_invoice": cast("BuyerParticularsDocument", profile.e_invoice.stated()),
     }

@@ -4,13 +4,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.invoicing.amounts import nanos_per_minor, plain
 from headrace_billing.payments.reconciliation import Comparison, Posted
+from headrace_billing.payments.reconciliation_documents import (
+    CashCheckDocument,
+    DifferenceDocument,
+    PaymentsReportDocument,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,9 @@ async def posted_between(session: AsyncSession, start: datetime, end: datetime) 
     return [Posted(**row) for row in rows.mappings()]
 
 
-async def cash_checks(session: AsyncSession) -> list[dict[str, Any]]:
+async def cash_checks(session: AsyncSession) -> list[CashCheckDocument]:
     """By currency: what payments did to `cash_clearing`, and what Stripe's balance transactions add up to."""
-    checks = []
+    checks = list[CashCheckDocument]()
     for row in await session.execute(SELECT_CASH):
         settled = int(row.settled_minor) * nanos_per_minor(row.currency)
         posted = int(row.ledger_nanos)
@@ -59,7 +63,7 @@ async def keep(
     *,
     since: datetime,
     as_of: datetime,
-    checks: Sequence[dict[str, Any]],
+    checks: Sequence[CashCheckDocument],
 ) -> None:
     """The comparison takes the place of what earlier ones found since then; older differences stand until they fit."""
     ids = [one.id for one in found.differences]
@@ -96,7 +100,7 @@ async def keep(
     )
 
 
-async def report(session: AsyncSession) -> dict[str, Any] | None:
+async def report(session: AsyncSession) -> PaymentsReportDocument | None:
     """The last comparison; null before the first one."""
     run = (await session.execute(SELECT_RUN)).first()
     if run is None:
@@ -116,7 +120,7 @@ async def report(session: AsyncSession) -> dict[str, Any] | None:
     }
 
 
-async def open_differences(session: AsyncSession) -> list[dict[str, Any]]:
+async def open_differences(session: AsyncSession) -> list[DifferenceDocument]:
     rows = await session.execute(SELECT_DIFFERENCES, {"limit": DIFFERENCES_SHOWN_MAX})
     return [
         {

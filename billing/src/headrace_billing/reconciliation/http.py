@@ -2,12 +2,13 @@
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, StringConstraints
 
+from headrace_billing.answers import Answering
 from headrace_billing.bodies import PAGE_MAX, Body, Id, Name
 from headrace_billing.callers import AdminOnly, IdempotencyKey
 from headrace_billing.errors import InvalidRequest
@@ -17,17 +18,24 @@ from headrace_billing.payments.access import PaymentsUnavailable
 from headrace_billing.payments.reconciling import reconcile_payments
 from headrace_billing.payments.till import Till
 from headrace_billing.reconciliation import looks_store, losses, settling, store
+from headrace_billing.reconciliation.documents import (
+    LossDocument,
+    ReconciliationDocument,
+    RequestDocument,
+    SettlementDocument,
+    StagesDocument,
+)
 from headrace_billing.reconciliation.jobs import look_around
 from headrace_billing.reconciliation.losses import Loss
 from headrace_billing.reconciliation.reconciling import reconcile
-from headrace_billing.reconciliation.report import BEGINNING, Scope, worse
-from headrace_billing.reconciliation.request import Graces, Status, Tokens, compare
+from headrace_billing.reconciliation.report import BEGINNING, Scope, sides_document, worse
+from headrace_billing.reconciliation.request import Graces, Status, compare
 from headrace_billing.reconciliation.settling import Matter, Settlement
 from headrace_billing.reconciliation.stage import documents
 from headrace_billing.reconciliation.store import Request
 from headrace_billing.reconciliation.stripe_stage import NOT_USED, stripe_stage
 
-router = APIRouter(tags=["reconciliation"], dependencies=[AdminOnly])
+router = APIRouter(tags=["reconciliation"], dependencies=[AdminOnly], route_class=Answering)
 
 # The clocks of a gateway and of billing need not agree to the second.
 CLOCK_SKEW = timedelta(minutes=5)
@@ -52,7 +60,7 @@ async def show_reconciliation(
     end: AwareDatetime | None = None,
     before: UUID | None = None,
     limit: Annotated[int, Query(ge=0, le=PAGE_MAX)] = PAGE_MAX,
-) -> dict[str, Any]:
+) -> ReconciliationDocument:
     """Everything until now, unless told otherwise. `requests` is a page, newest first; `next` goes into `before`."""
     now = parts.now()
     scope = Scope(
@@ -71,13 +79,13 @@ async def show_reconciliation(
 
 
 @router.get("/v1/reconciliation/stages")
-async def show_stages(parts: PartsOf) -> dict[str, Any]:
+async def show_stages(parts: PartsOf) -> StagesDocument:
     """What the last look at each stage saw, from the engine to Stripe, each with the time that it is as of."""
     return await _stages(parts)
 
 
 @router.post("/v1/reconciliation/looks")
-async def look_at_stages(parts: PartsOf) -> dict[str, Any]:
+async def look_at_stages(parts: PartsOf) -> StagesDocument:
     """Looks at every stage now, and answers as GET /v1/reconciliation/stages. Changes nothing else."""
     now = parts.now()
     await look_around(parts.database, now=now)
@@ -88,7 +96,7 @@ async def look_at_stages(parts: PartsOf) -> dict[str, Any]:
     return await _stages(parts)
 
 
-async def _stages(parts: Parts) -> dict[str, Any]:
+async def _stages(parts: Parts) -> StagesDocument:
     now = parts.now()
     async with parts.database.begin() as session:
         stages = documents(await looks_store.looks(session))
@@ -97,7 +105,7 @@ async def _stages(parts: Parts) -> dict[str, Any]:
     status = Status.GREEN
     for stage in stages:
         if stage["status"] != NOT_USED:
-            status = worse(status, stage["status"])
+            status = worse(status, Status(stage["status"]))
     return {"status": status, "at": now.isoformat(), "stages": stages}
 
 
@@ -113,40 +121,54 @@ class NewSettlement(Body):
 @router.post("/v1/reconciliation/settlements", status_code=201)
 async def settle_matter(
     body: NewSettlement, parts: PartsOf, idempotency_key: IdempotencyKey
-) -> dict[str, Any]:
+) -> SettlementDocument:
     """The books stay as they are: of a conflict the first event counts, and what was quarantined is charged to nobody."""
     at = parts.now()
     once = {"scope": "settlements", "key": idempotency_key}
     async with parts.database.begin() as session:
-        known: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: SettlementDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
             return known
         await settling.settle(
             session,
             Settlement(body.kind, body.id, body.reason, body.declared_by, body.confirmed_by, at),
         )
-        answer = {**body.model_dump(mode="json"), "declared_at": at.isoformat()}
+        answer: SettlementDocument = {
+            "kind": body.kind,
+            "id": body.id,
+            "reason": body.reason,
+            "declared_by": body.declared_by,
+            "confirmed_by": body.confirmed_by,
+            "declared_at": at.isoformat(),
+        }
         await remember(session, **once, answer=answer)
     return answer
 
 
 @router.post("/v1/reconciliation/losses", status_code=201)
-async def declare_loss(body: NewLoss, parts: PartsOf, idempotency_key: IdempotencyKey) -> dict[str, Any]:
+async def declare_loss(body: NewLoss, parts: PartsOf, idempotency_key: IdempotencyKey) -> LossDocument:
     """Uncharged and reported: an invoice can be closed again, and the tokens stay on record as `declared_lost`."""
     at = parts.now()
     once = {"scope": "losses", "key": idempotency_key}
     async with parts.database.begin() as session:
-        known: dict[str, Any] | None = await recall(session, **once, request=body.model_dump(mode="json"))
+        known: LossDocument | None = await recall(session, **once, request=body.model_dump(mode="json"))
         if known is not None:
             return known
         loss = Loss(body.attempt, body.reason, body.declared_by, body.confirmed_by, at)
         records = await losses.declare(session, loss)
-        answer = {**body.model_dump(mode="json"), "declared_at": at.isoformat(), "engine_records": records}
+        answer: LossDocument = {
+            "attempt": body.attempt,
+            "reason": body.reason,
+            "declared_by": body.declared_by,
+            "confirmed_by": body.confirmed_by,
+            "declared_at": at.isoformat(),
+            "engine_records": records,
+        }
         await remember(session, **once, answer=answer)
     return answer
 
 
-def _row(request: Request, *, now: datetime) -> dict[str, Any]:
+def _row(request: Request, *, now: datetime) -> RequestDocument:
     comparison = compare(request.billed, request.records, now=now, graces=GRACES)
     billed = request.billed
     return {
@@ -161,11 +183,7 @@ def _row(request: Request, *, now: datetime) -> dict[str, Any]:
         "billed_output": billed.tokens.output,
         "engine_input": comparison.yielded.input,
         "engine_output": comparison.yielded.output,
-        "differences": {name: _sides(tokens) for name, tokens in comparison.differences.items()},
+        "differences": {name: sides_document(tokens) for name, tokens in comparison.differences.items()},
         "status": comparison.status,
         "reason": comparison.reason,
     }
-
-
-def _sides(tokens: Tokens) -> dict[str, int]:
-    return {"input": tokens.input, "output": tokens.output}

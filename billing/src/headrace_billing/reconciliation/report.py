@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from headrace_billing.reconciliation.books import Check, Counts
+from headrace_billing.reconciliation.documents import CulpritDocument, ReportDocument, SidesDocument
 from headrace_billing.reconciliation.request import (
     NO_TOKENS,
     Comparison,
@@ -38,7 +38,7 @@ class Culprit:
     status: Status
     detail: str
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> CulpritDocument:
         return {"id": self.id, "reason": self.reason, "status": self.status, "detail": self.detail}
 
 
@@ -135,7 +135,7 @@ class Report:
     def status(self) -> Status:
         return self.tally.status
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ReportDocument:
         tally = self.tally
         return {
             "organization": self.scope.organization,
@@ -155,9 +155,9 @@ class Report:
                 },
                 "unexplained_tokens": tally.unexplained.total,
                 "by_side": {
-                    "engine": _sides(tally.yielded),
-                    "billed": _sides(tally.billed),
-                    "named_differences": {name: _sides(t) for name, t in sorted(tally.named.items())},
+                    "engine": sides_document(tally.yielded),
+                    "billed": sides_document(tally.billed),
+                    "named_differences": {name: sides_document(t) for name, t in sorted(tally.named.items())},
                 },
                 "events": {"requests": self.events.requests, "tokens": self.events.tokens},
                 "rollups": {"requests": self.rollups.requests, "tokens": self.rollups.tokens},
@@ -183,5 +183,5 @@ def worse(one: Status, other: Status) -> Status:
     return max(one, other, key=order.index)
 
 
-def _sides(tokens: Tokens) -> dict[str, int]:
+def sides_document(tokens: Tokens) -> SidesDocument:
     return {"input": tokens.input, "output": tokens.output}

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
+from headrace_billing.reconciliation.documents import StageDocument
 from headrace_billing.reconciliation.report import Culprit, worse
 from headrace_billing.reconciliation.request import Reason, Status
 
@@ -80,7 +80,7 @@ def due(known: Iterable[tuple[date, datetime, Status]], *, today: date) -> list[
     return [*recent, never[0] if never else min(older, key=lambda day: seen[day])]
 
 
-def documents(looks: Iterable[Look]) -> list[dict[str, Any]]:
+def documents(looks: Iterable[Look]) -> list[StageDocument]:
     """By stage, in order: as bad as its worst day, and as old as its oldest look."""
     by_stage: dict[Stage, list[Look]] = {}
     for look in looks:
@@ -88,7 +88,7 @@ def documents(looks: Iterable[Look]) -> list[dict[str, Any]]:
     return [_document(stage, by_stage[stage]) for stage in Stage if stage in by_stage]
 
 
-def _document(stage: Stage, looks: Sequence[Look]) -> dict[str, Any]:
+def _document(stage: Stage, looks: Sequence[Look]) -> StageDocument:
     status = Status.GREEN
     for look in looks:
         status = worse(status, look.status)

@@ -4,13 +4,14 @@ Where no Stripe account is connected there is nothing to hold anything against, 
 """
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from headrace_billing.invoicing import tax_filing_store
 from headrace_billing.invoicing.tax_filing_store import Untold
 from headrace_billing.payments import reconciliation_store
+from headrace_billing.payments.reconciliation_documents import DifferenceDocument
+from headrace_billing.reconciliation.documents import CulpritDocument, SideDocument, StageDocument
 from headrace_billing.reconciliation.request import Reason, Status
 from headrace_billing.reconciliation.settling import Matter
 from headrace_billing.reconciliation.stage import CULPRITS_KEPT_MAX
@@ -21,10 +22,8 @@ NOT_USED = "not_used"
 TAX_GRACE = timedelta(hours=2)
 """As long as payments may be on their way."""
 
-Document = dict[str, Any]
 
-
-async def stripe_stage(session: AsyncSession, *, used: bool, now: datetime) -> Document:
+async def stripe_stage(session: AsyncSession, *, used: bool, now: datetime) -> StageDocument:
     """As the other stages are shown. `as_of` is null before the first comparison."""
     if not used:
         return _stage(NOT_USED)
@@ -37,16 +36,18 @@ async def stripe_stage(session: AsyncSession, *, used: bool, now: datetime) -> D
     red = report["status"] == Status.RED or any(one["status"] == Status.RED for one in culprits)
     pending = report["status"] == Status.PENDING or bool(culprits)
     differing = len(report["differences"])
-    both = {
+    both: SideDocument = {
         "unit": "balance transactions of payments",
         "left": str(report["matched"] + differing),
         "right": str(report["matched"]),
         "holds": not differing,
     }
-    sums = [
+    sums: list[SideDocument] = [
         {
             "unit": f"{check['name']}, {check['currency']} nanos",
-            **{name: check[name] for name in ("left", "right", "holds")},
+            "left": check["left"],
+            "right": check["right"],
+            "holds": check["holds"],
         }
         for check in report["checks"]
     ]
@@ -62,9 +63,9 @@ def _stage(
     status: str,
     *,
     as_of: str | None = None,
-    sides: list[Document] | None = None,
-    culprits: list[Document] | None = None,
-) -> Document:
+    sides: list[SideDocument] | None = None,
+    culprits: list[CulpritDocument] | None = None,
+) -> StageDocument:
     found = culprits or []
     return {
         "stage": STAGE,
@@ -72,13 +73,14 @@ def _stage(
         "as_of": as_of,
         "newest": as_of,
         "sides": sides or [],
+        "unwitnessed_requests": 0,
         "culprits_count": len(found),
         "culprits": found[:CULPRITS_KEPT_MAX],
         "days": [],
     }
 
 
-def _payment(difference: Document) -> Document:
+def _payment(difference: DifferenceDocument) -> CulpritDocument:
     amount = f"{difference['amount']} {difference['currency']}"
     return {
         "id": difference["balance_transaction"],
@@ -88,7 +90,7 @@ def _payment(difference: Document) -> Document:
     }
 
 
-def _tax(one: Untold) -> Document:
+def _tax(one: Untold) -> CulpritDocument:
     refused = one.reason is not None
     return {
         "id": one.id,
