@@ -47,7 +47,7 @@ BOUNDS = InferenceBounds(
     request_timeout_seconds=30,
 )
 QUEUE = QueueBounds(wait_seconds=20, requests_max=64, org_requests_max=48)
-TIMEOUTS = UpstreamTimeouts(connect=1.0, first_byte=1.0, idle=0.5)
+TIMEOUTS = UpstreamTimeouts(connect=5.0, first_byte=3.0, idle=3.0)
 
 
 @dataclass
