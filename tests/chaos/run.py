@@ -40,7 +40,9 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--minutes: more than half a minute, or there is no room for faults")
     folder = (STATE / "chaos").absolute()
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    # Closed to others, or `headrace up` would not take it for its own.
+    STATE.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir()
     began = time.monotonic()
 
     def note(what: str) -> None:
