@@ -66,8 +66,8 @@ class QueryTooWide(BillingError):
 
     code = "query_too_wide"
 
-    def __init__(self) -> None:
-        super().__init__("Name an organization, a project, a session or a task to group by session or task.")
+    def __init__(self, narrowing: str = "an organization, a project, a session or a task") -> None:
+        super().__init__(f"Name {narrowing}: sessions and tasks of everybody are too many for one answer.")
 
 
 class CursorInvalid(BillingError):

@@ -95,7 +95,7 @@ async def show_sessions(
         raise IntervalInvalid(f"At most {SPAN_MAX.days} days may lie between start and end.")
     if isinstance(caller, Admin):
         if organization is None and project is None:
-            raise QueryTooWide
+            raise QueryTooWide("an organization or a project")
     elif isinstance(caller, OrgMember):
         # What it names was held to its organisation already.
         organization = caller.org
