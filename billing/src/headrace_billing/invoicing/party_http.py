@@ -1,12 +1,10 @@
 """The seller's routes for who invoices, at which tax, and whom."""
 
-from dataclasses import asdict
 from decimal import Decimal
-from typing import Annotated, NotRequired, cast
+from typing import Annotated, cast
 
 from fastapi import APIRouter
 from pydantic import Field, StringConstraints
-from typing_extensions import TypedDict
 
 from headrace_billing.accounts import store as accounts
 from headrace_billing.answers import Answering
@@ -17,6 +15,13 @@ from headrace_billing.invoicing import party_store
 from headrace_billing.invoicing.einvoice.bodies import BuyerParticularsBody, SellerParticularsBody
 from headrace_billing.invoicing.einvoice.particulars import BuyerParticulars, SellerParticulars
 from headrace_billing.invoicing.parties import PAYMENT_DAYS_DEFAULT, Profile, Seller, compact_vat_id
+from headrace_billing.invoicing.party_documents import (
+    ProfileDocument,
+    SellerDocument,
+    TaxRatesDocument,
+    profile_document,
+    seller_document,
+)
 from headrace_billing.invoicing.party_store import DEFAULT_SELLER
 from headrace_billing.invoicing.tax import Rate
 from headrace_billing.parts import PartsOf
@@ -80,75 +85,13 @@ class ProfileBody(Body):
     """What an e-invoice says beyond that."""
 
 
-class ParticularsDocument(TypedDict):
-    """What was said; nothing of what was not."""
-
-    street: NotRequired[str]
-    city: NotRequired[str]
-    post_code: NotRequired[str]
-    legal_id: NotRequired[str]
-    legal_id_scheme: NotRequired[str]
-    address: NotRequired[str]
-    address_scheme: NotRequired[str]
-
-
-class SellerParticularsDocument(ParticularsDocument):
-    vat_id: NotRequired[str]
-    tax_number: NotRequired[str]
-    iban: NotRequired[str]
-    bic: NotRequired[str]
-
-
-class BuyerParticularsDocument(ParticularsDocument):
-    buyer_reference: NotRequired[str]
-
-
-class SellerDocument(TypedDict):
-    id: str
-    name: str
-    address: str
-    tax_id: str
-    email: str
-    number_prefix: str
-    country: str
-    e_invoice: SellerParticularsDocument
-
-
-class TaxRateDocument(TypedDict):
-    country: str
-    name: str
-    rate: str
-    reverse_charge: bool
-
-
-class TaxRatesDocument(TypedDict):
-    seller: str
-    rates: list[TaxRateDocument]
-
-
-class ProfileDocument(TypedDict):
-    organization: str
-    seller: str
-    legal_name: str
-    address: str
-    country: str
-    vat_id: str
-    tax_exempt: bool
-    prices_include_tax: bool
-    purchase_order: str
-    payment_days: int
-    cost_centers: dict[str, str]
-    e_invoice: BuyerParticularsDocument
-
-
 @router.put("/v1/sellers/{seller_id}")
 async def save_seller(seller_id: Id, body: SellerBody, parts: PartsOf) -> SellerDocument:
     """Who invoices. Invoices that were issued keep what they say."""
     seller = Seller(**{**body.model_dump(), "id": seller_id, "e_invoice": body.particulars})
     async with parts.database.begin() as session:
         await party_store.save_seller(session, seller)
-    found = {**asdict(seller), "e_invoice": seller.e_invoice.stated()}
-    return cast("SellerDocument", found)
+    return seller_document(seller)
 
 
 @router.put("/v1/sellers/{seller_id}/tax-rates")
@@ -172,7 +115,7 @@ async def save_profile(organization_id: Id, body: ProfileBody, parts: PartsOf) -
         says = BuyerParticulars(**body.e_invoice.model_dump())
         profile = Profile(**{**body.model_dump(), "vat_id": vat_id, "e_invoice": says})
         await party_store.save_profile(session, organization_id, profile)
-    return _document(organization_id, profile)
+    return profile_document(organization_id, profile)
 
 
 @router.get("/v1/organizations/{organization_id}/billing-profile")
@@ -180,21 +123,4 @@ async def show_profile(organization_id: Id, parts: PartsOf) -> ProfileDocument:
     async with parts.database.begin() as session:
         organization = await accounts.organization(session, organization_id)
         profile = await party_store.profile(session, organization_id, name=organization.name)
-    return _document(organization_id, profile)
-
-
-def _document(organization: str, profile: Profile) -> ProfileDocument:
-    return {
-        "organization": organization,
-        "seller": profile.seller,
-        "legal_name": profile.legal_name,
-        "address": profile.address,
-        "country": profile.country,
-        "vat_id": profile.vat_id,
-        "tax_exempt": profile.tax_exempt,
-        "prices_include_tax": profile.prices_include_tax,
-        "purchase_order": profile.purchase_order,
-        "payment_days": profile.payment_days,
-        "cost_centers": dict(profile.cost_centers),
-        "e_invoice": cast("BuyerParticularsDocument", profile.e_invoice.stated()),
-    }
+    return profile_document(organization_id, profile)
