@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx2
 import msgspec
 
+from headrace_platform.local.state import State
 from tests.chaos.audit import Wrong, judge
 from tests.chaos.collecting import collect
 from tests.chaos.faults import Faults
@@ -40,8 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error("--minutes: more than half a minute, or there is no room for faults")
     folder = (STATE / "chaos").absolute()
     shutil.rmtree(folder, ignore_errors=True)
-    # Closed to others, or `headrace up` would not take it for its own.
-    STATE.mkdir(mode=0o700, exist_ok=True)
+    State.at(STATE).create()
     folder.mkdir()
     began = time.monotonic()
 
