@@ -154,11 +154,16 @@ class Market:
     url: str
     valkey_url: str
 
-    async def is_up(self) -> bool:
-        try:
-            return (await self.seller.http.get("/readyz")).status_code == 200
-        except httpx2.TransportError:
-            return False
+    async def wait_for(self, url: str) -> None:
+        """Until that service says that it is ready."""
+
+        async def is_ready() -> bool:
+            try:
+                return (await self.seller.http.get(f"{url}/readyz")).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+        await until(is_ready, seconds=START_SECONDS)
 
 
 @pytest.fixture
@@ -184,7 +189,7 @@ async def market(
         url = f"http://127.0.0.1:{port}"
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=url, trust_env=False))
         market = Market(Seller(http), url, valkey_url)
-        await until(market.is_up, seconds=START_SECONDS)
+        await market.wait_for(url)
         listed = json.loads((ROOT / "billing" / "price-books" / "glm-usd.json").read_text())
         await market.seller.post("/v1/price-books", listed)
         yield market
@@ -211,7 +216,9 @@ async def gateway(market: Market, port: int, tables: Path, folder: Path) -> Asyn
         JOURNAL_SEGMENT_BYTES=256 * 2**10,
         JOURNAL_BYTES_MAX=2**20,
     ):
-        yield f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        await market.wait_for(url)
+        yield url
 
 
 async def models_known(http: httpx2.AsyncClient, gateway_url: str, api_key: str) -> list[str]:
