@@ -25,6 +25,7 @@ from headrace_billing.ids import new_id
 from headrace_billing.members.operations import OPERATIONS, Open, Operation, Reach
 from headrace_billing.members.ownership import NAMED_MAX, Named, named_by, org_of, settings_of
 from headrace_billing.members.permission import allows
+from headrace_billing.parameters import check_query
 from headrace_billing.parts import Parts, PartsOf
 
 __all__ = [
@@ -46,7 +47,10 @@ REQUEST_ID_CHARACTERS_MAX = 100
 
 
 async def authorize(request: Request, parts: PartsOf) -> Caller | None:
-    """Null where a route asks for no member. Raises `Unauthenticated`, `Forbidden`, `RoleMissing`, `NotFound`."""
+    """Null where a route asks for no member.
+
+    Raises `Unauthenticated`, `Forbidden`, `InvalidRequest`, `RoleMissing`, `NotFound`.
+    """
     name = request.scope["route"].name.lstrip("_")
     match OPERATIONS.get(name):
         case None:
@@ -59,6 +63,7 @@ async def authorize(request: Request, parts: PartsOf) -> Caller | None:
         case Operation() as operation:
             pass
     caller = await caller_of(request, parts)
+    check_query(request)
     named = await named_by(request)
     if len(named) > NAMED_MAX:
         raise InvalidRequest(f"At most {NAMED_MAX} things can be named at once.")

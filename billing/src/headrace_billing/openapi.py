@@ -11,9 +11,9 @@ from headrace_billing.answers import answer_schemas
 from headrace_billing.problems import MEDIA_TYPE, STATUSES
 
 DESCRIPTION = """
-Amounts are decimal strings, times are RFC 3339 with an offset, pages go by an opaque `cursor`. Every POST that moves
-money takes an `Idempotency-Key` and answers a repetition with its first answer, for good. Every refusal is a problem
-document (RFC 9457) with a stable `code`.
+Amounts are decimal strings, times are RFC 3339 with an offset, pages go by an opaque `cursor`. A query parameter that a
+route doesn't have is refused. Every POST that moves money takes an `Idempotency-Key` and answers a repetition with its
+first answer, for good. Every refusal is a problem document (RFC 9457) with a stable `code`.
 """
 
 BEARER = {

@@ -253,6 +253,16 @@ async def _own(shop: Shop) -> dict[str, str]:
     }
 
 
+async def test_no_route_takes_a_query_parameter_that_it_does_not_have(seller: Seller, parts: Parts) -> None:
+    took = []
+    for route in routes(parts):
+        method, path, body = route.ask(NOWHERE, only="")
+        answer = await seller.ask(method, f"{path}?session_id=s1", body or ({} if method != "GET" else None))
+        if answer.is_success or "session_id" not in answer.json()["detail"]:
+            took.append(route.operation)
+    assert took == []
+
+
 async def test_a_list_that_names_nothing_is_refused_to_a_customer_s_people(seller: Seller) -> None:
     customer = await seller.customer()
     owner = await joined(seller, Role.OWNER, org=customer.org)
