@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from headrace_platform.catalog.models import GLM_TINY, MODELS, ModelUnknown, find, location, near
-from headrace_platform.catalog.record import Format, FormatMissing, ModelRecord
+from headrace_platform.catalog.offer import image_tokens_max
+from headrace_platform.catalog.record import Format, FormatMissing, Kind, ModelRecord
 
 SERVED = [record for record in MODELS if record.unserved is None]
 
@@ -47,6 +48,10 @@ def test_a_served_model_has_what_serving_needs(record: ModelRecord) -> None:
     assert record.shape
     assert record.context_tokens
     assert 0 < record.prompt_overhead_tokens < record.context_tokens
+
+
+def test_what_an_image_costs_at_most_is_known_of_every_model_that_sees_and_of_no_other() -> None:
+    assert all((image_tokens_max(record) > 0) == (record.kind is Kind.VISION) for record in SERVED)
 
 
 def test_thinking_is_turned_off_where_the_record_says_and_nowhere_else() -> None:

@@ -242,8 +242,7 @@ def test_the_route_is_for_the_tenant_alone() -> None:
     [
         ("intellect-3", None, 0),
         ("glm-5.3-flash", Thinking(efforts=["low", "high", "max"]), 8000),
-        # An image whose cost nobody knows the bound of can't be held for, so the gateway lets none through.
-        ("glm-4.5v", Thinking(switch="enable_thinking"), 0),
+        ("glm-4.5v", Thinking(switch="enable_thinking"), 7500),
     ],
 )
 def test_the_route_tells_what_the_catalogue_knows_of_thinking_and_images(

@@ -18,6 +18,6 @@ def thinking_offered(record: ModelRecord) -> Thinking | None:
 
 
 def image_tokens_max(record: ModelRecord) -> int:
-    """0 where the model reads no images, and where nobody knows what one costs: then no hold could cover it."""
+    """0 where the model reads no images."""
     vision = record.shape.vision if record.shape is not None else None
-    return (vision.image_tokens_max or 0) if vision is not None else 0
+    return vision.image_tokens_max if vision is not None else 0

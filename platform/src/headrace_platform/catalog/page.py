@@ -97,9 +97,11 @@ def dimensions(record: ModelRecord) -> Iterator[tuple[str, str]]:
         shared = f", {shape.experts.shared} for all" if shape.experts.shared else ""
         yield "experts", f"{shape.experts.routed}, {shape.experts.per_token} a token{shared}"
     if shape.vision:
-        most = shape.vision.image_tokens_max
-        taken = f", an image takes up to {most:,} tokens" if most else ""
-        yield "vision", f"{shape.vision.layers} layers of {shape.vision.hidden} wide{taken}"
+        sees = shape.vision
+        yield (
+            "vision",
+            f"{sees.layers} layers of {sees.hidden} wide, an image takes up to {sees.image_tokens_max:,} tokens",
+        )
 
 
 def thoughts(record: ModelRecord) -> str:

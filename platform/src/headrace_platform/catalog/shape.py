@@ -73,8 +73,8 @@ class Vision(Dimensions, frozen=True, kw_only=True):
     layers: Count  # depth
     hidden: Count
     heads: Count
-    image_tokens_max: Count | None = None
-    """What one image may cost at most; null where it is not known."""
+    image_tokens_max: Count
+    """What one image costs at most."""
 
 
 class Shape(Dimensions, frozen=True, kw_only=True):
