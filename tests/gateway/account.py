@@ -80,9 +80,19 @@ class Account:
         self.push(channels.project(record.id), msgspec.structs.replace(record, **changes))
 
     def push_prices(
-        self, price: ModelPrice = ONE_MICRO, *, price_book: str = "book_1", price_list: str = "USD"
+        self,
+        price: ModelPrice = ONE_MICRO,
+        *,
+        batch: ModelPrice | None = None,
+        price_book: str = "book_1",
+        price_list: str = "USD",
     ) -> None:
-        card = PriceCard(price_book=price_book, currency="USD", models={MODEL: price})
+        card = PriceCard(
+            price_book=price_book,
+            currency="USD",
+            models={MODEL: price},
+            batch_models={} if batch is None else {MODEL: batch},
+        )
         self.push(channels.prices(price_list), card)
 
     def push_task(self, task: str = "task_1", **changes: Any) -> None:

@@ -23,6 +23,34 @@ async def test_a_published_price_book_is_in_force_at_once(seller: Seller, valkey
     )
 
 
+async def test_gateways_are_told_what_a_batch_costs_where_it_has_a_price_of_its_own(
+    seller: Seller, valkey: Redis
+) -> None:
+    windows = {"peak": {"weekdays": [0], "begins_minute": 0, "ends_minute": 60}}
+    await seller.post(
+        "/v1/price-books",
+        {
+            "currency": "USD",
+            "windows": windows,
+            "models": {
+                MODEL: {**PRICES, "batch": "0.5", "windows": {"peak": "3"}},
+                "glm-dear": {**PRICES, "batch": "2"},
+                "glm-plain": PRICES,
+            },
+        },
+    )
+    raw = await valkey.hget(channels.prices("USD"), "r")
+    assert isinstance(raw, bytes)
+    card = decode_prices(raw)
+    outputs = {model: (price.output, card.batch_models.get(model)) for model, price in card.models.items()}
+    assert {model: (price, batch and batch.output) for model, (price, batch) in outputs.items()} == {
+        MODEL: ("270", "135"),
+        # Whoever knows nothing of batches holds enough for them.
+        "glm-dear": ("180", "180"),
+        "glm-plain": ("90", None),
+    }
+
+
 async def test_every_version_stays_readable(seller: Seller) -> None:
     first, second = await seller.publish_prices(), await seller.publish_prices()
     listed = await seller.get("/v1/price-books?currency=USD")

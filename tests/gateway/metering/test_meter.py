@@ -97,6 +97,25 @@ async def test_what_a_request_tells_of_itself_is_not_told_of_the_next_of_its_key
     assert [event.model_requested for event in account.events()] == [MODEL] * 3 + ["glm-alias", MODEL]
 
 
+async def test_a_batch_s_request_is_held_for_and_settled_at_the_price_of_batches(
+    account: Account, meter: GatewayMeter
+) -> None:
+    half = ModelPrice(input_uncached="0.5", cache_read="0.5", cache_write="0.5", output="0.5")
+    account.push_prices(batch=half)
+    batched = msgspec.structs.replace(credentials(account), batched=True)
+    asked = {"prompt_tokens_max": 40, "output_tokens_max": 60}
+    held = []
+    for lease in (
+        await meter.admit(call(account, **asked)),
+        await meter.admit(call(account, credentials=batched, **asked)),
+        await meter.admit(call(account, **asked)),
+    ):
+        held.append(account.money()[1])
+        await lease.settle(Ending.COMPLETED, usage=usage(10, 10))
+    assert held == [250, 150, 100]
+    assert sorted(account.pending().values()) == [10, 20, 20]
+
+
 async def test_a_refused_request_leaves_nothing_behind(account: Account, meter: GatewayMeter) -> None:
     account.fund(10)
     account.push_key(

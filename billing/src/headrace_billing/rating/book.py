@@ -1,6 +1,6 @@
 """A price book: what each token of each model costs, by time window and service tier. Published whole, never changed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -64,9 +64,13 @@ class Prices:
             for tier in tiers
         ]
 
-    def ceiling_rate(self, token_class: TokenClass) -> int:
+    def ceiling_rate(
+        self, token_class: TokenClass, *, tiers: Collection[ServiceTier] = tuple(ServiceTier)
+    ) -> int:
         return max(
-            self.schedule(line).ceiling_rate for line in self.lines() if line.token_class is token_class
+            self.schedule(line).ceiling_rate
+            for line in self.lines()
+            if line.token_class is token_class and line.service_tier in tiers
         )
 
     def model_price(self) -> ModelPrice:
@@ -76,6 +80,15 @@ class Prices:
         rate could admit what the wallet can't pay. The difference comes back with the posting, seconds later.
         """
         return ModelPrice(**{kind.value: price_text(self.ceiling_rate(kind)) for kind in TokenClass})
+
+    def batch_price(self) -> ModelPrice | None:
+        """The same of a batch's requests; null where these are priced as others."""
+        if self.batch is None:
+            return None
+        tiers = (ServiceTier.BATCH,)
+        return ModelPrice(
+            **{kind.value: price_text(self.ceiling_rate(kind, tiers=tiers)) for kind in TokenClass}
+        )
 
     def times(self, weight: int) -> "Prices":
         """Of a model whose every price is this one's times a weight, scaled. Raises `PriceInvalid`."""

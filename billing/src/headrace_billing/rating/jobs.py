@@ -56,6 +56,11 @@ async def put_due_into_force(session: AsyncSession, *, at: datetime) -> Written:
             price_book=book.id,
             currency=book.currency,
             models={model: prices.model_price() for model, prices in book.models.items()},
+            batch_models={
+                model: price
+                for model, prices in book.models.items()
+                if (price := prices.batch_price()) is not None
+            },
         )
         await outbox.write(session, place, card)
         await session.execute(UPSERT_CARD, {"currency": book.currency, "org": row.org, "price_book": book.id})

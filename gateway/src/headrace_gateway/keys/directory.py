@@ -55,6 +55,13 @@ class Prices:
 
     price_book: str
     models: dict[str, UnitPrices]
+    batch_models: dict[str, UnitPrices]
+    """Those whose batches have a price of their own."""
+
+    def of(self, model: str, *, batched: bool) -> UnitPrices:
+        """Raises `KeyError` for a model without a price."""
+        prices = self.models[model]
+        return self.batch_models.get(model, prices) if batched else prices
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -186,4 +193,5 @@ def _decode_prices(record: bytes) -> Prices:
     return Prices(
         price_book=card.price_book,
         models={model: parse_prices(price) for model, price in card.models.items()},
+        batch_models={model: parse_prices(price) for model, price in card.batch_models.items()},
     )

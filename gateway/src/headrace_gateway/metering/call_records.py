@@ -37,7 +37,8 @@ class Prepared(msgspec.Struct, frozen=True):
 
 def prepared_for(call: Call, standing: Standing, *, used_up: bool) -> Prepared:
     """The model must have a price. `used_up` as `authorisation.disposition` has it."""
-    place = (call.deployment.id, call.dialect, call.model_requested, call.again, used_up)
+    batched = call.credentials.batched
+    place = (call.deployment.id, call.dialect, call.model_requested, call.again, used_up, batched)
     known: Prepared | None = standing.prepared.get(place)
     # A new table of deployments has new ones under the same ids.
     if known is not None and known.deployment is call.deployment:
@@ -54,7 +55,7 @@ def _prepare(call: Call, standing: Standing, *, used_up: bool) -> Prepared:
     disposition = authorisation.disposition(project, task, used_up=used_up)
     return Prepared(
         deployment=deployment,
-        prices=standing.prices.record.models[deployment.model],
+        prices=standing.prices.record.of(deployment.model, batched=call.credentials.batched),
         planned=plan.planned(
             standing.key.record,
             project,

@@ -188,6 +188,8 @@ class PriceCard(msgspec.Struct, frozen=True, kw_only=True):
     price_book: str
     currency: str
     models: dict[str, ModelPrice]
+    batch_models: dict[str, ModelPrice] = {}
+    """The most that a request of a batch can cost, where batches have a price of their own."""
 
 
 decode_key = msgspec.json.Decoder(KeyRecord).decode
