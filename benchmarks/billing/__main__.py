@@ -1,6 +1,6 @@
 """Measures billing and writes what it saw into benchmarks/results/billing.json.
 
-    python -m benchmarks.billing [NOUN ...] [--customers 100000] [--lines 50] [--events 100000] [--rolled-up 100000000]
+    python -m benchmarks.billing [NOUN ...] [--customers 100000] [--lines 50] [--events 350000] [--rolled-up 100000000]
 
 Without a noun everything is measured. Figures of what is not measured now stay in the file as they were.
 """
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=50)
     parser.add_argument("--requests", type=int, default=1, help="of each model by each customer")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=350_000)
     parser.add_argument("--rolled-up", type=int, default=100_000_000, help="events of the usage queries")
     options = parser.parse_args()
     unknown = set(options.nouns) - set(MEASUREMENTS)

@@ -86,8 +86,9 @@ async def insert_events(
             windows[place] = books[event.price_book].window_of(event.model_served, at)
         return windows[place]
 
-    # In the order of ids, which is mostly that of time: each index grows where it grew before.
-    rows = [_event_row(usage, window(usage.event), batch) for usage in sorted(usages, key=_by_id)]
+    # In the order of ids, which is mostly that of time: each index grows where it grew before. Each row is made while
+    # Postgres stores those before it.
+    rows = (_event_row(usage, window(usage.event), batch) for usage in sorted(usages, key=_by_id))
     await copy_rows(session, COPY_EVENTS, rows, types=[kind for _, kind in EVENT_COLUMNS])
 
 
