@@ -24,7 +24,7 @@ from headrace_gateway.dialects.fields import (
     read_fields,
     value_of,
 )
-from headrace_gateway.dialects.media import NO_IMAGES, Images, read_images
+from headrace_gateway.dialects.media import NO_MEDIA, Media, read_media
 from headrace_gateway.errors import FieldMissing
 
 _encode = msgspec.json.encode
@@ -44,7 +44,7 @@ class MessagesRequest(msgspec.Struct, frozen=True):
     prompt_bytes: int
     fields: Fields
     dialect: Dialect = Dialect.ANTHROPIC_MESSAGES
-    images: Images = NO_IMAGES
+    media: Media = NO_MEDIA
     choices: int = 1
     task: Task = Task.GENERATE
     once: str | None = None
@@ -62,7 +62,7 @@ class MessagesRequest(msgspec.Struct, frozen=True):
         return beginning_of(self.fields)
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
-        return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
+        return prompt_tokens_max(self.prompt_bytes, self.media, deployment)
 
     def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         bound = self.output_tokens_max if output_tokens_max is None else output_tokens_max
@@ -91,7 +91,7 @@ class CountRequest(msgspec.Struct, frozen=True):
 
     model: str
     fields: Fields
-    images: Images
+    media: Media
 
     def upstream_body(self, deployment: Deployment) -> bytes:
         return _encode(self.fields | {"model": msgspec.Raw(_encode(deployment.engine_model))})
@@ -106,20 +106,20 @@ def decode_messages(body: bytes) -> MessagesRequest:
     output_tokens_max = bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX)
     if output_tokens_max is None:
         raise FieldMissing("max_tokens")
-    images = read_images(fields)
+    media = read_media(fields)
     return MessagesRequest(
         model=model_of(fields),
         streamed=flag_of(fields, "stream"),
         output_tokens_max=output_tokens_max,
-        prompt_bytes=prompt_bytes_of(fields, images, calls=b'"tool_use"'),
+        prompt_bytes=prompt_bytes_of(fields, media, calls=b'"tool_use"'),
         fields=fields,
-        images=images,
+        media=media,
     )
 
 
 def decode_count(body: bytes) -> CountRequest:
     fields = _prompt_fields(body)
-    return CountRequest(model=model_of(fields), fields=fields, images=read_images(fields))
+    return CountRequest(model=model_of(fields), fields=fields, media=read_media(fields))
 
 
 def _prompt_fields(body: bytes) -> Fields:

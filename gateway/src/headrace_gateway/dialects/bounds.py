@@ -1,30 +1,33 @@
 """What a prompt counts at most, for the hold that is taken before an engine has counted it."""
 
 from headrace_contracts.deployments import Deployment
+from headrace_gateway.dialects.audio import clip_tokens_max
 from headrace_gateway.dialects.fields import Fields
-from headrace_gateway.dialects.media import Images
+from headrace_gateway.dialects.media import NO_MEDIA, Media
 
 TOOL_EXPANSION = 2
 """Templates spell out tools and their calls with marks of their own: at most a token a byte more."""
 
 
-def prompt_bytes_of(fields: Fields, images: Images, *, calls: bytes, held_in: str = "messages") -> int:
+def prompt_bytes_of(fields: Fields, media: Media, *, calls: bytes, held_in: str = "messages") -> int:
     """Everything but the model's name may end up in the prompt: tools, documents, template values.
 
     `calls` stands in the field `held_in` where the conversation holds calls of tools.
     """
-    size = (
-        sum([len(memoryview(raw)) for name, raw in fields.items() if name != "model"]) - images.inline_bytes
-    )
+    size = sum([len(memoryview(raw)) for name, raw in fields.items() if name != "model"]) - media.inline_bytes
     spelt_out = "tools" in fields or (held_in in fields and calls in bytes(fields[held_in]))
     return size * TOOL_EXPANSION if spelt_out else size
 
 
-def prompt_tokens_max(prompt_bytes: int, images: Images, deployment: Deployment, *, prompts: int = 1) -> int:
+def prompt_tokens_max(prompt_bytes: int, media: Media, deployment: Deployment, *, prompts: int = 1) -> int:
     """No token is less than a byte of text, and no prompt is longer than the context."""
-    return min(
-        prompt_bytes
-        + prompts * deployment.prompt_overhead_tokens
-        + images.count * deployment.image_tokens_max,
-        prompts * deployment.context_tokens,
-    )
+    tokens = prompt_bytes + prompts * deployment.prompt_overhead_tokens
+    if media is not NO_MEDIA:
+        tokens += _media_tokens_max(media, deployment)
+    return min(tokens, prompts * deployment.context_tokens)
+
+
+def _media_tokens_max(media: Media, deployment: Deployment) -> int:
+    hearing = deployment.hearing
+    heard = 0 if hearing is None else sum(clip_tokens_max(clip, hearing) for clip in media.clips)
+    return media.images * deployment.image_tokens_max + heard

@@ -12,7 +12,7 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
-from headrace_gateway.dialects.media import Images
+from headrace_gateway.dialects.media import Media
 
 
 class Cut(Enum):
@@ -78,7 +78,7 @@ class InferenceRequest(Protocol):
     @property
     def choices(self) -> int: ...
     @property
-    def images(self) -> Images: ...
+    def media(self) -> Media: ...
     @property
     def task(self) -> Task:
         """Which kind of model it is for."""

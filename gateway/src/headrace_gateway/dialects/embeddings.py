@@ -13,7 +13,7 @@ from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from headrace_gateway.dialects.dialect import StreamReader
 from headrace_gateway.dialects.fields import NOT_FOR_CLIENTS, Fields, model_of, read_fields, text_of, value_of
-from headrace_gateway.dialects.media import NO_IMAGES, Images
+from headrace_gateway.dialects.media import NO_MEDIA, Media
 from headrace_gateway.dialects.openai_reply import read_completion
 from headrace_gateway.errors import FieldMissing, InvalidRequest
 
@@ -33,7 +33,7 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True):
     streamed: bool = False
     output_tokens_max: int | None = 0
     choices: int = 1
-    images: Images = NO_IMAGES
+    media: Media = NO_MEDIA
     task: Task = Task.EMBED
     once: str | None = None
 

@@ -1,11 +1,11 @@
-"""Images in the content of messages: found before admission, because they cost tokens and name addresses.
+"""Images and audio in the content of messages: found before admission, because they cost tokens and name addresses.
 
-What must stay true: an engine that can read images fetches whatever address a message names, from inside the
+What must stay true: an engine that can read media fetches whatever address a message names, from inside the
 cluster. So no address reaches one unless its host is allowed by setting; and none can be hidden from here by
-writing JSON in another way. Most prompts hold none, and finding that out must cost no second parse.
+writing JSON in another way. Audio is never fetched: how long it is could not be told. Most prompts hold neither, and finding that out must cost no second parse.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headrace_contracts.deployments import Deployment
+from headrace_gateway.dialects.audio import Clip, check_clip
+from headrace_gateway.dialects.audio_parts import clip_of, is_audio
 from headrace_gateway.dialects.fields import Fields
 from headrace_gateway.errors import InvalidRequest, NotOffered
 
@@ -26,8 +28,6 @@ HIDING_MARKS = (b"\\u004", b"\\u005", b"\\u006", b"\\u007")
 OTHER_MEDIA = frozenset(
     ("video_url", "image_pil", "image_embeds", "audio_embeds", "video_embeds", "prompt_embeds")
 )
-
-AUDIO = frozenset(("input_audio", "audio_url", "audio"))
 
 DATA_URL = "data:image/"
 SHOWN_CHARACTERS = 80
@@ -46,23 +46,28 @@ _content = msgspec.json.Decoder(list[Any]).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
-    """What the images of a request amount to."""
+class Media:
+    """What the images and the audio of a request amount to."""
 
-    count: int = 0
+    images: int = 0
+    clips: tuple[Clip, ...] = field(default=())
     inline_bytes: int = 0
-    """Bytes of the body that are an image and no text."""
+    """Bytes of the body that are an image or audio and no text."""
     addresses: tuple[str, ...] = field(default=())
+    """From where images would be fetched."""
 
 
-NO_IMAGES = Images()
+NO_MEDIA = Media()
 
 
-def read_images(fields: Fields, name: str = "messages") -> Images:
-    """Of a request's conversation. Raises `InvalidRequest` for media that can't be."""
+def read_media(fields: Fields, name: str = "messages", *, takes_audio: bool = False) -> Media:
+    """Of a request's conversation. `takes_audio`: whether its dialect has a word for it.
+
+    Raises `InvalidRequest` for media that can't be.
+    """
     raw = fields.get(name)
     if raw is None or not _may_hold_media(memory := bytes(raw)):
-        return NO_IMAGES
+        return NO_MEDIA
     try:
         contents = [
             bytes(content) for message in _messages(memory) for content in (message.content, message.output)
@@ -75,31 +80,49 @@ def read_images(fields: Fields, name: str = "messages") -> Images:
         ]
     except (msgspec.MsgspecError, RecursionError):
         raise InvalidRequest(f"`{name}` must be a list of objects.", param=name) from None
-    sources = [source for part in parts if (source := _source(part)) is not None]
+    spoken = [part for part in parts if is_audio(part)]
+    if spoken and not takes_audio:
+        raise NotOffered("Audio is not taken here. Send what was said as text.", param=name)
+    heard = [clip_of(part) for part in spoken]
+    sources = [source for part in parts if not is_audio(part) and (source := _source(part)) is not None]
     inline = [source for source in sources if source.startswith(DATA_URL)]
-    return Images(
-        count=len(sources),
-        inline_bytes=sum(len(source) - len(DATA_URL) for source in inline),
+    return Media(
+        images=len(sources),
+        clips=tuple(clip for clip, _ in heard),
+        inline_bytes=sum(len(source) - len(DATA_URL) for source in inline) + sum(size for _, size in heard),
         addresses=tuple(source for source in sources if not source.startswith(DATA_URL)),
     )
 
 
-def check_images(images: Images, deployment: Deployment, *, hosts: Container[str]) -> None:
-    """Raises for images that the model can't read, or that it would have to fetch from anywhere."""
-    if not images.count:
+def check_media(media: Media, deployment: Deployment, *, hosts: Container[str]) -> None:
+    """Raises for media that the model can't read, or that it would have to fetch from anywhere."""
+    if media is NO_MEDIA:
         return
-    if not deployment.image_tokens_max:
+    if media.clips:
+        _check_clips(media.clips, deployment)
+    if media.images and not deployment.image_tokens_max:
         raise NotOffered(
             f"The model {deployment.model!r} reads text alone. Send no images, or ask a model that sees.",
             param="messages",
         )
-    for address in images.addresses:
+    for address in media.addresses:
         if not _is_allowed(address, hosts):
             raise InvalidRequest(
                 f"The image address {address[:SHOWN_CHARACTERS]!r} is not fetched from here."
                 " Send the image itself, as `data:image/png;base64,…`.",
                 param="messages",
             )
+
+
+def _check_clips(clips: Iterable[Clip], deployment: Deployment) -> None:
+    hearing = deployment.hearing
+    if hearing is None:
+        raise NotOffered(
+            f"The model {deployment.model!r} does not hear. Send what was said as text, or ask a model that hears.",
+            param="messages",
+        )
+    for clip in clips:
+        check_clip(clip, deployment, hearing, param="messages")
 
 
 def _may_hold_media(content: bytes) -> bool:
@@ -122,10 +145,8 @@ def _source(part: dict[str, Any]) -> str | None:
     kind = part.get("type")
     if not isinstance(kind, str):
         kind = None
-    if kind in AUDIO or not AUDIO.isdisjoint(part):
-        raise NotOffered("No model here hears. Send what was said as text.", param="messages")
     if not OTHER_MEDIA.isdisjoint(part) or kind in OTHER_MEDIA:
-        raise NotOffered("Of media, only images are taken here.", param="messages")
+        raise NotOffered("Of media, only images and audio are taken here.", param="messages")
     if kind == "image":
         source = _anthropic_source(part.get("source"))
     elif "image_url" in part or kind in ("image_url", "input_image"):

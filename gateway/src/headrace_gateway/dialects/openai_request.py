@@ -23,7 +23,7 @@ from headrace_gateway.dialects.fields import (
     text_of,
     value_of,
 )
-from headrace_gateway.dialects.media import NO_IMAGES, Images, read_images
+from headrace_gateway.dialects.media import NO_MEDIA, Media, read_media
 from headrace_gateway.dialects.openai_reply import read_completion, withheld
 from headrace_gateway.dialects.openai_stream import Chunks
 from headrace_gateway.errors import FieldMissing, InvalidRequest
@@ -61,7 +61,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     prompts: int
     prompt_bytes: int
     fields: dict[str, msgspec.Raw]
-    images: Images = NO_IMAGES
+    media: Media = NO_MEDIA
     task: Task = Task.GENERATE
     once: str | None = None
 
@@ -78,7 +78,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
         return beginning_of(self.fields)
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
-        return prompt_tokens_max(self.prompt_bytes, self.images, deployment, prompts=self.prompts)
+        return prompt_tokens_max(self.prompt_bytes, self.media, deployment, prompts=self.prompts)
 
     def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         """The request as the engine gets it."""
@@ -128,7 +128,7 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
     prompts = _prompts(fields, dialect)
     # Nearly no request has one of these, and asking for each costs as much as all the rest.
     choices_per_prompt = 1 if SELDOM.isdisjoint(fields) else _seldom(fields, prompts)
-    images = read_images(fields) if dialect is Dialect.OPENAI_CHAT else NO_IMAGES
+    media = read_media(fields, takes_audio=True) if dialect is Dialect.OPENAI_CHAT else NO_MEDIA
     output_field, output_tokens_max = _output(fields, dialect)
     return OpenAIRequest(
         dialect=dialect,
@@ -140,9 +140,9 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
         output_field=output_field,
         choices_per_prompt=choices_per_prompt,
         prompts=prompts,
-        prompt_bytes=prompt_bytes_of(fields, images, calls=b'"tool_calls"'),
+        prompt_bytes=prompt_bytes_of(fields, media, calls=b'"tool_calls"'),
         fields=fields,
-        images=images,
+        media=media,
     )
 
 

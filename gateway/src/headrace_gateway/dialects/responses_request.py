@@ -25,7 +25,7 @@ from headrace_gateway.dialects.fields import (
     text_of,
     value_of,
 )
-from headrace_gateway.dialects.media import NO_IMAGES, Images, read_images
+from headrace_gateway.dialects.media import NO_MEDIA, Media, read_media
 from headrace_gateway.dialects.responses_reply import FinalResponse, read_response, withheld
 from headrace_gateway.dialects.responses_stream import ResponseEvents
 from headrace_gateway.errors import FieldMissing, InvalidRequest, NotOffered
@@ -49,7 +49,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     items: Sequence[msgspec.Raw]
     """The conversation so far: what the client sent, and before it what it referred to."""
     fields: Fields
-    images: Images
+    media: Media
     previous: str | None
     """The response that it goes on from."""
     stores: bool
@@ -76,7 +76,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
         return _with_items(self, [*earlier, *self.items])
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
-        return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
+        return prompt_tokens_max(self.prompt_bytes, self.media, deployment)
 
     def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         fields: dict[str, object] = {
@@ -123,7 +123,7 @@ def decode_responses(body: bytes) -> ResponsesRequest:
         prompt_bytes=0,
         items=(),
         fields=fields,
-        images=NO_IMAGES,
+        media=NO_MEDIA,
         previous=previous,
         stores=stores,
     )
@@ -144,11 +144,11 @@ def _items_of(fields: Fields) -> list[msgspec.Raw]:
 
 def _with_items(request: ResponsesRequest, items: list[msgspec.Raw]) -> ResponsesRequest:
     fields = request.fields | {"input": msgspec.Raw(_encode(items))}
-    images = read_images(fields, "input")
+    media = read_media(fields, "input")
     return replace(
         request,
         fields=fields,
         items=items,
-        images=images,
-        prompt_bytes=prompt_bytes_of(fields, images, calls=b'"function_call"', held_in="input"),
+        media=media,
+        prompt_bytes=prompt_bytes_of(fields, media, calls=b'"function_call"', held_in="input"),
     )

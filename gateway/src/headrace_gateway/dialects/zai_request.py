@@ -21,7 +21,7 @@ from headrace_gateway.dialects.fields import (
     read_fields,
     value_of,
 )
-from headrace_gateway.dialects.media import Images, read_images
+from headrace_gateway.dialects.media import Media, read_media
 from headrace_gateway.dialects.zai_images import spell_out_images
 from headrace_gateway.dialects.zai_reply import read_completion, withheld
 from headrace_gateway.dialects.zai_stream import ZaiChunks
@@ -58,7 +58,7 @@ class ZaiRequest(msgspec.Struct, frozen=True):
     prompt_bytes: int
     wishes: Wishes
     fields: Fields
-    images: Images
+    media: Media
     once: str | None
     end_user: str | None
     dialect: Dialect = Dialect.ZAI_CHAT
@@ -73,7 +73,7 @@ class ZaiRequest(msgspec.Struct, frozen=True):
         check_wishes(self.wishes, deployment)
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
-        return prompt_tokens_max(self.prompt_bytes, self.images, deployment)
+        return prompt_tokens_max(self.prompt_bytes, self.media, deployment)
 
     def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         fields: dict[str, object] = {
@@ -109,7 +109,7 @@ def decode_chat(body: bytes, *, clears_thinking: bool) -> ZaiRequest:
     fields = spell_out_images(read_fields(body))
     model = model_of(fields)
     messages = messages_of(fields)
-    images = read_images(fields)
+    media = read_media(fields, takes_audio=True)
     _check_tools(fields)
     engine: Fields = {"messages": messages} | {name: fields[name] for name in RELAYED if name in fields}
     if "do_sample" in fields and not flag_of(fields, "do_sample"):
@@ -122,10 +122,10 @@ def decode_chat(body: bytes, *, clears_thinking: bool) -> ZaiRequest:
         streamed=flag_of(fields, "stream"),
         streams_tools=flag_of(fields, "tool_stream"),
         output_tokens_max=bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX),
-        prompt_bytes=prompt_bytes_of(engine, images, calls=b'"tool_calls"'),
+        prompt_bytes=prompt_bytes_of(engine, media, calls=b'"tool_calls"'),
         wishes=wishes_of(fields, clears_thinking=clears_thinking),
         fields=engine,
-        images=images,
+        media=media,
         end_user=_text_between(fields, "user_id", USER_ID_CHARACTERS),
         once=_text_between(fields, "request_id", REQUEST_ID_CHARACTERS),
     )

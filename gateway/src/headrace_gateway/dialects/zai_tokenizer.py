@@ -9,7 +9,7 @@ import msgspec
 from headrace_contracts.deployments import Deployment
 from headrace_gateway.dialects.dialect import NoCompletion
 from headrace_gateway.dialects.fields import Fields, messages_of, model_of, read_fields, value_of
-from headrace_gateway.dialects.media import Images, read_images
+from headrace_gateway.dialects.media import Media, read_media
 from headrace_gateway.dialects.zai_images import spell_out_images
 
 _text = msgspec.json.Decoder(str).decode
@@ -29,7 +29,7 @@ _tokens = msgspec.json.Decoder(Tokens).decode
 class TokenizerRequest:
     model: str
     fields: Fields
-    images: Images
+    media: Media
     request_id: str | None
 
     def upstream_body(self, deployment: Deployment) -> bytes:
@@ -57,6 +57,6 @@ def decode_tokenizer(body: bytes) -> TokenizerRequest:
     return TokenizerRequest(
         model=model_of(fields),
         fields={name: fields[name] for name in ("messages", "tools") if name in fields},
-        images=read_images(fields),
+        media=read_media(fields),
         request_id=value_of(fields, "request_id", _text, "a string"),
     )

@@ -16,7 +16,7 @@ from headrace_contracts.deployments import Deployment, Task
 from headrace_gateway.call import Meter
 from headrace_gateway.dialects import anthropic_request, zai_tokenizer
 from headrace_gateway.dialects.dialect import NoCompletion
-from headrace_gateway.dialects.media import Images, check_images
+from headrace_gateway.dialects.media import Media, check_media
 from headrace_gateway.dialects.offer import check_task
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import ModelNotFound, UpstreamBusy, UpstreamFailed, UpstreamTimedOut
@@ -50,7 +50,7 @@ class CountRequest(Protocol):
     @property
     def model(self) -> str: ...
     @property
-    def images(self) -> Images: ...
+    def media(self) -> Media: ...
     def upstream_body(self, deployment: Deployment) -> bytes: ...
     def read_reply(self, body: bytes) -> bytes:
         """What the client gets; raises `NoCompletion`."""
@@ -109,7 +109,7 @@ class TokenCounts:
         if not found or not caller.may_name(found[0]):
             raise ModelNotFound(request.model)
         check_task(found[0], Task.GENERATE)
-        check_images(request.images, found[0], hosts=self._image_hosts)
+        check_media(request.media, found[0], hosts=self._image_hosts)
         lines = client_lines(exchange) + relayed_lines(exchange, counting.headers)
         body = await self._count(found[0], counting, request, lines)
         headers = [("content-type", "application/json"), ("x-headrace-revision", found[0].revision)]

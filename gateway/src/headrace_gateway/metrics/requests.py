@@ -19,10 +19,12 @@ OPERATIONS = {
     Dialect.OPENAI_COMPLETIONS: "text_completion",
     Dialect.OPENAI_RESPONSES: "chat",
     Dialect.OPENAI_EMBEDDINGS: "embeddings",
+    Dialect.OPENAI_TRANSCRIPTIONS: "transcription",
     Dialect.ANTHROPIC_MESSAGES: "chat",
     Dialect.ZAI_CHAT: "chat",
+    Dialect.ZAI_TRANSCRIPTIONS: "transcription",
 }
-"""As the conventions call what is done."""
+"""As the conventions call what is done, where they have a word for it."""
 
 PROVIDER = "headrace"
 

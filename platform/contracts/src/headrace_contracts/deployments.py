@@ -10,6 +10,7 @@ class Task(StrEnum):
 
     GENERATE = "generate"
     EMBED = "embed"
+    TRANSCRIBE = "transcribe"
 
 
 class Thinking(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +23,15 @@ class Thinking(msgspec.Struct, frozen=True, kw_only=True):
     """Set to false to keep the thinking of earlier turns in the prompt; null where the template has no such choice."""
     efforts: list[str] = []
     """Those that the template tells apart, least first."""
+
+
+class Hearing(msgspec.Struct, frozen=True, kw_only=True):
+    """What audio comes to in a prompt."""
+
+    token_milliseconds: int
+    """Of audio, for which one token stands."""
+    seconds_max: int
+    """The longest audio that the engine takes: it refuses what is longer, and reads what is not in one piece."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +60,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Null for a model that does not think."""
     image_tokens_max: int = 0
     """Upper bound of what one image counts in a prompt; 0 where the model reads text alone."""
+    hearing: Hearing | None = None
+    """Null for a model that does not hear."""
     deprecated_at: int | None = None
     """Seconds since the Unix epoch from which on clients are asked to use another model or revision."""
     sunset_at: int | None = None

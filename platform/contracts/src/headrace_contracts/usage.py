@@ -42,8 +42,10 @@ class Dialect(StrEnum):
     OPENAI_COMPLETIONS = "openai.completions"
     OPENAI_RESPONSES = "openai.responses"
     OPENAI_EMBEDDINGS = "openai.embeddings"
+    OPENAI_TRANSCRIPTIONS = "openai.transcriptions"
     ANTHROPIC_MESSAGES = "anthropic.messages"
     ZAI_CHAT = "zai.chat"
+    ZAI_TRANSCRIPTIONS = "zai.transcriptions"
     OUTSIDE = "outside"  # reported by an outside meter, which was asked in whatever way
 
 
