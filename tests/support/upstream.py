@@ -12,8 +12,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.forms import form_of
 from tests.support.messages import Messages
 from tests.support.responses import ResponseReply
+from tests.support.transcripts import Transcription
 
 READ_BYTES = 65536
 REASONS = {200: b"OK"}
@@ -34,6 +36,8 @@ class Behaviour:
     thinking_tokens: int = 0
     tool: bool = False
     """How many of the tokens are thought, and whether the others call a tool."""
+    clips: int = 1
+    """Into which a recording is cut; each has as many tokens, and a prompt of its own."""
     finish: str = "stop"
     """How a completion ends that calls no tool."""
     before_first_seconds: float = 0.0
@@ -64,6 +68,7 @@ class Attempt:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    """A form's fields, and its file as bytes, where it is none of JSON."""
     prompt: int = 0
     yielded: int = 0
     ending: str = "started"
@@ -161,6 +166,8 @@ class FakeEngine:
         elif attempt.path == "/v1/embeddings":
             await line.whole(200, embeddings(attempt, behaviour))
             attempt.ending = "finished"
+        elif attempt.path == "/v1/audio/transcriptions":
+            await self._transcribe(line, attempt, behaviour)
         elif attempt.path in ("/v1/messages", "/v1/responses") and attempt.body.get("stream"):
             await self._named_stream(line, attempt, behaviour)
         elif attempt.body.get("stream"):
@@ -212,6 +219,52 @@ class FakeEngine:
         if behaviour.before_done_seconds:
             await line.sleep(behaviour.before_done_seconds)
         if attempt.body.get("stream_options", {}).get("include_usage"):
+            await line.event(reply.final())
+        attempt.ending = "finished"
+        await line.done()
+
+    async def _transcribe(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
+        reply = Transcription(
+            attempt.body,
+            id=attempt.id,
+            text=behaviour.text,
+            prompt=behaviour.prompt_tokens,
+            tokens=behaviour.tokens,
+            clips=behaviour.clips,
+            finish=behaviour.finish,
+        )
+        if not reply.streamed:
+            attempt.prompt, attempt.yielded = reply.counts_after(reply.tokens * reply.clips)
+            await line.whole(200, reply.whole())
+            attempt.ending = "finished"
+            return
+        headers = (
+            b"x-headrace-cached-tokens: %d\r\n" % behaviour.cached_tokens if behaviour.cached_header else b""
+        )
+        await line.begin(b"text/event-stream; charset=utf-8", headers)
+        for number in range(1, reply.tokens * reply.clips + 1):
+            if behaviour.before_each_seconds:
+                await line.sleep(behaviour.before_each_seconds)
+            attempt.prompt, attempt.yielded = reply.counts_after(number)
+            await line.event(reply.chunk(number, counted=behaviour.continuous_usage))
+            if behaviour.break_after == number:
+                attempt.ending = "failed"
+                line.break_off()
+                raise ConnectionError
+            if behaviour.end_after == number:
+                attempt.ending = "failed"
+                await line.end()
+                return
+            if behaviour.error_event_after == number:
+                attempt.ending = "failed"
+                await line.event({"error": {"message": "engine died", "code": 500}})
+                await line.done()
+                return
+            if behaviour.hang_after == number:
+                await line.sleep(3600)
+        if behaviour.before_done_seconds:
+            await line.sleep(behaviour.before_done_seconds)
+        if reply.tells_usage:
             await line.event(reply.final())
         attempt.ending = "finished"
         await line.done()
@@ -393,6 +446,14 @@ class Words:
         }
 
 
+def body_of(headers: dict[str, str], body: bytes) -> dict[str, Any]:
+    content_type = headers.get("content-type", "")
+    if content_type.startswith("multipart/form-data"):
+        return form_of(content_type, body)
+    fields: dict[str, Any] = json.loads(body)
+    return fields
+
+
 class Line:
     """One connection: HTTP by hand, so that it can be wrong on purpose."""
 
@@ -414,7 +475,7 @@ class Line:
         first, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         body += await self._reader.readexactly(int(headers["content-length"]) - len(body))
-        return Attempt(path=first.split()[1], headers=headers, body=json.loads(body))
+        return Attempt(path=first.split()[1], headers=headers, body=body_of(headers, body))
 
     async def sleep(self, seconds: float) -> None:
         """Raises `Aborted` as soon as the other side goes."""

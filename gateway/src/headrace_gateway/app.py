@@ -18,6 +18,7 @@ from headrace_gateway.http.server import Listening, serve, stop_on_signals
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.http.trace import Traces
+from headrace_gateway.http.uploads import Uploads
 from headrace_gateway.metering.meter import GatewayMeter, MeterSettings, open_meter
 from headrace_gateway.metrics.catalogue import CATALOGUE
 from headrace_gateway.metrics.link import answer_forever
@@ -89,6 +90,7 @@ def _bounds(settings: GatewaySettings) -> InferenceBounds:
         body_timeout_seconds=settings.body_timeout_seconds,
         reply_bytes_max=settings.reply_bytes_max,
         request_timeout_seconds=settings.request_timeout_seconds,
+        audio_body_bytes_max=settings.audio_body_bytes_max,
         image_hosts=settings.image_hosts,
     )
 
@@ -150,6 +152,9 @@ def _gateway(
             secret=settings.ingest_token.get_secret_value(),
         ),
         signed=SignedTokens(settings.token_signing_secret_bytes),
+        uploads=Uploads(
+            body_bytes_max=settings.audio_body_bytes_max, bytes_max=settings.audio_bodies_bytes_max
+        ),
         not_admitting=lambda: meter.not_ready,
     )
 

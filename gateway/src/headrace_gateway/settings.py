@@ -62,6 +62,10 @@ class GatewaySettings(BaseSettings):
     body_bytes_max: int = Field(default=8 * 2**20, ge=1024)
     # A body of that size at 300 kB/s. Longer is a client that holds a place without using it.
     body_timeout_seconds: float = Field(default=30.0, gt=0)
+    # Where recordings are sent: 25 MiB, the most that an engine takes of one, written as base64, and the form around it.
+    audio_body_bytes_max: int = Field(default=34 * 2**20, ge=1024)
+    # All of them at once per worker: each is held until its request ends, and for a moment twice or three times.
+    audio_bodies_bytes_max: int = Field(default=256 * 2**20, ge=1024)
     # Between connecting or the last answer and a request's last header line.
     head_timeout_seconds: float = Field(default=30.0, ge=1)
     # Requests at once per worker: the in-flight table's slots. Others are told to come back.
@@ -115,6 +119,12 @@ class GatewaySettings(BaseSettings):
     def _metrics_are_not_public(self) -> Self:
         if self.metrics_port == self.port:
             raise ValueError("metrics_port: must be another than port")
+        return self
+
+    @model_validator(mode="after")
+    def _one_recording_has_room(self) -> Self:
+        if self.audio_body_bytes_max > self.audio_bodies_bytes_max:
+            raise ValueError("audio_bodies_bytes_max: must be no less than audio_body_bytes_max")
         return self
 
     @model_validator(mode="after")

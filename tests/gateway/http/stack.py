@@ -26,6 +26,7 @@ from headrace_gateway.http.server import Listening, serve
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.http.trace import Traces
+from headrace_gateway.http.uploads import Uploads
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.responses.store import ResponseStore
@@ -38,6 +39,7 @@ from tests.gateway.waiting import eventually
 from tests.support.upstream import FakeEngine, running_engine
 
 BODY_BYTES_MAX = 64 * 1024
+AUDIO_BODY_BYTES_MAX = 2 * 1024 * 1024
 SLICE_TOKENS = 8
 TABLE = "deployments.json"
 BOUNDS = InferenceBounds(
@@ -45,6 +47,7 @@ BOUNDS = InferenceBounds(
     body_timeout_seconds=0.5,
     reply_bytes_max=1024 * 1024,
     request_timeout_seconds=30,
+    audio_body_bytes_max=AUDIO_BODY_BYTES_MAX,
 )
 QUEUE = QueueBounds(wait_seconds=20, requests_max=64, org_requests_max=48)
 TIMEOUTS = UpstreamTimeouts(connect=5.0, first_byte=3.0, idle=3.0)
@@ -164,6 +167,9 @@ async def running_stack(
                 secret=settings.ingest_token,
             ),
             signed=SignedTokens(signing_secret),
+            uploads=Uploads(
+                body_bytes_max=bounds.audio_body_bytes_max, bytes_max=2 * bounds.audio_body_bytes_max
+            ),
             not_admitting=lambda: meter.not_ready,
         )
         listening = Listening(

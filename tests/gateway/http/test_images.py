@@ -98,20 +98,6 @@ async def test_a_model_that_reads_text_alone_is_asked_for_no_image(stack: Stack,
     assert stack.account.events() == []
 
 
-@pytest.mark.parametrize("path", [OPENAI, ANTHROPIC, ZAI, "/v1/responses"])
-async def test_audio_is_refused_by_every_endpoint_also_before_a_model_that_sees(
-    sees: Stack, path: str
-) -> None:
-    spoken = messages({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}})
-    body = {"input": spoken} if path == "/v1/responses" else {"messages": spoken, "max_tokens": 5}
-    reply = await sees.http.post(path, json={"model": MODEL, **body})
-
-    assert reply.status_code == 400
-    assert "Send what was said as text" in reply.json()["error"]["message"]
-    assert sees.engine.attempts == []
-    assert sees.account.events() == []
-
-
 async def test_a_client_can_not_have_an_image_be_more_tokens_than_are_held_for_it(sees: Stack) -> None:
     larger = {"mm_processor_kwargs": {"max_pixels": 10**9}, "media_io_kwargs": {"image": {}}}
     asked = messages(openai_part(PNG))

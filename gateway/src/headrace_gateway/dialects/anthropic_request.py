@@ -13,6 +13,7 @@ from headrace_gateway.dialects.anthropic_stream import MessageEvents
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from headrace_gateway.dialects.conversation import beginning_of
+from headrace_gateway.dialects.dialect import JSON
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
@@ -47,6 +48,7 @@ class MessagesRequest(msgspec.Struct, frozen=True):
     media: Media = NO_MEDIA
     choices: int = 1
     task: Task = Task.GENERATE
+    reply_type: str = JSON
     once: str | None = None
 
     def check(self, deployment: Deployment) -> None:

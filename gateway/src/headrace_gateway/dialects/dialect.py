@@ -14,6 +14,8 @@ from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.media import Media
 
+JSON = "application/json"
+
 
 class Cut(Enum):
     """Why an answer ends before its engine ended it."""
@@ -79,6 +81,10 @@ class InferenceRequest(Protocol):
     def choices(self) -> int: ...
     @property
     def media(self) -> Media: ...
+    @property
+    def reply_type(self) -> str:
+        """The media type of an answer in one piece."""
+
     @property
     def task(self) -> Task:
         """Which kind of model it is for."""

@@ -11,7 +11,7 @@ import msgspec
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
-from headrace_gateway.dialects.dialect import StreamReader
+from headrace_gateway.dialects.dialect import JSON, StreamReader
 from headrace_gateway.dialects.fields import NOT_FOR_CLIENTS, Fields, model_of, read_fields, text_of, value_of
 from headrace_gateway.dialects.media import NO_MEDIA, Media
 from headrace_gateway.dialects.openai_reply import read_completion
@@ -35,6 +35,7 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True):
     choices: int = 1
     media: Media = NO_MEDIA
     task: Task = Task.EMBED
+    reply_type: str = JSON
     once: str | None = None
 
     @property

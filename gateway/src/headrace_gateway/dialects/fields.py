@@ -78,6 +78,14 @@ def text_of(fields: Fields, name: str) -> str | None:
     return value_of(fields, name, _text, "a string")
 
 
+def text_between(fields: Fields, name: str, characters: tuple[int, int]) -> str | None:
+    value = text_of(fields, name)
+    least, most = characters
+    if value is not None and not least <= len(value) <= most:
+        raise InvalidRequest(f"`{name}` must have {least} to {most} characters.", param=name)
+    return value
+
+
 def bounded(fields: Fields, name: str, most: int) -> int | None:
     value = value_of(fields, name, _integer, "an integer")
     if value is not None and not 1 <= value <= most:

@@ -12,6 +12,7 @@ from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from headrace_gateway.dialects.conversation import beginning_of
+from headrace_gateway.dialects.dialect import JSON
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
@@ -63,6 +64,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     fields: dict[str, msgspec.Raw]
     media: Media = NO_MEDIA
     task: Task = Task.GENERATE
+    reply_type: str = JSON
     once: str | None = None
 
     @property

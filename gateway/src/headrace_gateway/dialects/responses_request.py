@@ -14,6 +14,7 @@ from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from headrace_gateway.dialects.conversation import beginning_of
+from headrace_gateway.dialects.dialect import JSON
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
@@ -58,6 +59,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     dialect: Dialect = Dialect.OPENAI_RESPONSES
     choices: int = 1
     task: Task = Task.GENERATE
+    reply_type: str = JSON
     once: str | None = None
 
     @property

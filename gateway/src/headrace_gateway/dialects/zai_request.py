@@ -11,6 +11,7 @@ from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from headrace_gateway.dialects.conversation import beginning_of
+from headrace_gateway.dialects.dialect import JSON
 from headrace_gateway.dialects.fields import (
     OUTPUT_TOKENS_MAX,
     Fields,
@@ -19,6 +20,7 @@ from headrace_gateway.dialects.fields import (
     messages_of,
     model_of,
     read_fields,
+    text_between,
     value_of,
 )
 from headrace_gateway.dialects.media import Media, read_media
@@ -37,7 +39,6 @@ TOOLS_MAX = 128
 USER_ID_CHARACTERS = (6, 128)
 REQUEST_ID_CHARACTERS = (1, 128)
 
-_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.encode
 _GREEDY = msgspec.Raw(b"0")
 _STREAM_OPTIONS = msgspec.Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
@@ -64,6 +65,7 @@ class ZaiRequest(msgspec.Struct, frozen=True):
     dialect: Dialect = Dialect.ZAI_CHAT
     choices: int = 1
     task: Task = Task.GENERATE
+    reply_type: str = JSON
 
     @property
     def beginning(self) -> bytes | None:
@@ -126,17 +128,9 @@ def decode_chat(body: bytes, *, clears_thinking: bool) -> ZaiRequest:
         wishes=wishes_of(fields, clears_thinking=clears_thinking),
         fields=engine,
         media=media,
-        end_user=_text_between(fields, "user_id", USER_ID_CHARACTERS),
-        once=_text_between(fields, "request_id", REQUEST_ID_CHARACTERS),
+        end_user=text_between(fields, "user_id", USER_ID_CHARACTERS),
+        once=text_between(fields, "request_id", REQUEST_ID_CHARACTERS),
     )
-
-
-def _text_between(fields: Fields, name: str, characters: tuple[int, int]) -> str | None:
-    value = value_of(fields, name, _text, "a string")
-    least, most = characters
-    if value is not None and not least <= len(value) <= most:
-        raise InvalidRequest(f"`{name}` must have {least} to {most} characters.", param=name)
-    return value
 
 
 def _check_tools(fields: Fields) -> None:

@@ -54,8 +54,11 @@ def asked_in(body: bytes) -> list[str]:
     return [text for name in ASKED if name in fields for text in _every(fields[name])]
 
 
-def said_in(body: bytes) -> Iterator[tuple[Hashable, str]]:
+def said_in(body: bytes, *, media_type: str = "application/json") -> Iterator[tuple[Hashable, str]]:
     """Of a whole answer: texts, each with the part that it belongs to."""
+    if media_type.startswith("text/"):
+        yield (), body.decode("utf-8", "replace")
+        return
     yield from _said(_decode(body), (), is_whole=True)
 
 
@@ -66,8 +69,8 @@ def said_in_events(data: bytes) -> Iterator[tuple[Hashable, str]]:
         if not payload.startswith(b"{"):
             continue
         event: dict[str, Any] = _decode(payload)
-        if str(event.get("type", "")).startswith("response."):
-            # Its other events say again what deltas said.
+        if str(event.get("type", "")).startswith(("response.", "transcript.")):
+            # Other events say again what deltas said.
             delta = event.get("delta")
             if isinstance(delta, str):
                 yield (event["type"], event.get("output_index"), event.get("content_index")), delta

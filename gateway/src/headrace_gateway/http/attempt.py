@@ -39,7 +39,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
     @property
     def content_type(self) -> str:
-        return "text/event-stream; charset=utf-8" if self.request.streamed else "application/json"
+        return "text/event-stream; charset=utf-8" if self.request.streamed else self.request.reply_type
 
     def headers(self) -> Headers:
         return [

@@ -11,16 +11,30 @@ class BodyBounds(Protocol):
     @property
     def body_bytes_max(self) -> int: ...
     @property
-    def body_timeout_seconds(self) -> float: ...
+    def audio_body_bytes_max(self) -> int:
+        """Where recordings are sent."""
+
+    @property
+    def body_timeout_seconds(self) -> float:
+        """Of a body of `body_bytes_max`; larger ones may take as much longer."""
 
 
 async def read_body(exchange: Exchange, bounds: BodyBounds) -> bytes:
-    media_type = (exchange.header("content-type") or "application/json").partition(";")[0]
-    if media_type.strip().lower() != "application/json":
+    if not is_json(exchange):
         raise InvalidRequest("The body must be sent as `Content-Type: application/json`.")
+    return await arrived(
+        exchange, bytes_max=bounds.body_bytes_max, timeout_seconds=bounds.body_timeout_seconds
+    )
+
+
+def is_json(exchange: Exchange) -> bool:
+    media_type = (exchange.header("content-type") or "application/json").partition(";")[0]
+    return media_type.strip().lower() == "application/json"
+
+
+async def arrived(exchange: Exchange, *, bytes_max: int, timeout_seconds: float) -> bytes:
+    """All of it."""
     try:
-        return await exchange.body(
-            bytes_max=bounds.body_bytes_max, timeout_seconds=bounds.body_timeout_seconds
-        )
+        return await exchange.body(bytes_max=bytes_max, timeout_seconds=timeout_seconds)
     except TimeoutError:
         raise BodyTooSlow("The request's body did not arrive in time.") from None

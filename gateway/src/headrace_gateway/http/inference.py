@@ -33,7 +33,6 @@ from headrace_gateway.guardrails.guards import Guards
 from headrace_gateway.guardrails.spoken import said_in
 from headrace_gateway.http.attempt import Attempt
 from headrace_gateway.http.authorization import relayed_lines
-from headrace_gateway.http.bodies import read_body
 from headrace_gateway.http.candidates import Candidates
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import ClientGone, Exchange
@@ -69,6 +68,7 @@ class InferenceBounds:
     body_timeout_seconds: float
     reply_bytes_max: int
     request_timeout_seconds: float
+    audio_body_bytes_max: int
     image_hosts: frozenset[str] = frozenset()
     """From where engines may fetch images that a request names."""
 
@@ -121,7 +121,7 @@ class Inference:
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
         conversation = None
         try:
-            body = await read_body(exchange, self._bounds)
+            body = await wire.read(exchange, self._bounds)
             idempotency = idempotency_of(exchange, body)
             request = wire.decode(body)
             if isinstance(request, ResponsesRequest):
@@ -137,7 +137,7 @@ class Inference:
             )
             about = About(caller.org, caller.project_id, request.model) if self._guards else None
             if about is not None:
-                await self._guards.check(body, about)
+                await self._guards.check(wire.texts(body), about)
         except GatewayError:
             # Whose key is no longer one learns nothing but that.
             await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
@@ -264,6 +264,7 @@ class Inference:
                 path=attempt.wire.path,
                 headers=attempt.trace_lines() + relayed_lines(attempt.exchange, attempt.wire.headers),
                 body=body,
+                content_type=attempt.wire.content_type,
             )
             if reply.status == 200:
                 return reply
@@ -283,7 +284,9 @@ class Inference:
             raise UpstreamFailed("The model's answer could not be read.") from error
         if usage is None:
             log.error("usage_missing", request=attempt.lease.id, deployment=attempt.deployment.id)
-        if attempt.watch is not None and await attempt.watch.refuses(said_in(client_body)):
+        if attempt.watch is not None and await attempt.watch.refuses(
+            said_in(client_body, media_type=attempt.content_type)
+        ):
             usage = None if usage is None else prompt_alone(usage)
             return Served(Ending.WITHHELD, usage=usage, rest=attempt.request.withheld(client_body))
         return Served(Ending.COMPLETED, usage=usage, rest=client_body)

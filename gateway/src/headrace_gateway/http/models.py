@@ -3,7 +3,7 @@
 import msgspec
 
 from headrace_contracts.access import KeyScope
-from headrace_contracts.deployments import Deployment
+from headrace_contracts.deployments import Deployment, Task
 from headrace_gateway.call import Caller, Meter
 from headrace_gateway.errors import ModelNotFound
 from headrace_gateway.http.authorization import bearer_token
@@ -21,6 +21,7 @@ class Model(msgspec.Struct):
     owned_by: str
     context_length: int
     revision: str
+    task: Task
     deprecated_at: int | None = None
     sunset_at: int | None = None
     object: str = "model"
@@ -62,6 +63,7 @@ def _model(deployment: Deployment) -> Model:
         owned_by=deployment.owned_by,
         context_length=deployment.context_tokens,
         revision=deployment.revision,
+        task=deployment.task,
         deprecated_at=deployment.deprecated_at,
         sunset_at=deployment.sunset_at,
     )

@@ -1,19 +1,23 @@
 """The inference endpoints: what differs between them, in one place; everything else treats them alike."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects import (
     anthropic_request,
     embeddings,
+    forms,
     openai_request,
     responses_request,
+    transcription,
     zai_request,
 )
 from headrace_gateway.dialects.dialect import InferenceRequest
 from headrace_gateway.http.authorization import api_key, bearer_token
+from headrace_gateway.http.bodies import BodyBounds, read_body
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.forms import read_form, read_form_or_json
 from headrace_gateway.http.shapes import ANTHROPIC, OPENAI, ZAI, Shape
 
 
@@ -28,6 +32,12 @@ class Wire:
     decode: Callable[[bytes], InferenceRequest]
     headers: tuple[str, ...] = ("x-session-id",)
     """The client's headers that the engine gets too: Serve may keep a session at one replica."""
+    read: Callable[[Exchange, BodyBounds], Awaitable[bytes]] = read_body
+    """What `decode` gets; the same for every sending of the same request."""
+    texts: Callable[[bytes], bytes] = lambda body: body
+    """Of what was read, what a guardrail may look at, as a JSON object."""
+    content_type: bytes = b"application/json"
+    """Of what the engine gets."""
 
 
 ANTHROPIC_HEADERS = ("anthropic-version", "anthropic-beta")
@@ -58,6 +68,26 @@ EMBEDDINGS = Wire(
     shape=OPENAI,
     secret=bearer_token,
     decode=embeddings.decode_embeddings,
+)
+
+TRANSCRIPTIONS = Wire(
+    path="/v1/audio/transcriptions",
+    shape=OPENAI,
+    secret=bearer_token,
+    decode=transcription.decode_openai,
+    read=read_form,
+    texts=forms.texts_of,
+    content_type=forms.CONTENT_TYPE,
+)
+
+ZAI_TRANSCRIPTIONS = Wire(
+    path="/v1/audio/transcriptions",
+    shape=ZAI,
+    secret=bearer_token,
+    decode=transcription.decode_zai,
+    read=read_form_or_json,
+    texts=forms.texts_of,
+    content_type=forms.CONTENT_TYPE,
 )
 
 MESSAGES = Wire(

@@ -46,14 +46,21 @@ class Attempts:
         self._budget = budget
 
     async def begin_reply(
-        self, lease: Lease, deployment: Deployment, *, path: str, headers: bytes, body: bytes
+        self,
+        lease: Lease,
+        deployment: Deployment,
+        *,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        content_type: bytes,
     ) -> Reply:
         """The first reply of the engine that is not a refusal to serve at all; close it when done."""
         breakers = self._breakers
         breakers.begin(deployment)
         self._budget.deposit()
         try:
-            reply = await self._reply(lease, deployment, path, headers, body)
+            reply = await self._reply(lease, deployment, path, headers, body, content_type=content_type)
         except (UpstreamFailed, UpstreamTimedOut):
             breakers.fail(deployment)
             raise
@@ -69,13 +76,20 @@ class Attempts:
         return reply
 
     async def _reply(
-        self, lease: Lease, deployment: Deployment, path: str, headers: bytes, body: bytes
+        self,
+        lease: Lease,
+        deployment: Deployment,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        *,
+        content_type: bytes,
     ) -> Reply:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             last = attempt == ATTEMPTS_MAX
             lines = b"%bx-request-id: %b\r\n" % (headers, lease.attempt().encode())
             try:
-                reply = await self._upstream.post(deployment.url, path, lines, body)
+                reply = await self._upstream.post(deployment.url, path, lines, body, content_type)
             except StaleConnection as error:
                 # The engine closed it as we wrote, which is no failure of its.
                 if not last:

@@ -42,13 +42,20 @@ class Upstream:
         self._bounds = bounds
         self._origins: dict[str, Origin] = {}
 
-    async def post(self, base_url: str, path: str, headers: bytes, body: bytes) -> Reply:
+    async def post(
+        self,
+        base_url: str,
+        path: str,
+        headers: bytes,
+        body: bytes,
+        content_type: bytes = b"application/json",
+    ) -> Reply:
         """Sends a request and returns its reply when its head is there. `headers` are whole lines."""
         origin = self._origin(base_url)
         connection = await origin.connection(self._timeouts.connect)
         reply = connection.start(
-            b"POST %b%b HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b"
-            % (origin.prefix, path.encode(), origin.host_header, headers, len(body), body)
+            b"POST %b%b HTTP/1.1\r\nhost: %b\r\ncontent-type: %b\r\n%bcontent-length: %d\r\n\r\n%b"
+            % (origin.prefix, path.encode(), origin.host_header, content_type, headers, len(body), body)
         )
         return await self._begun(reply)
 
