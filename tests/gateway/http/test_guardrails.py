@@ -8,11 +8,13 @@ from typing import Any
 import anthropic
 import pytest
 
+from headrace_contracts.deployments import Hearing, Task
 from headrace_contracts.usage import Ending
 from headrace_gateway.guardrails.guardrail import About
 from headrace_gateway.guardrails.guards import PlugIn
 from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import MODEL, Account
+from tests.gateway.dialects.recordings import wav
 from tests.gateway.http.stack import Stack, chat, running_stack
 from tests.support.upstream import Behaviour
 
@@ -247,3 +249,38 @@ async def test_a_guardrail_that_fails_lets_no_answer_through(broken: Stack) -> N
     assert last["error"]["code"] == "guardrail_failed"
     outputs = [event.tokens.output_visible for event in await broken.settled(2)]
     assert outputs == [0, 1]
+
+
+TRANSCRIPTIONS = ("/v1/audio/transcriptions", "/api/paas/v4/audio/transcriptions")
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTIONS)
+@pytest.mark.parametrize("streamed", ["true", "false"])
+async def test_what_was_heard_is_looked_at_as_what_was_written(
+    stack: Stack, path: str, streamed: str
+) -> None:
+    stack.offer(task=Task.TRANSCRIBE, hearing=Hearing(token_milliseconds=80, seconds_max=480))
+    reply = await stack.http.post(path, data={"model": MODEL, "stream": streamed}, files={"file": wav()})
+
+    assert reply.status_code == 200, reply.text
+    assert "word4" not in reply.text
+    assert '"finish_reason":"content_filter"' in reply.text
+    given = GIVEN if streamed == "true" else 0
+    assert await the_event(stack) == (Ending.WITHHELD, 7, given)
+
+
+async def test_bare_text_is_withheld_whole(stack: Stack) -> None:
+    stack.offer(task=Task.TRANSCRIBE, hearing=Hearing(token_milliseconds=80, seconds_max=480))
+    fields = {"model": MODEL, "response_format": "text"}
+    reply = await stack.http.post(TRANSCRIPTIONS[0], data=fields, files={"file": wav()})
+    assert (reply.status_code, reply.text) == (200, "")
+    assert await the_event(stack) == (Ending.WITHHELD, 7, 0)
+
+
+@pytest.mark.parametrize("field", ["prompt", "hotwords"])
+@pytest.mark.parametrize("path", TRANSCRIPTIONS)
+async def test_what_a_model_is_told_to_expect_is_looked_at_too(stack: Stack, path: str, field: str) -> None:
+    stack.offer(task=Task.TRANSCRIBE, hearing=Hearing(token_milliseconds=80, seconds_max=480))
+    reply = await stack.http.post(path, data={"model": MODEL, field: "xyzzy"}, files={"file": wav()})
+    assert (reply.status_code, "content_refused" in reply.text) == (400, True)
+    assert stack.engine.attempts == []

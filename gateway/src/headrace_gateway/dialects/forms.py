@@ -16,6 +16,9 @@ FILE = "file"
 FILE_BASE64 = "file_base64"
 """The same as text, in Z.ai's dialect."""
 
+OBJECT = b"{"
+"""Of a body that is JSON, where a dialect takes either."""
+
 BOUNDARY = secrets.token_hex(24)
 """Between the parts of what an engine gets: nobody who sends a file can know it, and so write parts of his own."""
 
@@ -45,7 +48,7 @@ def decode_form(body: bytes) -> Form:
 
 def texts_of(body: bytes) -> bytes:
     """The fields alone, as a JSON object; of a body that is one already, all of it."""
-    return body if body.startswith(b"{") else _encode(dict(decode_form(body).fields))
+    return body if body.startswith(OBJECT) else _encode(dict(decode_form(body).fields))
 
 
 def fields_of(form: Form, *, flags: Iterable[str], numbers: Iterable[str], lists: Iterable[str]) -> Fields:

@@ -34,6 +34,7 @@ from headrace_gateway.dialects.fields import (
 from headrace_gateway.dialects.forms import (
     FILE,
     FILE_BASE64,
+    OBJECT,
     decode_form,
     fields_of,
     written,
@@ -50,6 +51,8 @@ NUMBERS = (
     *("frequency_penalty", "presence_penalty", "repetition_penalty"),
 )
 """What means the same to the engine."""
+
+TEXT_CHARACTERS = (0, 64 * 1024)
 
 OUTPUT = "max_completion_tokens"
 HOTWORDS_MAX = 100
@@ -145,7 +148,7 @@ def decode_openai(body: bytes) -> TranscriptionRequest:
 
 def decode_zai(body: bytes) -> TranscriptionRequest:
     """Of a form, or of a JSON object that has the recording as base64."""
-    if body.startswith(b"{"):
+    if body.startswith(OBJECT):
         fields, file = read_fields(body), None
     else:
         form = decode_form(body)
@@ -196,7 +199,7 @@ def _request(
 
 
 def _for_engine(fields: Fields) -> list[tuple[str, str]]:
-    said = [(name, text) for name in TEXTS if (text := text_of(fields, name))]
+    said = [(name, text) for name in TEXTS if (text := text_between(fields, name, TEXT_CHARACTERS))]
     numbers = [
         (name, str(number))
         for name in NUMBERS

@@ -8,7 +8,7 @@ import msgspec
 
 from headrace_gateway.dialects.sse import payload_of
 
-ASKED = ("messages", "prompt", "input", "system", "instructions", "tools")
+ASKED = ("messages", "prompt", "input", "system", "instructions", "tools", "hotwords")
 """Fields of a request that a model reads."""
 
 UNSPOKEN = frozenset(

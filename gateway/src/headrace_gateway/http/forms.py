@@ -1,11 +1,12 @@
 """Reading a body that is a form (`multipart/form-data`) with a file in it, within its bounds."""
 
+import logging
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from headrace_gateway.dialects.forms import FILE, FILE_BASE64, Form, encode_form
+from headrace_gateway.dialects.forms import FILE, FILE_BASE64, OBJECT, Form, encode_form
 from headrace_gateway.errors import InvalidRequest
 from headrace_gateway.http.bodies import BodyBounds, arrived, is_json
 from headrace_gateway.http.exchange import Exchange
@@ -15,6 +16,10 @@ PARTS_MAX = 64
 
 FIELD_BYTES_MAX = 64 * 1024
 """Of what is not the file: a prompt has some thousand characters."""
+
+
+# What it finds wrong with a form is told to whoever sent it.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 async def read_form(exchange: Exchange, bounds: BodyBounds) -> bytes:
@@ -29,9 +34,12 @@ async def read_form(exchange: Exchange, bounds: BodyBounds) -> bytes:
 
 
 async def read_form_or_json(exchange: Exchange, bounds: BodyBounds) -> bytes:
-    """A form as `read_form` reads it, or a JSON object as it came."""
+    """A form as `read_form` reads it, or a JSON object from its brace on, which no form begins with."""
     if is_json(exchange):
-        return await _arrived(exchange, bounds)
+        body = (await _arrived(exchange, bounds)).lstrip()
+        if not body.startswith(OBJECT):
+            raise InvalidRequest("The body must be a JSON object.")
+        return body
     return await read_form(exchange, bounds)
 
 

@@ -8,9 +8,13 @@ from typing import Any
 
 import msgspec
 
+from headrace_gateway.dialects.audio import AUDIO_BYTES_MAX
+from headrace_gateway.dialects.audio import FORMATS as AUDIO_FORMATS
 from headrace_gateway.dialects.fields import OUTPUT_TOKENS_MAX
+from headrace_gateway.dialects.forms import FILE_BASE64
 from headrace_gateway.dialects.openai_request import CHOICES_MAX
 from headrace_gateway.dialects.responses_request import RESPONSE_ID_CHARACTERS_MAX
+from headrace_gateway.dialects.transcription import FORMATS, HOTWORDS_MAX, OUTPUT
 from headrace_gateway.dialects.zai_request import REQUEST_ID_CHARACTERS, TOOLS_MAX, USER_ID_CHARACTERS
 from headrace_gateway.http.problems import STATUSES
 from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ANTHROPIC_TYPES, ZAI_ROOTS
@@ -24,6 +28,8 @@ DESCRIPTION = (
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+FORM = "multipart/form-data"
+TEXT = "text/plain"
 
 
 def document() -> bytes:
@@ -58,6 +64,7 @@ def _paths() -> Schema:
             "delete": _of_one("OpenAI", "Forget a stored response", "response_id"),
         },
         "/v1/embeddings": {"post": _post("OpenAI", "Embeddings", _embeddings())},
+        "/v1/audio/transcriptions": {"post": _heard("OpenAI", {FORM: _transcription()}, says=(JSON, TEXT))},
         "/v1/models": {"get": _get("OpenAI", "The models that the key may use")},
         "/v1/models/{model}": {"get": _of_one("OpenAI", "A model", "model")},
         "/healthz": {"get": _open_to_all("The process answers", ready=False)},
@@ -77,6 +84,8 @@ def _paths() -> Schema:
         }
         paths[f"{root}/models"] = {"get": _get("Zai", "The models that the key may use")}
         paths[f"{root}/models/{{model}}"] = {"get": _of_one("Zai", "A model", "model")}
+    spoken = {FORM: _zai_transcription(as_form=True), JSON: _zai_transcription(as_form=False)}
+    paths[f"{ZAI_ROOTS[0]}/audio/transcriptions"] = {"post": _heard("Zai", spoken, says=(JSON,))}
     return paths
 
 
@@ -92,6 +101,16 @@ def _post(dialect: str, summary: str, body: Schema, *, streams: bool = False) ->
         if streams
         else [],
     }
+
+
+def _heard(dialect: str, bodies: dict[str, Schema], *, says: tuple[str, ...]) -> Schema:
+    """`bodies` by the media type that they are sent as; `says`: those of an answer in one piece."""
+    operation = _post(dialect, "Write down a recording", {}, streams=True)
+    content = {media_type: {"schema": schema} for media_type, schema in bodies.items()}
+    operation["requestBody"]["content"] = content
+    answers = operation["responses"]["200"]["content"]
+    answers |= {media_type: {"schema": {"type": "string"}} for media_type in says if media_type != JSON}
+    return operation
 
 
 def _get(dialect: str, summary: str, *, streams: bool = False) -> Schema:
@@ -153,6 +172,11 @@ EVENT = {
     "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
 }
 STREAM = {"stream": FLAG, "stream_options": _object({"include_usage": FLAG, "continuous_usage_stats": FLAG})}
+RECORDING = {
+    "type": "string",
+    "format": "binary",
+    "description": f"{AUDIO_FORMATS}, at most {AUDIO_BYTES_MAX} bytes.",
+}
 CHOICES = {"type": "integer", "minimum": 1, "maximum": CHOICES_MAX}
 
 
@@ -204,6 +228,34 @@ def _zai_chat() -> Schema:
 def _zai_tokenizer() -> Schema:
     fields = {"messages": MESSAGES, "request_id": {"type": "string"}}
     return _object({"model": MODEL} | fields, "model", "messages")
+
+
+def _transcription() -> Schema:
+    fields = {
+        "file": RECORDING,
+        "language": {"type": "string"},
+        "prompt": {"type": "string"},
+        "response_format": {"type": "string", "enum": list(FORMATS)},
+        "temperature": {"type": "number"},
+        "stream": FLAG,
+        OUTPUT: TOKENS,
+    }
+    return _object({"model": MODEL} | fields, "model", "file")
+
+
+def _zai_transcription(*, as_form: bool) -> Schema:
+    hotwords = {"type": "array", "items": {"type": "string"}, "maxItems": HOTWORDS_MAX}
+    fields = {
+        "prompt": {"type": "string"},
+        "hotwords": hotwords,
+        "stream": FLAG,
+        "user_id": _text(USER_ID_CHARACTERS),
+        "request_id": _text(REQUEST_ID_CHARACTERS),
+        FILE_BASE64: {"type": "string", "contentEncoding": "base64"},
+    }
+    if as_form:
+        return _object({"model": MODEL, "file": RECORDING} | fields, "model")
+    return _object({"model": MODEL} | fields, "model", FILE_BASE64)
 
 
 def _text(characters: tuple[int, int]) -> Schema:
