@@ -10,7 +10,7 @@ def form_of(content_type: str, body: bytes) -> dict[str, Any]:
     """Fields as text, the one file among them as bytes. A field that came twice is a list."""
     whole = BytesParser(policy=HTTP).parsebytes(f"content-type: {content_type}\r\n\r\n".encode() + body)
     fields: dict[str, Any] = {}
-    for part in whole.iter_parts():  # type: ignore[attr-defined]
+    for part in whole.iter_parts():
         assert isinstance(part, Message)
         name = str(part.get_param("name", header="content-disposition"))
         payload = part.get_payload(decode=True)

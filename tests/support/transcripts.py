@@ -38,6 +38,12 @@ class Transcription:
         """Tokens of all prompts that were read by then, and of what was said."""
         return self.prompt * self._clip_of(number), number
 
+    def running_counts(self, number: int, *, cached: int) -> dict[str, Any]:
+        """What Headrace's own engine writes above an event; so much of each clip's prompt was cached."""
+        prompt, output = self.counts_after(number)
+        details = {"cached_tokens": cached * self._clip_of(number)}
+        return {"prompt_tokens": prompt, "completion_tokens": output, "prompt_tokens_details": details}
+
     def chunk(self, number: int, *, counted: bool) -> dict[str, Any]:
         """With the number-th token of all; `counted`: whether usage stands on it, where it was asked for."""
         first, last = number % self.tokens == 1 or self.tokens == 1, number % self.tokens == 0

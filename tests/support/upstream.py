@@ -36,6 +36,8 @@ class Behaviour:
     thinking_tokens: int = 0
     tool: bool = False
     """How many of the tokens are thought, and whether the others call a tool."""
+    running_counts: bool = False
+    """Whether a comment above each event of a transcript has the counts, those that were cached among them."""
     clips: int = 1
     """Into which a recording is cut; each has as many tokens, and a prompt of its own."""
     finish: str = "stop"
@@ -242,11 +244,14 @@ class FakeEngine:
             b"x-headrace-cached-tokens: %d\r\n" % behaviour.cached_tokens if behaviour.cached_header else b""
         )
         await line.begin(b"text/event-stream; charset=utf-8", headers)
+        above: dict[str, Any] | None = None
         for number in range(1, reply.tokens * reply.clips + 1):
             if behaviour.before_each_seconds:
                 await line.sleep(behaviour.before_each_seconds)
             attempt.prompt, attempt.yielded = reply.counts_after(number)
-            await line.event(reply.chunk(number, counted=behaviour.continuous_usage))
+            if behaviour.running_counts:
+                above = reply.running_counts(number, cached=behaviour.cached_tokens)
+            await line.event(reply.chunk(number, counted=behaviour.continuous_usage), above)
             if behaviour.break_after == number:
                 attempt.ending = "failed"
                 line.break_off()
@@ -265,7 +270,7 @@ class FakeEngine:
         if behaviour.before_done_seconds:
             await line.sleep(behaviour.before_done_seconds)
         if reply.tells_usage:
-            await line.event(reply.final())
+            await line.event(reply.final(), above)
         attempt.ending = "finished"
         await line.done()
 
@@ -446,6 +451,10 @@ class Words:
         }
 
 
+def comment(counts: dict[str, Any] | None) -> bytes:
+    return b"" if counts is None else b": headrace-usage %b\n" % json.dumps(counts).encode()
+
+
 def body_of(headers: dict[str, str], body: bytes) -> dict[str, Any]:
     content_type = headers.get("content-type", "")
     if content_type.startswith("multipart/form-data"):
@@ -511,13 +520,13 @@ class Line:
         head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n%b\r\n"
         await self.write(head % (content_type, headers))
 
-    async def event(self, fields: dict[str, Any]) -> None:
-        await self._chunk(b"data: %b\n\n" % json.dumps(fields, separators=(",", ":")).encode())
+    async def event(self, fields: dict[str, Any], counts: dict[str, Any] | None = None) -> None:
+        payload = json.dumps(fields, separators=(",", ":")).encode()
+        await self._chunk(b"%bdata: %b\n\n" % (comment(counts), payload))
 
     async def named_event(self, fields: dict[str, Any], counts: dict[str, Any] | None) -> None:
-        comment = b"" if counts is None else b": headrace-usage %b\n" % json.dumps(counts).encode()
         payload = json.dumps(fields, separators=(",", ":")).encode()
-        await self._chunk(b"%bevent: %b\ndata: %b\n\n" % (comment, fields["type"].encode(), payload))
+        await self._chunk(b"%bevent: %b\ndata: %b\n\n" % (comment(counts), fields["type"].encode(), payload))
 
     async def done(self) -> None:
         await self._chunk(b"data: [DONE]\n\n")

@@ -110,6 +110,14 @@ async def test_of_a_recording_in_clips_every_prompt_counts_once(hearer: Stack, s
     assert (hearer.engine.last.prompt, hearer.engine.last.yielded) == (3 * 7, 3 * 2)
 
 
+@pytest.mark.parametrize("streamed", ["false", "true"])
+async def test_counts_above_events_tell_what_was_cached_of_every_clip(hearer: Stack, streamed: str) -> None:
+    hearer.engine.behave(Behaviour(clips=3, tokens=2, running_counts=True))
+    await posted(hearer, stream=streamed)
+    [event] = await hearer.settled()
+    assert event.tokens == TokenCounts(input_uncached=3 * 4, cache_read=3 * 3, output_visible=3 * 2)
+
+
 async def test_one_who_hangs_up_pays_for_what_was_heard_until_then(hearer: Stack) -> None:
     hearer.engine.behave(Behaviour(tokens=50, hang_after=3))
     stream = await hearer.openai.audio.transcriptions.create(
@@ -184,14 +192,14 @@ async def test_an_engine_that_counts_nothing_underway_is_settled_by_its_last_wor
 async def test_the_hold_covers_what_is_heard_to_the_token(hearer: Stack) -> None:
     fields = {"max_completion_tokens": "5"}
     hearer.account.fund(SECOND_TOKENS)
-    reply = await posted(hearer, **fields)
+    reply = await posted(hearer, SECOND, **fields)
     assert (reply.status_code, reply.json()["error"]["code"]) == (402, "insufficient_balance")
     assert hearer.engine.attempts == []
     assert hearer.account.money()[1] == 0
 
     # Of all that is left one token may be said.
     hearer.account.fund(SECOND_TOKENS + 1)
-    reply = await posted(hearer, **fields)
+    reply = await posted(hearer, SECOND, **fields)
     assert reply.status_code == 200
     assert hearer.engine.last.body["max_completion_tokens"] == "1"
     [event] = await hearer.settled()
@@ -351,7 +359,7 @@ async def test_a_file_can_not_write_fields_for_the_engine(hearer: Stack) -> None
 
 async def test_fields_that_nobody_named_reach_no_engine(hearer: Stack) -> None:
     hidden = {"n": "4", "use_beam_search": "true", "priority": "1", "vllm_xargs": "{}", "to_language": "de"}
-    reply = await posted(hearer, **hidden)
+    reply = await posted(hearer, SECOND, **hidden)
     assert reply.status_code == 200
     assert hidden.keys().isdisjoint(hearer.engine.last.body)
     await hearer.settled()

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from headrace_contracts.deployments import Task
 from headrace_platform.catalog.models import GLM_TINY, MODELS, ModelUnknown, find, location, near
-from headrace_platform.catalog.offer import image_tokens_max
+from headrace_platform.catalog.offer import hearing_offered, image_tokens_max, task_offered
 from headrace_platform.catalog.record import Format, FormatMissing, Kind, ModelRecord
 
 SERVED = [record for record in MODELS if record.unserved is None]
@@ -52,6 +53,17 @@ def test_a_served_model_has_what_serving_needs(record: ModelRecord) -> None:
 
 def test_what_an_image_costs_at_most_is_known_of_every_model_that_sees_and_of_no_other() -> None:
     assert all((image_tokens_max(record) > 0) == (record.kind is Kind.VISION) for record in SERVED)
+
+
+def test_what_audio_costs_is_known_of_every_model_that_hears_and_of_no_other() -> None:
+    for record in SERVED:
+        hearing = hearing_offered(record)
+        assert (hearing is not None) == (record.kind is Kind.TRANSCRIPTION)
+        assert (task_offered(record) is Task.TRANSCRIBE) == (record.kind is Kind.TRANSCRIPTION)
+        if hearing is not None:
+            assert record.context_tokens
+            heard = hearing.seconds_max * 1000 // hearing.token_milliseconds
+            assert heard + record.prompt_overhead_tokens < record.context_tokens, "no room for the transcript"
 
 
 def test_thinking_is_turned_off_where_the_record_says_and_nowhere_else() -> None:

@@ -74,7 +74,9 @@ def _wav_milliseconds(head: bytes, size_bytes: int) -> int | None:
         return None  # of two, decoders take different ones
     try:
         with wave.open(io.BytesIO(head)) as told:
-            rate, channels, sample_bytes = told.getframerate(), told.getnchannels(), told.getsampwidth()
+            rate: int = told.getframerate()
+            channels: int = told.getnchannels()
+            sample_bytes: int = told.getsampwidth()
     except (wave.Error, EOFError):
         return None
     if rate not in RATES or channels > CHANNELS_MAX or sample_bytes != SAMPLE_BYTES:

@@ -45,6 +45,8 @@ class TranscriptEvents:
         self._words = words
         self._cached_tokens = cached_tokens
         """What the engine's headers said, for usage that does not tell."""
+        self._is_counted_above = False
+        """Whether the engine is ours, which tells all of it above its events."""
         self._prompts_heard = 0
         """Tokens of the prompts of clips that are done."""
         self._newest_prompt = 0
@@ -85,7 +87,10 @@ class TranscriptEvents:
         if not self.heard.id:
             self.heard.id, self.heard.created = chunk.id, chunk.created
         choice = chunk.choices[0] if chunk.choices else None
-        counts = counts or self._counted(chunk.usage, choice)
+        if counts is None and not self._is_counted_above:
+            counts = self._counted(chunk.usage, choice)
+        elif counts is not None:
+            self._is_counted_above = True
         if counts is not None:
             self.heard.usage = counts.encoded()
             self._output_tokens = max(self._output_tokens, counts.completion_tokens)

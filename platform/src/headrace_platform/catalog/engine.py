@@ -55,7 +55,18 @@ def engine_arguments(
 def engine_environment(record: ModelRecord, profile: Profile, placement: Placement) -> dict[str, str]:
     """Environment variables that the model needs where it is placed; nothing secret."""
     weights = record.stored_as(placement.format)
-    return {**record.environment, **weights.environment, **on_hardware(record, profile).environment}
+    return {
+        **_longest_recording(record),
+        **record.environment,
+        **weights.environment,
+        **on_hardware(record, profile).environment,
+    }
+
+
+def _longest_recording(record: ModelRecord) -> dict[str, str]:
+    """What the gateway holds a recording for at most, where it can't tell how long it is."""
+    hearing = record.shape.hearing if record.shape is not None else None
+    return {} if hearing is None else {"VLLM_MAX_AUDIO_DECODE_DURATION_S": str(hearing.seconds_max)}
 
 
 def _machine(profile: Profile, placement: Placement) -> list[str]:

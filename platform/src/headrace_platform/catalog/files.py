@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from headrace_platform.catalog.profiles import PROFILES
-from headrace_platform.catalog.record import ModelRecord
+from headrace_platform.catalog.record import Kind, ModelRecord
 
 SHAPE = ("architecture", "architecture_mtp", "shape")
 # Its own weights and name; and nobody's price list or test bench speaks of it.
@@ -131,6 +131,15 @@ def contradictions(one: ModelRecord) -> Iterator[str]:
         for field in ("architecture", "shape", "context_tokens"):
             if getattr(one, field) is None:
                 yield f"`{field}` is missing, without which it can't be served"
+    hearing = one.shape.hearing if one.shape else None
+    if one.kind is Kind.TRANSCRIPTION and one.unserved is None and hearing is None:
+        yield "`shape.hearing` is missing, without which nothing can be held for a recording"
+    if (
+        hearing
+        and one.context_tokens
+        and hearing.seconds_max * 1000 > (one.context_tokens * hearing.token_milliseconds)
+    ):
+        yield "`shape.hearing.seconds_max` is more than its context has room for"
     if one.parameters_active is not None and one.parameters_active > one.parameters:
         yield "`parameters_active` is above `parameters`"
     if one.context_tokens is not None and one.prompt_overhead_tokens >= one.context_tokens:

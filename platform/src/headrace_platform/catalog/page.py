@@ -102,6 +102,10 @@ def dimensions(record: ModelRecord) -> Iterator[tuple[str, str]]:
             "vision",
             f"{sees.layers} layers of {sees.hidden} wide, an image takes up to {sees.image_tokens_max:,} tokens",
         )
+    if shape.hearing:
+        hears = shape.hearing
+        said = f"{hears.layers} layers of {hears.hidden} wide, a token each {hears.token_milliseconds} ms"
+        yield "hearing", f"{said}, recordings of up to {hears.seconds_max} s"
 
 
 def thoughts(record: ModelRecord) -> str:

@@ -77,6 +77,18 @@ class Vision(Dimensions, frozen=True, kw_only=True):
     """What one image costs at most."""
 
 
+class Hearing(Dimensions, frozen=True, kw_only=True):
+    """The encoder of audio; its weights are in the model's."""
+
+    layers: Count  # num_hidden_layers of audio_config
+    hidden: Count
+    heads: Count
+    token_milliseconds: Count
+    """Of audio, for which one token stands."""
+    seconds_max: Count
+    """The longest recording that an engine is told to take: it and its transcript fit in the context."""
+
+
 class Shape(Dimensions, frozen=True, kw_only=True):
     layers: Count  # num_hidden_layers
     layers_dense: CountOrNone
@@ -89,6 +101,7 @@ class Shape(Dimensions, frozen=True, kw_only=True):
     attention: Attention
     experts: Experts | None = None
     vision: Vision | None = None
+    hearing: Hearing | None = None
 
     @property
     def attention_name(self) -> Literal["GQA", "MLA", "MLA, sparse", "KDA + sparse MLA"]:

@@ -26,7 +26,7 @@ from headrace_platform.serving import attempts
 from headrace_platform.serving.attempt_scope import AttemptScope
 from headrace_platform.serving.attempts import Part, Recorder
 
-TASKS = ("generate", "embed")
+TASKS = ("generate", "embed", "transcription")
 """What gateways ask for, of all that vLLM could make of a model."""
 
 # How the engine says that it gave a choice up itself, rather than that the model ended it.

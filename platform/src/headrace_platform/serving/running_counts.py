@@ -1,4 +1,4 @@
-"""The attempt's counts, written above the events of streams that tell usage only at their ends.
+"""The attempt's counts, written above the events of streams that tell usage only at their ends, or not all of it.
 
 What must stay true: a count stands in the same write as the event up to which it counts, so whoever has the one
 has the other; an event is never cut, and whoever is not our gateway sees the engine's stream as it is.
@@ -10,7 +10,7 @@ from headrace_contracts.engine import RUNNING_COUNTS_COMMENT
 from headrace_platform.serving.asgi import Message, Scope, Send
 from headrace_platform.serving.attempts import Attempt
 
-PATHS = ("/v1/messages", "/v1/responses")
+PATHS = ("/v1/messages", "/v1/responses", "/v1/audio/transcriptions")
 
 EVENT_STREAM = b"text/event-stream"
 EVENT_END = b"\n\n"
