@@ -7,6 +7,7 @@ import pytest
 
 from headrace_billing.batches.bounds import FILE_BYTES_MAX
 from headrace_billing.body_limit import FORM_BYTES_MAX
+from headrace_gateway.settings import GatewaySettings
 from tests.chart.helm import ROOT, Helm
 from tests.chart.releases import EXTERNAL, merged
 
@@ -61,6 +62,14 @@ def test_nginx_takes_the_largest_file_that_billing_does(helm: Helm) -> None:
     release = helm.render(merged(SLOW, values, {"ingress": {"enabled": True, "host": "a.example.com"}}))
     annotations = release.named("Ingress", "headrace-gateway")["metadata"]["annotations"]
     assert int(annotations["nginx.ingress.kubernetes.io/proxy-body-size"]) == 2**30 + FORM_BYTES_MAX
+
+
+def test_nginx_takes_a_recording_also_where_files_are_small(helm: Helm) -> None:
+    values = {"billing": {"settings": {"BATCH_FILE_BYTES_MAX": 1024}}}
+    release = helm.render(merged(SLOW, values, {"ingress": {"enabled": True, "host": "a.example.com"}}))
+    annotations = release.named("Ingress", "headrace-gateway")["metadata"]["annotations"]
+    largest = GatewaySettings.model_fields["audio_body_bytes_max"].default
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-body-size"]) == largest
 
 
 def test_an_alb_waits_longer_than_for_the_slowest_first_token(helm: Helm) -> None:

@@ -64,8 +64,8 @@ class GatewaySettings(BaseSettings):
     body_timeout_seconds: float = Field(default=30.0, gt=0)
     # Where recordings are sent: 25 MiB, the most that an engine takes of one, written as base64, and the form around it.
     audio_body_bytes_max: int = Field(default=34 * 2**20, ge=1024)
-    # All of them at once per worker: each is held until its request ends, and for a moment twice or three times.
-    audio_bodies_bytes_max: int = Field(default=256 * 2**20, ge=1024)
+    # All of them at once per worker: each is held until its request ends, and for a moment twice or three times, so it is an eighth of a pod's memory.
+    audio_bodies_bytes_max: int = Field(default=128 * 2**20, ge=1024)
     # Between connecting or the last answer and a request's last header line.
     head_timeout_seconds: float = Field(default=30.0, ge=1)
     # Requests at once per worker: the in-flight table's slots. Others are told to come back.
