@@ -72,8 +72,6 @@ class TranscriptEvents:
         self._given.append(self._texts.popleft())
 
     def cut_short(self, usage: bytes | None, cut: Cut = Cut.LENGTH) -> bytes:
-        if self._is_told:
-            return b""
         heard = self.heard
         heard.usage, heard.finish, heard.text = usage, FINISHES[cut], "".join(self._given)
         return self._words.done(heard)
