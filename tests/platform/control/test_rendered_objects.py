@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_contracts.deployments import Task, Thinking, decode_table
+from headrace_contracts.deployments import Hearing, Task, Thinking, decode_table
 from headrace_platform.control.labels import Manifest
 from headrace_platform.control.render import render
 from headrace_platform.control.route import render_route, table
@@ -251,6 +251,26 @@ def test_the_route_tells_what_the_catalogue_knows_of_thinking_and_images(
     wanted = deployment("dedicated", {"model.id": model, "accelerator.count": 8})
     (line,) = table(wanted, environment()).deployments
     assert (line.task, line.thinking, line.image_tokens_max) == (Task.GENERATE, thinking, image_tokens)
+
+
+def test_a_model_that_writes_down_speech_is_routed_as_one_and_its_engine_takes_no_longer_recording() -> None:
+    wanted = deployment(
+        "dedicated",
+        {
+            "model.id": "glm-asr-nano-2512",
+            "model.format": "bf16",
+            "parallelism": None,
+            "accelerator.count": 1,
+        },
+    )
+    (line,) = table(wanted, environment()).deployments
+    assert line.task is Task.TRANSCRIBE
+    assert line.hearing == Hearing(token_milliseconds=80, seconds_max=480)
+    [service] = [each for each in render(wanted, environment()) if each["kind"] == "RayService"]
+    assert [
+        each["ray_actor_options"]["runtime_env"]["env_vars"]["VLLM_MAX_AUDIO_DECODE_DURATION_S"]
+        for each in serve(service)["deployments"]
+    ] == ["480"]
 
 
 def serve(service: Manifest) -> dict[str, Any]:
