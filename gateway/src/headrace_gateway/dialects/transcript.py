@@ -8,8 +8,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from headrace_gateway.dialects.dialect import Cut
+from headrace_gateway.dialects.openai_stream import FINISHES
 from headrace_gateway.dialects.running_counts import read_counts
 from headrace_gateway.dialects.sse import event
+from headrace_gateway.dialects.zai_reply import FINISHES as ZAI_FINISHES
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -41,6 +44,9 @@ class Words(Protocol):
 
     def whole(self, transcript: Transcript) -> bytes: ...
 
+    def finish(self, reason: str) -> str:
+        """How the dialect calls what ended a transcript."""
+
 
 class OpenAIWords:
     def delta(self, transcript: Transcript, text: str) -> bytes:  # noqa: ARG002 - Z.ai's has more to say
@@ -52,8 +58,11 @@ class OpenAIWords:
     def whole(self, transcript: Transcript) -> bytes:
         return _encode(self._all(transcript))
 
+    def finish(self, reason: str) -> str:
+        return reason
+
     def _all(self, transcript: Transcript) -> dict[str, Any]:
-        said: dict[str, Any] = {"text": transcript.text} | _ended(transcript)
+        said: dict[str, Any] = {"text": transcript.text} | _ended(self, transcript)
         if transcript.usage is not None:
             counts = read_counts(transcript.usage)
             said["usage"] = {
@@ -79,6 +88,9 @@ class ZaiWords:
     def whole(self, transcript: Transcript) -> bytes:
         return _encode(self._head(transcript) | self._all(transcript))
 
+    def finish(self, reason: str) -> str:
+        return ZAI_FINISHES.get(reason, reason)
+
     def _head(self, transcript: Transcript) -> dict[str, Any]:
         return {
             "id": transcript.id,
@@ -89,20 +101,20 @@ class ZaiWords:
 
     def _all(self, transcript: Transcript) -> dict[str, Any]:
         usage = {} if transcript.usage is None else {"usage": msgspec.Raw(transcript.usage)}
-        return {"text": transcript.text} | _ended(transcript) | usage
+        return {"text": transcript.text} | _ended(self, transcript) | usage
 
 
 OPENAI = OpenAIWords()
 
 
-def withheld(body: bytes) -> bytes:
+def withheld(body: bytes, words: Words) -> bytes:
     """The same answer with nothing in it, and a usage that counts its prompt alone."""
     fields = _fields(body)
     if (usage := fields.get("usage")) is not None:
         usage |= {name: 0 for name in ("output_tokens", "completion_tokens") if name in usage}
         usage["total_tokens"] = usage.get("input_tokens", usage.get("prompt_tokens"))
-    return _encode(fields | {"text": "", "finish_reason": "content_filter"})
+    return _encode(fields | {"text": "", "finish_reason": words.finish(FINISHES[Cut.WITHHELD])})
 
 
-def _ended(transcript: Transcript) -> dict[str, Any]:
-    return {} if transcript.finish is None else {"finish_reason": transcript.finish}
+def _ended(words: Words, transcript: Transcript) -> dict[str, Any]:
+    return {} if transcript.finish is None else {"finish_reason": words.finish(transcript.finish)}

@@ -122,7 +122,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
         return self.words.whole(transcript), transcript.usage
 
     def withheld(self, body: bytes) -> bytes:
-        return b"" if self.reply_type == TEXT else withheld(body)
+        return b"" if self.reply_type == TEXT else withheld(body, self.words)
 
 
 def decode_openai(body: bytes) -> TranscriptionRequest:
