@@ -223,8 +223,8 @@ def _degraded(view: View) -> Finding:
 
 
 def _ready(view: View, found: Mapping[ConditionType, Finding]) -> Finding:
-    if view.leaving:
-        return _false("Draining")
+    if view.leaving and not view.violations:
+        return found[ConditionType.ENDPOINT_READY]
     needed = (
         ConditionType.ACCEPTED,
         ConditionType.CLUSTER_READY,

@@ -10,6 +10,7 @@ from headrace_platform.control.capacity import capacity_wanted
 from headrace_platform.control.deployment import decode
 from headrace_platform.control.observation import Key
 from headrace_platform.control.rules import violations
+from headrace_platform.control.tenancy import tenant_violation
 from tests.platform.control.examples import environment
 from tests.platform.control.live.ground import PROPAGATION, Ground, Operator, ground, path_of
 from tests.platform.control.specs import changed_examples
@@ -47,7 +48,9 @@ async def live_and_go(whole: dict[str, Any]) -> None:
             event(f"refused by the API server: {refused.status}")
             return
         deployment = decode(await cluster.get(key))
-        broken = violations(deployment, ENVIRONMENT)
+        # The namespaces of `ground` belong to the tenant of their name, or to nobody.
+        foreign = tenant_violation(deployment, TENANT if key.namespace == TENANT else None)
+        broken = [*violations(deployment, ENVIRONMENT), *([foreign] if foreign else [])]
         if not broken:
             wanted = capacity_wanted(deployment, ENVIRONMENT)
             if wanted.replicas * wanted.hosts > PODS_MAX:
