@@ -190,10 +190,7 @@ class FakeEngine:
 
     async def _stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
         reply = Words(attempt, behaviour)
-        headers = (
-            b"x-headrace-cached-tokens: %d\r\n" % behaviour.cached_tokens if behaviour.cached_header else b""
-        )
-        await line.begin(b"text/event-stream; charset=utf-8", headers)
+        await self._begin(line, behaviour)
         attempt.prompt = behaviour.prompt_tokens
         for index in range(reply.choices):
             await line.event(reply.chunk(index, "", 0))
@@ -203,27 +200,39 @@ class FakeEngine:
                     await line.sleep(behaviour.before_each_seconds)
                 attempt.yielded += 1
                 await line.event(reply.chunk(index, f" {behaviour.text}{number}", number))
-            if behaviour.break_after == number:
-                attempt.ending = "failed"
-                line.break_off()
-                raise ConnectionError
-            if behaviour.end_after == number:
-                attempt.ending = "failed"
-                await line.end()
+            if await self._fails_after(number, line, attempt, behaviour):
                 return
-            if behaviour.error_event_after == number:
-                attempt.ending = "failed"
-                await line.event({"error": {"message": "engine died", "code": 500}})
-                await line.done()
-                return
-            if behaviour.hang_after == number:
-                await line.sleep(3600)
         if behaviour.before_done_seconds:
             await line.sleep(behaviour.before_done_seconds)
         if attempt.body.get("stream_options", {}).get("include_usage"):
             await line.event(reply.final())
         attempt.ending = "finished"
         await line.done()
+
+    async def _begin(self, line: "Line", behaviour: Behaviour) -> None:
+        headers = (
+            b"x-headrace-cached-tokens: %d\r\n" % behaviour.cached_tokens if behaviour.cached_header else b""
+        )
+        await line.begin(b"text/event-stream; charset=utf-8", headers)
+
+    async def _fails_after(self, number: int, line: "Line", attempt: Attempt, behaviour: Behaviour) -> bool:
+        """Whether the stream is over after so many tokens, in one of the ways in which it should not be."""
+        if behaviour.break_after == number:
+            attempt.ending = "failed"
+            line.break_off()
+            raise ConnectionError
+        if behaviour.end_after == number:
+            attempt.ending = "failed"
+            await line.end()
+            return True
+        if behaviour.error_event_after == number:
+            attempt.ending = "failed"
+            await line.event({"error": {"message": "engine died", "code": 500}})
+            await line.done()
+            return True
+        if behaviour.hang_after == number:
+            await line.sleep(3600)
+        return False
 
     async def _transcribe(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
         reply = Transcription(
@@ -240,10 +249,7 @@ class FakeEngine:
             await line.whole(200, reply.whole())
             attempt.ending = "finished"
             return
-        headers = (
-            b"x-headrace-cached-tokens: %d\r\n" % behaviour.cached_tokens if behaviour.cached_header else b""
-        )
-        await line.begin(b"text/event-stream; charset=utf-8", headers)
+        await self._begin(line, behaviour)
         above: dict[str, Any] | None = None
         for number in range(1, reply.tokens * reply.clips + 1):
             if behaviour.before_each_seconds:
@@ -252,21 +258,8 @@ class FakeEngine:
             if behaviour.running_counts:
                 above = reply.running_counts(number, cached=behaviour.cached_tokens)
             await line.event(reply.chunk(number, counted=behaviour.continuous_usage), above)
-            if behaviour.break_after == number:
-                attempt.ending = "failed"
-                line.break_off()
-                raise ConnectionError
-            if behaviour.end_after == number:
-                attempt.ending = "failed"
-                await line.end()
+            if await self._fails_after(number, line, attempt, behaviour):
                 return
-            if behaviour.error_event_after == number:
-                attempt.ending = "failed"
-                await line.event({"error": {"message": "engine died", "code": 500}})
-                await line.done()
-                return
-            if behaviour.hang_after == number:
-                await line.sleep(3600)
         if behaviour.before_done_seconds:
             await line.sleep(behaviour.before_done_seconds)
         if reply.tells_usage:

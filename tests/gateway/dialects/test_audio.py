@@ -105,4 +105,7 @@ def test_what_is_no_audio_that_is_taken_is_refused(audio: bytes, says: str) -> N
 @given(st.binary(max_size=200))
 def test_whatever_follows_a_beginning_it_is_read_or_refused(rest: bytes) -> None:
     for beginning in (b"RIFF\x24\x00\x00\x00WAVE", b"RIFF\x24\x00\x00\x00WAVEfmt ", b"ID3"):
-        clip_of(beginning + rest)
+        clip = clip_of(beginning + rest)
+        assert (
+            0 < clip_tokens_max(clip, HEARING) <= HEARING.seconds_max * 1000 // HEARING.token_milliseconds + 1
+        )

@@ -79,13 +79,13 @@ class Prices:
         Which tier a token reaches is known only when it is posted, and a gateway learns of no window, so any lower
         rate could admit what the wallet can't pay. The difference comes back with the posting, seconds later.
         """
-        return ModelPrice(**{kind.value: price_text(self.ceiling_rate(kind)) for kind in TokenClass})
+        return self._ceilings(tuple(ServiceTier))
 
     def batch_price(self) -> ModelPrice | None:
         """The same of a batch's requests; null where these are priced as others."""
-        if self.batch is None:
-            return None
-        tiers = (ServiceTier.BATCH,)
+        return None if self.batch is None else self._ceilings((ServiceTier.BATCH,))
+
+    def _ceilings(self, tiers: Collection[ServiceTier]) -> ModelPrice:
         return ModelPrice(
             **{kind.value: price_text(self.ceiling_rate(kind, tiers=tiers)) for kind in TokenClass}
         )

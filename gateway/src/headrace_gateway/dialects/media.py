@@ -2,7 +2,8 @@
 
 What must stay true: an engine that can read media fetches whatever address a message names, from inside the
 cluster. So no address reaches one unless its host is allowed by setting; and none can be hidden from here by
-writing JSON in another way. Audio is never fetched: how long it is could not be told. Most prompts hold neither, and finding that out must cost no second parse.
+writing JSON in another way. Audio is never fetched: how long it is could not be told. Most prompts hold neither, and
+finding that out must cost no second parse.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -80,11 +81,14 @@ def read_media(fields: Fields, name: str = "messages", *, takes_audio: bool = Fa
         ]
     except (msgspec.MsgspecError, RecursionError):
         raise InvalidRequest(f"`{name}` must be a list of objects.", param=name) from None
-    spoken = [part for part in parts if is_audio(part)]
+    spoken: list[dict[str, Any]] = []
+    seen: list[dict[str, Any]] = []
+    for part in parts:
+        (spoken if is_audio(part) else seen).append(part)
     if spoken and not takes_audio:
         raise NotOffered("Audio is not taken here. Send what was said as text.", param=name)
     heard = [clip_of(part) for part in spoken]
-    sources = [source for part in parts if not is_audio(part) and (source := _source(part)) is not None]
+    sources = [source for part in seen if (source := _source(part)) is not None]
     inline = [source for source in sources if source.startswith(DATA_URL)]
     return Media(
         images=len(sources),

@@ -1,7 +1,33 @@
 """What a gateway has to know of a model to take requests for it, whoever writes its table: from the record alone."""
 
+from typing import TypedDict
+
 from headrace_contracts.deployments import Hearing, Task, Thinking
 from headrace_platform.catalog.record import Kind, ModelRecord
+
+
+class Offered(TypedDict):
+    """Fields of a `Deployment` that follow from its model, wherever it runs."""
+
+    prompt_overhead_tokens: int
+    released_at: int
+    owned_by: str
+    task: Task
+    thinking: Thinking | None
+    image_tokens_max: int
+    hearing: Hearing | None
+
+
+def offered(record: ModelRecord) -> Offered:
+    return Offered(
+        prompt_overhead_tokens=record.prompt_overhead_tokens,
+        released_at=record.released_at or 0,
+        owned_by=record.owned_by,
+        task=task_offered(record),
+        thinking=thinking_offered(record),
+        image_tokens_max=image_tokens_max(record),
+        hearing=hearing_offered(record),
+    )
 
 
 def thinking_offered(record: ModelRecord) -> Thinking | None:

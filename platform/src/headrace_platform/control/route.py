@@ -11,12 +11,7 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment, DeploymentTable
 from headrace_platform.catalog import models
-from headrace_platform.catalog.offer import (
-    hearing_offered,
-    image_tokens_max,
-    task_offered,
-    thinking_offered,
-)
+from headrace_platform.catalog.offer import offered
 from headrace_platform.control.clusters import Cluster, clusters, deployment_id, upgrade_gateway_name
 from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
 from headrace_platform.control.environment import Environment
@@ -79,16 +74,10 @@ def table(
                 revision=spec.model.revision or record.revision,
                 aliases=list(dict.fromkeys((*record.aliases, *spec.model.served_names))),
                 context_tokens=context_tokens,
-                prompt_overhead_tokens=record.prompt_overhead_tokens,
-                released_at=record.released_at or 0,
-                owned_by=record.owned_by,
                 tenant=spec.tenant_ref.org if spec.tenant_ref else None,
                 slots=slots(deployment, cluster, environment, ready=ready.get(cluster.name)),
                 salts_cache=True,
-                task=task_offered(record),
-                thinking=thinking_offered(record),
-                image_tokens_max=image_tokens_max(record),
-                hearing=hearing_offered(record),
+                **offered(record),
             )
             for cluster in clusters(deployment, environment)
         ]

@@ -14,12 +14,7 @@ from typing import IO, Protocol
 from headrace_contracts.deployments import Deployment, DeploymentTable
 from headrace_contracts.endpoints import Endpoints
 from headrace_platform.catalog import models
-from headrace_platform.catalog.offer import (
-    hearing_offered,
-    image_tokens_max,
-    task_offered,
-    thinking_offered,
-)
+from headrace_platform.catalog.offer import offered
 from headrace_platform.local import postgres, valkey
 from headrace_platform.local.postgres import Postgres
 from headrace_platform.local.processes import marks
@@ -120,16 +115,10 @@ class Blueprint:
                     revision=record.revision,
                     aliases=list(record.aliases),
                     context_tokens=record.context_tokens,
-                    prompt_overhead_tokens=record.prompt_overhead_tokens,
-                    released_at=record.released_at or 0,
-                    owned_by=record.owned_by,
-                    task=task_offered(record),
-                    thinking=thinking_offered(record),
                     slots=None if upstream else LOCAL_ENGINE_SLOTS,
                     salts_cache=upstream is None,
                     witnessed=upstream is None,
-                    image_tokens_max=image_tokens_max(record),
-                    hearing=hearing_offered(record),
+                    **offered(record),
                 )
             ]
         )
