@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from headrace_gateway.errors import LimitsUnavailable
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.segments import read_records
 from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.valkey.errors import ValkeyError
 from tests.gateway.account import Account, call, usage
 from tests.gateway.waiting import eventually
 
@@ -51,6 +53,10 @@ async def test_settlements_under_a_dropped_connection_are_sent_again(
     # Whichever were executed before: counted once, and in the stream at least once.
     assert account.money() == (1_000_000, 0, 40)
     assert {event.id for event in account.events()} == {lease.id for lease in leases}
+    # All may have been executed before, and the loss be noticed only now.
+    with suppress(ValkeyError):
+        await meter.limiter.valkey.call("PING")
+    await eventually(lambda: meter.limiter.valkey.connected)
     await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headrace_gateway.valkey.connection import Address, Valkey, parse_url
 from headrace_gateway.valkey.errors import ValkeyConnectionLost, ValkeyRefused, ValkeyUnavailable
-from headrace_gateway.valkey.scripts import Script
+from headrace_gateway.valkey.functions import Function, Library
 from tests.gateway.waiting import eventually
 
 keys = st.sampled_from(["a", "b", "c"])
@@ -119,20 +119,49 @@ async def test_a_burst_that_the_socket_does_not_take_at_once_refuses_nobody(valk
         assert await after == b"PONG"
 
 
-async def test_a_script_is_sent_whole_only_when_it_is_not_known(valkey_url: str, client: redis.Redis) -> None:
-    script = Script("return {KEYS[1], ARGV[1]}", keys=("k",))
+async def test_a_library_is_loaded_only_when_it_is_not_known(valkey_url: str, client: redis.Redis) -> None:
+    library = Library(
+        "test", {"add": "return tonumber(ARGV[1]) + more", "say": "return ARGV"}, beginning="local more = 2"
+    )
     client.config_resetstat()
     async with opened(valkey_url) as valkey:
-        assert await script.run(valkey, "x") == [b"k", b"x"]
-        before: Any = client.info("commandstats")
-        assert await script.run(valkey, 5) == [b"k", b"5"]
-        after: Any = client.info("commandstats")
-        assert after["cmdstat_eval"]["calls"] == before["cmdstat_eval"]["calls"] == 1
-        client.script_flush()
-        assert await script.run(valkey, "y") == [b"k", b"y"]
-        broken = Script("return redis.call('NOSUCH')", keys=())
-        with pytest.raises(ValkeyRefused):
+        assert await library["add"].run(valkey, 5) == 7
+        assert await library["say"].run(valkey, "x", b"y") == [b"x", b"y"]
+        loaded: Any = client.info("commandstats")
+        assert loaded["cmdstat_function|load"]["calls"] == 1
+        client.function_flush()
+        assert await _sent(valkey, library["add"], b"1") == 3
+        loaded = client.info("commandstats")
+        assert loaded["cmdstat_function|load"]["calls"] == 2
+
+
+async def test_libraries_of_two_versions_stand_beside_each_other(valkey_url: str) -> None:
+    async with opened(valkey_url) as valkey:
+        older, newer = (Library("test", {"version": f"return {number}"})["version"] for number in (1, 2))
+        for _ in range(2):
+            assert await older.run(valkey) == 1
+            assert await newer.run(valkey) == 2
+
+
+async def test_what_a_function_or_its_library_does_wrong_is_told(valkey_url: str) -> None:
+    async with opened(valkey_url) as valkey:
+        broken = Library("broken", {"call": "return redis.call('NOSUCH')"})["call"]
+        with pytest.raises(ValkeyRefused, match=r"[Uu]nknown"):
             await broken.run(valkey)
+        assert isinstance(await _sent(valkey, broken), ValkeyRefused)
+        unreadable = Library("unreadable", {"call": "this is not Lua"})["call"]
+        with pytest.raises(ValkeyRefused, match="compiling"):
+            await unreadable.run(valkey)
+        refusal = await _sent(valkey, unreadable)
+        assert isinstance(refusal, ValkeyRefused)
+        assert refusal.function_unknown
+
+
+async def _sent(valkey: Valkey, function: Function, *arguments: bytes) -> Any:
+    """What `send` tells."""
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    function.send(valkey, told.set_result, *arguments)
+    return await told
 
 
 async def test_a_lost_connection_fails_its_calls_and_is_dialled_again(

@@ -17,14 +17,14 @@ def idempotent_bytes(project: str) -> str:
     return f"hr:idempotent-bytes:{project}"
 
 
-SCRIPT_KEYS = (
-    channels.EPOCH,
-    channels.USAGE,
-    channels.ACKNOWLEDGED,
-    channels.GATEWAYS,
-    LEASES,
-    REAPER,
-    REAPED,
-    channels.OPENING,
-)
-"""What every script gets as KEYS, in the order that scripts/prelude.lua names them."""
+KEYS_OF_SCRIPTS = {
+    "EPOCH": channels.EPOCH,
+    "USAGE": channels.USAGE,
+    "ACKNOWLEDGED": channels.ACKNOWLEDGED,
+    "GATEWAYS": channels.GATEWAYS,
+    "LEASES": LEASES,
+    "REAPER": REAPER,
+    "REAPED": REAPED,
+    "OPENING": channels.OPENING,
+}
+"""What every script reads or writes, by the name that it has there."""

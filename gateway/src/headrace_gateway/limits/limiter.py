@@ -23,14 +23,14 @@ from headrace_gateway.errors import (
 )
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits.idempotency import CLAIMED_SECONDS, Claim, Outcome
-from headrace_gateway.limits.keys import SCRIPT_KEYS
+from headrace_gateway.limits.keys import KEYS_OF_SCRIPTS
 from headrace_gateway.limits.slots import Entry, report, standing_of
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.limits.turns import Standing
 from headrace_gateway.limits.verdicts import Admitted, Reaped, Short, Stale, admission_of, verdict_of
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
-from headrace_gateway.valkey.scripts import Script
+from headrace_gateway.valkey.functions import Function, Library
 from headrace_gateway.valkey.wire import Then
 
 # The rest is for what runs already: every admitted request must still be able to append its event.
@@ -41,6 +41,8 @@ REAP_BATCH = 100  # a few milliseconds of Valkey's time at most
 REAPER_QUIET_MS = 5000
 
 RANDOM_STOCK = 256
+
+SCRIPTS = ("admit", "extend", "settle", "heartbeat", "register", "reap", "changed", "waiting")
 
 # Text only: Lua's cmsgpack does not know msgpack's `bin`.
 pack = msgspec.msgpack.Encoder().encode
@@ -84,20 +86,15 @@ class Limiter:
         self._ttl_ms = round(lease_ttl_seconds * 1000)
         self._random_suffixes = _random_suffixes()
         self._numbers = itertools.count(1)
-        folder = files("headrace_gateway.limits") / "scripts"
-        prelude = (folder / "prelude.lua").read_text()
-
-        def script(name: str) -> Script:
-            return Script(f"{prelude}\n{(folder / name).read_text()}", keys=SCRIPT_KEYS)
-
-        self._admit = script("admit.lua")
-        self._extend = script("extend.lua")
-        self._settle = script("settle.lua")
-        self._heartbeat = script("heartbeat.lua")
-        self._register = script("register.lua")
-        self._reap = script("reap.lua")
-        self._changed = script("changed.lua")
-        self._waiting = script("waiting.lua")
+        scripts = library()
+        self._admit = scripts["admit"]
+        self._extend = scripts["extend"]
+        self._settle = scripts["settle"]
+        self._heartbeat = scripts["heartbeat"]
+        self._register = scripts["register"]
+        self._reap = scripts["reap"]
+        self._changed = scripts["changed"]
+        self._waiting = scripts["waiting"]
 
     async def admit(
         self,
@@ -233,7 +230,7 @@ class Limiter:
         taken = await self._reap.run(self.valkey, REAP_BATCH, REAPER_QUIET_MS, self._ttl_ms)
         return [request_id.decode() for request_id in taken]
 
-    async def _ask(self, script: Script, *arguments: str | bytes | int) -> Any:
+    async def _ask(self, script: Function, *arguments: str | bytes | int) -> Any:
         try:
             reply = await script.run(self.valkey, *arguments)
         except ValkeyError as error:
@@ -241,6 +238,14 @@ class Limiter:
         if reply[0] == b"cold":
             raise LimitsRebuilding("Limits are being rebuilt.")
         return reply
+
+
+def library() -> Library:
+    """The scripts, each with the time and an empty memory at its beginning."""
+    folder = files("headrace_gateway.limits") / "scripts"
+    keys = "".join(f"local {name} = '{key}'\n" for name, key in KEYS_OF_SCRIPTS.items())
+    bodies = {name: f"begin()\n{(folder / f'{name}.lua').read_text()}" for name in SCRIPTS}
+    return Library("limits", bodies, beginning=keys + (folder / "prelude.lua").read_text())
 
 
 def _unavailable(error: ValkeyError) -> LimitsUnavailable:

@@ -13,7 +13,7 @@ import structlog
 from headrace_gateway.errors import LimitsUnavailable
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError
-from headrace_gateway.valkey.scripts import Script
+from headrace_gateway.valkey.functions import Library
 
 log = structlog.get_logger()
 
@@ -47,7 +47,8 @@ class ResponseStore:
         self._valkey = valkey
         self._bounds = (project_bytes_max, all_bytes_max)
         self._life_ms = round(life_seconds * 1000)
-        self._script = Script((files("headrace_gateway.responses") / "store.lua").read_text(), keys=())
+        body = (files("headrace_gateway.responses") / "store.lua").read_text()
+        self._keep_or_forget = Library("responses", {"store": body})["store"]
 
     async def keep(self, project: str, response_id: str, stored: Stored) -> None:
         """Fails silently but for the log: the client has its answer either way."""
@@ -75,7 +76,7 @@ class ResponseStore:
             raise LimitsUnavailable("Stored responses can't be reached at the moment.") from error
 
     async def _run(self, project: str, response_id: str, document: bytes) -> object:
-        return await self._script.run(
+        return await self._keep_or_forget.run(
             self._valkey,
             _key(project, response_id),
             document,

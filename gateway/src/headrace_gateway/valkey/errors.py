@@ -14,8 +14,13 @@ class ValkeyConnectionLost(ValkeyError):
 
 
 class ValkeyRefused(ValkeyError):
-    """Valkey answered with an error; `code` is its first word, e.g. `NOSCRIPT`."""
+    """Valkey answered with an error; `code` is its first word, e.g. `READONLY`."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.code = message.partition(" ")[0]
+
+    @property
+    def function_unknown(self) -> bool:
+        """Valkey has no error code of its own for it."""
+        return str(self) == "ERR Function not found"

@@ -41,7 +41,8 @@ local function states()
   return found
 end
 
-local limits_packed = place(limits, now_ms) and cmsgpack.pack(limits) or ARGV[2]
+place(limits, now_ms)
+read_ahead(limits)
 for i, limit in ipairs(limits) do
   local kind = kinds[limit[1]]
   if kind.refusal then
@@ -57,9 +58,8 @@ if last and kinds[last[1]].full and kinds[last[1]].full(last) then return {'full
 -- A UUIDv7 whose time is Valkey's, so that ids sort by admission whatever the gateways' clocks say.
 local high = math.floor(now_ms / 65536)
 local id = string.format('%08x-%04x-', high, now_ms - high * 65536) .. suffix
-take(limits, hold)
-write_lease(id, gateway, limits_packed, hold,
-  '"id":"' .. id .. '","received_at_us":' .. whole(now_us) .. ',' .. ARGV[3], '"attempts":0,"tokens":{}', 0, '0 0 0', ttl_ms)
+local identity = '"id":"' .. id .. '","received_at_us":' .. whole(now_us) .. ',' .. ARGV[3]
+begin_lease(id, {limits, hold, 0, '0 0 0', identity, '"attempts":0,"tokens":{}', 0, gateway}, ttl_ms)
 if claim then
   redis.call('HSET', claim[1], 'b', claim[2], 'l', id)
   redis.call('PEXPIRE', claim[1], claim[3])

@@ -5,18 +5,19 @@
 -- limit lets this lease have}
 local versions, hold, number_of_call = unpack(cmsgpack.unpack(ARGV[2]))
 if not loaded() then return {'cold'} end
-local lease = redis.call('HMGET', lease_key(ARGV[1]), 'l', 'h', 'n')
-if not lease[1] then return {redis.call('EXISTS', reaped_key(ARGV[1])) == 1 and 'reaped' or 'gone'} end
-if not newer(lease[3], number_of_call) then return {'gone'} end
+local lease = read_lease(ARGV[1])
+if not lease then return {redis.call('EXISTS', reaped_key(ARGV[1])) == 1 and 'reaped' or 'gone'} end
+if not newer(lease, number_of_call) then return {'gone'} end
 local changed = stale(versions)
 if changed then return {'stale', changed} end
 
-local limits, held = cmsgpack.unpack(lease[1]), tonumber(lease[2])
+local limits, held = lease[LIMITS], lease[HOLD]
 local delta = hold - held
 if delta > 0 then
   local room, index, used, ceiling = tightest(limits, true)
   if room and room < delta then return {'short', index, used, ceiling, begins_anew(limits[index]), {}, held + math.max(0, room)} end
 end
 change_hold(limits, delta)
-redis.call('HSET', lease_key(ARGV[1]), 'h', whole(hold), 'n', whole(number_of_call))
+lease[HOLD], lease[CALL] = hold, number_of_call
+write_lease(ARGV[1], lease)
 return {'extended'}

@@ -11,13 +11,16 @@ redis.call('ZREMRANGEBYSCORE', GATEWAYS, '-inf', whole(now_ms - GATEWAY_FORGOTTE
 local reaped, lost = {}, {}
 for _, entry in ipairs(leases) do
   local id, counts, cost, tokens, hold = unpack(entry)
-  local lease = redis.call('HMGET', lease_key(id), 'l', 'h', 'n')
-  if lease[1] and newer(lease[3], number_of_call) then
-    local held = tonumber(lease[2])
-    if hold >= 0 and hold < held then change_hold(cmsgpack.unpack(lease[1]), hold - held) else hold = held end
-    redis.call('HSET', lease_key(id), 'c', counts, 'k', whole(cost), 't', tokens, 'h', whole(hold), 'n', whole(number_of_call))
+  local lease = read_lease(id)
+  if lease and newer(lease, number_of_call) then
+    if hold >= 0 and hold < lease[HOLD] then
+      change_hold(lease[LIMITS], hold - lease[HOLD])
+      lease[HOLD] = hold
+    end
+    lease[COUNTS], lease[COST], lease[TOKENS], lease[CALL] = counts, cost, tokens, number_of_call
+    write_lease(id, lease)
     redis.call('ZADD', LEASES, whole(now_ms + ttl_ms), id)
-  elseif lease[1] then
+  elseif lease then
     -- The gateway has said more of it since.
   elseif redis.call('EXISTS', reaped_key(id)) == 1 then
     reaped[#reaped + 1] = id

@@ -1,41 +1,78 @@
--- Stands before every script. Amounts are whole numbers below 2^53, which a Lua number holds exactly.
+-- What all scripts share, run once as Valkey loads them: before it stand the names of keys, and each script calls `begin`.
+-- Amounts are whole numbers below 2^53, which a Lua number holds exactly.
 -- A limit is {kind, key, ceiling, weight}, a fifth member is limits/plan.py's {uncached, cached, output, request,
 -- window ms, anchor ms}; what each kind does to its counter is the table `kinds`.
 -- Budgets and `wallet` are money: they weigh the lease's hold, whatever it is at that moment.
 -- Tokens are {uncached, cached, output}.
-local EPOCH, USAGE, ACKNOWLEDGED, GATEWAYS, LEASES, REAPER, REAPED, OPENING = unpack(KEYS)
 local MINUTE_MS = 60000
 
 -- Counters and balances are there, if not yet for everybody.
 local function loaded() return redis.call('EXISTS', EPOCH, OPENING) > 0 end
 
-local time = redis.call('TIME')
-local now_us = time[1] * 1000000 + time[2]
-local now_ms = math.floor(now_us / 1000)
+-- Of the call under way.
+local now_us, now_ms
 
--- Valkey's own number formatting may use an exponent; a counter must never. Adding 0 makes -0, the
--- negative of an empty hold, plain 0: Valkey takes "-0" for no integer.
-local function whole(n) return string.format('%.0f', n + 0) end
+-- What it has read or written: strings by their key, false where there is none; buckets as {level, ceiling}; sliding windows
+-- as {used, {slice, amount}s in their order}.
+local strings, levels, windows
+
+local function begin()
+  local time = redis.call('TIME')
+  now_us = time[1] * 1000000 + time[2]
+  now_ms = math.floor(now_us / 1000)
+  strings, levels, windows = {}, {}, {}
+end
+
+-- Valkey's own number formatting may use an exponent; a counter must never. A fraction is cut off.
+local function whole(n) return string.format('%d', n) end
 local function number(s) return tonumber(s or '0') or 0 end
 local function lease_key(id) return 'hr:lease:' .. id end
 local function reaped_key(id) return 'hr:reaped:' .. id end
 
+-- A lease is msgpack of these in one string, which is much cheaper to set than a hash with a value as long.
+local LIMITS, HOLD, COST, TOKENS, IDENTITY, COUNTS, CALL, GATEWAY = 1, 2, 3, 4, 5, 6, 7, 8
+
+local function read_lease(id)
+  local stored = redis.call('GET', lease_key(id))
+  return stored and cmsgpack.unpack(stored)
+end
+
+local function write_lease(id, lease) redis.call('SET', lease_key(id), cmsgpack.pack(lease)) end
+
 -- A gateway numbers its calls about leases. One that was under way when its connection was given up may arrive after those
 -- that followed on the next, and would set a hold back.
-local function newer(last, call) return not last or tonumber(last) < call end
+local function newer(lease, call) return lease[CALL] < call end
 
--- What was read or written of a bucket in this call, by its key: {level, ceiling}.
-local levels = {}
+local function get(key)
+  local known = strings[key]
+  if known == nil then
+    known = redis.call('GET', key)
+    strings[key] = known
+  end
+  return known
+end
 
--- A bucket's level is kept in 1/60000 of its unit, so that a ceiling per minute refills by whole numbers
+local function add(key, delta)
+  local sum = redis.call('INCRBY', key, whole(delta))
+  strings[key] = sum
+  return sum
+end
+
+local function delete(key)
+  redis.call('DEL', key)
+  strings[key] = false
+end
+
+-- A bucket is 'level at': its level in 1/60000 of its unit, so that a ceiling per minute refills by whole numbers
 -- each millisecond. An absent bucket is a full one.
 local function read_level(limit)
   local ceiling = limit[3]
   if ceiling <= 0 then return 0 end
   local full = ceiling * MINUTE_MS
-  local stored = redis.call('HMGET', limit[2], 'level', 'at')
-  if not stored[1] then return full end
-  local level, passed = tonumber(stored[1]), math.max(0, now_ms - tonumber(stored[2]))
+  local stored = get(limit[2])
+  if not stored then return full end
+  local level, at = string.match(stored, '^(-?%d+) (%d+)$')
+  local level, passed = tonumber(level), math.max(0, now_ms - tonumber(at))
   if passed >= math.ceil((full - level) / ceiling) then return full end
   return math.min(full, level + passed * ceiling)
 end
@@ -52,13 +89,18 @@ local function bucket_add(limit, delta)
   if delta == 0 then return end
   local full, level = limit[3] * MINUTE_MS, bucket_level(limit) + delta
   if level >= full then
-    redis.call('DEL', limit[2])
+    delete(limit[2])
     level = full
   else
-    redis.call('HSET', limit[2], 'level', whole(level), 'at', whole(now_ms))
-    -- Full again by then, so forgetting it changes nothing; the second is for rounding. What is given back makes it full
-    -- before the time that was set when it was taken.
-    if delta < 0 then redis.call('PEXPIRE', limit[2], whole(math.ceil((full - level) / limit[3]) + 1000)) end
+    local stored = string.format('%d %d', level, now_ms)
+    if delta > 0 then
+      -- It is full before the time that was set when this was taken.
+      redis.call('SET', limit[2], stored, 'KEEPTTL')
+    else
+      -- Full again by then, so forgetting it changes nothing; the second is for rounding.
+      redis.call('SET', limit[2], stored, 'PX', whole(math.ceil((full - level) / limit[3]) + 1000))
+    end
+    strings[limit[2]] = stored
   end
   levels[limit[2]] = {level, limit[3]}
 end
@@ -99,12 +141,22 @@ local KEPT_MS = DAY_MS
 local function add_to_span(limit, delta)
   if delta == 0 then return end
   -- Whoever counted in it before has said when it ends.
-  if redis.call('INCRBY', limit[2], whole(delta)) == delta then
+  if add(limit[2], delta) == delta then
     redis.call('PEXPIREAT', limit[2], whole(limit[6] + KEPT_MS))
   end
 end
 
 local kinds = {}
+
+-- Reads what limits count in at once. Of those that count in no string nothing is found, and nothing `get`s it.
+local function read_ahead(limits, trued_up)
+  local keys = {}
+  for _, limit in ipairs(limits) do
+    if not trued_up or kinds[limit[1]].trues_up then keys[#keys + 1] = limit[2] end
+  end
+  if #keys < 2 then return end
+  for i, found in ipairs(redis.call('MGET', unpack(keys))) do strings[keys[i]] = found end
+end
 
 -- place(limit, at): for what counts by time, settles once where a request admitted at `at` (ms) counts, in the lease:
 -- the counter's key gets the span's beginning, limit[6] is the span's end in ms, or the slice of a sliding window.
@@ -147,10 +199,10 @@ kinds.fixed_window = {
     limit[2], limit[6] = limit[2] .. ':' .. whole(began), began + size
   end,
   state = function(limit)
-    return math.max(0, limit[3] - number(redis.call('GET', limit[2]))), math.max(0, limit[6] - now_ms)
+    return math.max(0, limit[3] - number(get(limit[2]))), math.max(0, limit[6] - now_ms)
   end,
   refusal = function(limit)
-    local used = number(redis.call('GET', limit[2]))
+    local used = number(get(limit[2]))
     -- What is heavier than the whole window never passes, and waiting doesn't help.
     if used + limit[4] > limit[3] then return used, limit[4] > limit[3] and -1 or limit[6] - now_ms end
   end,
@@ -160,9 +212,6 @@ kinds.fixed_window = {
 
 -- Its hash has at most one field more than there are slices: older ones go with the next that is taken.
 local SLICES = 60
-
--- What was read of a sliding window in this call, by its key: {used, {slice, amount}s in their order}.
-local windows = {}
 
 local function slices_of(limit)
   local known = windows[limit[2]]
@@ -219,12 +268,12 @@ kinds.sliding_window = {
 
 kinds.concurrency = {
   refusal = function(limit)
-    local running = number(redis.call('GET', limit[2]))
+    local running = number(get(limit[2]))
     if running + limit[4] > limit[3] then return running, -1 end
   end,
-  take = function(limit) redis.call('INCRBY', limit[2], whole(limit[4])) end,
+  take = function(limit) add(limit[2], limit[4]) end,
   settle = function(limit)
-    if redis.call('DECRBY', limit[2], whole(limit[4])) <= 0 then redis.call('DEL', limit[2]) end
+    if add(limit[2], -limit[4]) <= 0 then delete(limit[2]) end
   end,
 }
 
@@ -245,7 +294,7 @@ local MEAN_OVER = 32
 
 kinds.slots = {
   full = function(limit)
-    local running = number(redis.call('GET', limit[2]))
+    local running = number(get(limit[2]))
     -- Whoever comes later does not take a slot for which others wait.
     local queued = limit[5][2] == 0 and redis.call('EXISTS', waiting_key(limit)) == 1
     return running + limit[4] > limit[3] or queued
@@ -255,7 +304,7 @@ kinds.slots = {
     if limit[5][2] == 1 then limit[7] = math.max(1, number(redis.call('HGET', turns_key(limit), 'mean'))) end
   end,
   take = function(limit)
-    redis.call('INCRBY', limit[2], whole(limit[4]))
+    add(limit[2], limit[4])
     if limit[7] == 0 then return end
     local turns, tag = turns_key(limit), 'o:' .. limit[5][3]
     local stored = redis.call('HMGET', turns, 'clock', tag)
@@ -264,7 +313,7 @@ kinds.slots = {
     redis.call('PEXPIRE', turns, TURNS_KEPT_MS)
   end,
   settle = function(limit)
-    if redis.call('DECRBY', limit[2], whole(limit[4])) <= 0 then redis.call('DEL', limit[2]) end
+    if add(limit[2], -limit[4]) <= 0 then delete(limit[2]) end
     local turns, tag = turns_key(limit), 'o:' .. limit[5][3]
     local held_us = math.max(0, now_ms - limit[6]) * 1000
     local stored = redis.call('HMGET', turns, 'mean', 'ended', 'clock', tag)
@@ -283,11 +332,11 @@ kinds.slots = {
 -- spend(limit, hold, actual, id), which ends a hold.
 kinds.spend_total = {
   room = function(limit)
-    local used = number(redis.call('GET', limit[2]))
+    local used = number(get(limit[2]))
     return limit[3] - used, used, limit[3]
   end,
-  hold = function(limit, delta) redis.call('INCRBY', limit[2], whole(delta)) end,
-  spend = function(limit, hold, actual) redis.call('INCRBY', limit[2], whole(actual - hold)) end,
+  hold = function(limit, delta) add(limit[2], delta) end,
+  spend = function(limit, hold, actual) add(limit[2], actual - hold) end,
 }
 
 local function budget_by(span)
@@ -354,19 +403,16 @@ end
 -- Milliseconds until a money limit begins anew, -1 where it never does.
 local function begins_anew(limit) return limit[6] and math.max(0, limit[6] - now_ms) or -1 end
 
--- Whether any limit counts by time; if so the lease must keep what this has settled.
+-- Settles once where a request that was admitted at `at` counts, for what counts by time.
 local function place(limits, at)
-  local any = false
   for _, limit in ipairs(limits) do
     local settle_place = kinds[limit[1]].place
     if settle_place then
       -- msgpack has no gaps: a plain limit's fifth member is nil, and its sixth needs one before it.
       limit[5] = limit[5] or false
       settle_place(limit, at)
-      any = true
     end
   end
-  return any
 end
 
 local function change_hold(limits, delta)
@@ -390,24 +436,21 @@ local function take(limits, hold)
   change_hold(limits, hold)
 end
 
-local function write_lease(id, gateway, limits_packed, hold, fragment, counts, cost, tokens, ttl_ms)
-  redis.call('HSET', lease_key(id), 'g', gateway, 'l', limits_packed, 'h', whole(hold),
-    's', fragment, 'c', counts, 'k', whole(cost), 't', tokens)
+local function begin_lease(id, lease, ttl_ms)
+  take(lease[LIMITS], lease[HOLD])
+  write_lease(id, lease)
   redis.call('ZADD', LEASES, whole(now_ms + ttl_ms), id)
 end
 
--- Ends a lease: its hold becomes `actual`, its other limits are trued up. False if there was none.
-local function end_lease(id, actual, tokens)
-  local lease = redis.call('HMGET', lease_key(id), 'l', 'h')
-  if not lease[1] then return false end
-  local hold = tonumber(lease[2])
-  for _, limit in ipairs(cmsgpack.unpack(lease[1])) do
+-- Ends a lease: its hold becomes `actual`, its other limits are trued up.
+local function end_lease(id, lease, actual, tokens)
+  read_ahead(lease[LIMITS], true)
+  for _, limit in ipairs(lease[LIMITS]) do
     local kind = kinds[limit[1]]
-    if kind.spend then kind.spend(limit, hold, actual, id) else kind.settle(limit, tokens) end
+    if kind.spend then kind.spend(limit, lease[HOLD], actual, id) else kind.settle(limit, tokens) end
   end
   redis.call('DEL', lease_key(id))
   redis.call('ZREM', LEASES, id)
-  return true
 end
 
 -- Told to a gateway that comes back late; one silent for longer than this is not waited for.
@@ -417,10 +460,11 @@ local REMEMBERED_MS = 600000
 -- the hold stays held until the final one comes, or so long: a gateway that was killed is back by then, or never.
 local RETURNS_WITHIN_MS = 30000
 
-local function remember(id, limits_packed, hold, cost, tokens)
-  local rest = math.max(0, hold - cost)
-  change_hold(cmsgpack.unpack(limits_packed), rest)
-  redis.call('HSET', reaped_key(id), 'l', limits_packed, 'r', whole(rest), 'k', whole(cost), 't', tokens)
+local function remember(id, lease)
+  local rest = math.max(0, lease[HOLD] - lease[COST])
+  change_hold(lease[LIMITS], rest)
+  redis.call('HSET', reaped_key(id), 'l', cmsgpack.pack(lease[LIMITS]), 'r', whole(rest), 'k', whole(lease[COST]),
+    't', lease[TOKENS])
   redis.call('ZADD', REAPED, whole(now_ms + RETURNS_WITHIN_MS), id)
 end
 

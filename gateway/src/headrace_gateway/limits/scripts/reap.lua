@@ -15,12 +15,12 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', REAPED, '-inf', whole(now_ms), '
 
 local taken = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now_ms), 'LIMIT', 0, ARGV[1])) do
-  local lease = redis.call('HMGET', lease_key(id), 's', 'c', 'k', 't', 'l', 'h')
-  if lease[1] then
-    redis.call('XADD', USAGE, '*', 'e', '{"grade":0,"producer":"reaper","boot":"","sequence":0,' .. lease[1] .. ','
-      .. lease[2] .. ',"finished_at_us":' .. whole(now_us) .. ',"ending":"gateway_lost"}')
-    end_lease(id, tonumber(lease[3]), tokens_of(lease[4]))
-    remember(id, lease[5], tonumber(lease[6]), tonumber(lease[3]), lease[4])
+  local lease = read_lease(id)
+  if lease then
+    redis.call('XADD', USAGE, '*', 'e', '{"grade":0,"producer":"reaper","boot":"","sequence":0,' .. lease[IDENTITY] .. ','
+      .. lease[COUNTS] .. ',"finished_at_us":' .. whole(now_us) .. ',"ending":"gateway_lost"}')
+    end_lease(id, lease, lease[COST], tokens_of(lease[TOKENS]))
+    remember(id, lease)
     taken[#taken + 1] = id
   else
     redis.call('ZREM', LEASES, id)

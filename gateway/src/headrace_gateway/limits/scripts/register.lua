@@ -6,8 +6,7 @@ if not loaded() then return 0 end
 -- One that was reaped is over, and this call is a late one.
 if redis.call('EXISTS', lease_key(ARGV[1]), reaped_key(ARGV[1])) == 0 then
   local limits = cmsgpack.unpack(ARGV[3])
-  local limits_packed = place(limits, at) and cmsgpack.pack(limits) or ARGV[3]
-  take(limits, hold)
-  write_lease(ARGV[1], gateway, limits_packed, hold, ARGV[4], ARGV[5], cost, tokens, ttl_ms)
+  place(limits, at)
+  begin_lease(ARGV[1], {limits, hold, cost, tokens, ARGV[4], ARGV[5], 0, gateway}, ttl_ms)
 end
 return 1

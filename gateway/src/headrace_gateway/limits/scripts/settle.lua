@@ -6,8 +6,8 @@
 -- request's hash, its outcome ('' frees the key), the outcome in brief, ms to keep it, the counter of its project's
 -- kept bytes, their bound. Replies 1 if the lease stood, else 0.
 local actual, tokens = tonumber(ARGV[2]), tokens_of(ARGV[3])
-local stood = end_lease(ARGV[1], actual, tokens)
-if not stood then correct(ARGV[1], actual, tokens) end
+local lease = read_lease(ARGV[1])
+if lease then end_lease(ARGV[1], lease, actual, tokens) else correct(ARGV[1], actual, tokens) end
 redis.call('XADD', USAGE, '*', 'e', ARGV[4])
 
 local function keep_outcome(place, request, whole, brief, kept_ms, counter, bytes_max)
@@ -31,4 +31,4 @@ local function keep_outcome(place, request, whole, brief, kept_ms, counter, byte
 end
 
 if ARGV[5] then keep_outcome(unpack(ARGV, 5)) end
-return stood and 1 or 0
+return lease and 1 or 0
