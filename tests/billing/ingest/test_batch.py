@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from headrace_billing.database import Database
 from headrace_billing.ingest.batch import Ingested
+from headrace_billing.ingest.store import SELECT_KNOWN, SELECT_STORED
 from headrace_contracts.ingest import EventOutcome
 from headrace_contracts.usage import Disposition, ServiceTier, TokenCounts, encode_event
 from tests.billing.ingest.usage import RECEIVED, Gateway, books, take
@@ -309,3 +310,17 @@ async def test_the_database_takes_no_event_that_refers_to_nothing(
 def test_an_ingested_result_of_two_halves_holds_both() -> None:
     one, other = Ingested(posted={"w": ["a"]}), Ingested(posted={"w": ["b"], "v": ["c"]})
     assert asdict(one.then(other))["posted"] == {"w": ["a", "b"], "v": ["c"]}
+
+
+async def test_what_a_batch_looks_up_is_found_by_index_in_a_table_that_nobody_has_analysed(
+    database: Database, gateway: Gateway
+) -> None:
+    await take(database, *(gateway.event() for _ in range(2000)))
+    ids = "{" + ",".join(gateway.event().id for _ in range(2000)) + "}"
+    async with database.begin() as session:
+        for statement in (SELECT_KNOWN, SELECT_STORED):
+            plan = "\n".join(
+                await session.scalars(text(f"EXPLAIN {statement.text}"), {"ids": ids}),
+            )
+            assert "Index Scan" in plan, plan
+            assert "Seq Scan" not in plan, plan

@@ -197,7 +197,14 @@ USED_OF = """
     GROUP BY slice, minute, model_served
 """
 
-USED = {scope: text(USED_OF.format(scope=scope, only="")) for scope in SUBJECTS}
+USED = {
+    "org": text(USED_OF.format(scope="org", only="")),
+    "project": text(USED_OF.format(scope="project", only="")),
+    # Its project's index finds it.
+    "key": text(
+        USED_OF.format(scope="key", only="AND project = (SELECT k.project FROM api_keys k WHERE k.id = :id)")
+    ),
+}
 
 # What a plan allows an organisation its projects without one of their own have used, and nothing that was paid otherwise.
 USED_BY_PLAN = {

@@ -162,9 +162,10 @@ async def _tell_apart(
     for number, usage in usages.items():
         if usage.event.disposition in CHARGED:
             result.posted.setdefault(usage.event.wallet, []).append(usage.id)
-        payload_hash = known.get(usage.identity)
+        identity = usage.identity
+        payload_hash = known.get(identity)
         if payload_hash is None:
-            known[usage.identity] = usage.payload_hash
+            known[identity] = usage.payload_hash
             inserted.append(usage)
         elif payload_hash == usage.payload_hash:
             result.verdicts[number] = DUPLICATE
@@ -283,4 +284,7 @@ async def _keep_aside(
     return result
 
 
-ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('headrace.ingest'))")
+# What a batch stores is looked at once more as a whole, by the trigger that checks what it refers to: in memory.
+ONE_AT_A_TIME = text("""
+    SELECT pg_advisory_xact_lock(hashtext('headrace.ingest')), set_config('work_mem', '64MB', true)
+""")

@@ -141,14 +141,14 @@ def _event_row(usage: Usage, window: str, batch: int) -> tuple[Any, ...]:
         event.deployment,
         event.model_requested,
         event.model_served,
-        event.dialect.value,
+        event.dialect,
         event.session,
         event.task,
         event.task_attempt,
         event.received_at_us - POSTGRES_EPOCH_US,
         None if first_token_at_us is None else first_token_at_us - POSTGRES_EPOCH_US,
         event.finished_at_us - POSTGRES_EPOCH_US,
-        event.ending.value,
+        event.ending,
         event.attempts,
         tokens.input_uncached,
         tokens.cache_read,
@@ -156,10 +156,11 @@ def _event_row(usage: Usage, window: str, batch: int) -> tuple[Any, ...]:
         tokens.output_visible,
         tokens.reasoning,
         event.price_book,
-        event.disposition.value,
-        event.service_tier.value,
+        event.disposition,
+        event.service_tier,
         window,
-        JSONB_VERSION + encode_event(event),
+        event.witnessed,
+        encode_event(event),
         usage.payload_hash,
     )
 
@@ -173,7 +174,7 @@ INSERT_BATCH = text("""
 """)
 
 # In COPY's binary format, whose bytes are those of the column: a uuid is its 16, a timestamp the microseconds since
-# 2000, jsonb its text after the number of the format. Nothing is written or parsed as text on the way.
+# 2000, a text its own. Nothing is written or parsed as text on the way.
 EVENT_COLUMNS: tuple[tuple[LiteralString, str], ...] = (
     ("id", "bytea"),
     ("grade", "int2"),
@@ -207,23 +208,25 @@ EVENT_COLUMNS: tuple[tuple[LiteralString, str], ...] = (
     ("disposition", "text"),
     ("service_tier", "text"),
     ("price_window", "text"),
+    ("witnessed", "bool"),
     ("payload", "bytea"),
     ("payload_hash", "bytea"),
 )
 POSTGRES_EPOCH_US = (datetime(2000, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
-JSONB_VERSION = b"\x01"
 COPY_EVENTS: LiteralString = (
     "COPY usage_events (" + ", ".join([name for name, _ in EVENT_COLUMNS]) + ") FROM STDIN (FORMAT BINARY)"
 )
 
-# Joined, not `= ANY`: Postgres would read the list of ids anew for every row that it looks at.
-WANTED = "unnest(CAST(CAST(:ids AS text) AS uuid[])) AS w (id) JOIN usage_events e USING (id)"
+# One look in the index for each id, whatever Postgres believes of the table: before its first ANALYZE it would rather sort
+# the whole of it. A request has two grades at most.
+WANTED = """
+    unnest(CAST(CAST(:ids AS text) AS uuid[])) AS w (id)
+    CROSS JOIN LATERAL (SELECT * FROM usage_events u WHERE u.id = w.id ORDER BY u.grade DESC LIMIT {grades}) AS e
+"""
 
-SELECT_KNOWN = text(f"SELECT id, e.grade, e.payload_hash FROM {WANTED}")  # noqa: S608 - a constant
+SELECT_KNOWN = text(f"SELECT e.id, e.grade, e.payload_hash FROM {WANTED.format(grades=2)}")  # noqa: S608 - a constant
 
-SELECT_STORED = text(f"""
-    SELECT DISTINCT ON (id) e.payload::text AS payload FROM {WANTED} ORDER BY id, e.grade DESC
-""")  # noqa: S608 - a constant
+SELECT_STORED = text(f"SELECT e.payload FROM {WANTED.format(grades=1)}")  # noqa: S608 - a constant
 
 INSERT_CONFLICT = text("""
     INSERT INTO usage_conflicts (id, grade, payload_hash, payload, source)

@@ -232,16 +232,11 @@ MATCHED = f"""
     (e.grade = 1 AND g.records = 1 AND g.told AND g.prompt = {BILLED_INPUT} AND g.output = {BILLED_OUTPUT})
 """
 
-WITNESSED = "coalesce((e.payload ->> 'witnessed')::boolean, true)"
-
-# Nothing is asked of the payload, which is large, unless there is no record.
-UNWITNESSED = f"""
-    CASE WHEN g.records = 0 AND {BILLED_INPUT} + {BILLED_OUTPUT} > 0 THEN NOT {WITNESSED} ELSE false END
-"""
+UNWITNESSED = f"(g.records = 0 AND {BILLED_INPUT} + {BILLED_OUTPUT} > 0 AND NOT e.witnessed)"
 
 COLUMNS = f"""
     e.id, e.org, e.grade, e.ending, e.attempts, e.disposition, e.received_at, e.finished_at,
-    {WITNESSED} AS witnessed,
+    e.witnessed,
     {BILLED_INPUT} AS billed_input, {BILLED_OUTPUT} AS billed_output,
     coalesce((SELECT jsonb_agg(jsonb_build_object('replica', r.replica, 'attempt', r.attempt, 'ending', r.ending,
                                                   'prompt', r.prompt, 'output', r.output))

@@ -114,7 +114,7 @@ async def invoice_lines_of(
 
 
 SELECT_EVENTS = text("""
-    SELECT e.payload::text AS payload, e.batch, b.source, e.received_at, e.stored_at, e.price_window
+    SELECT e.payload, e.batch, b.source, e.received_at, e.stored_at, e.price_window
     FROM usage_events e JOIN ingest_batches b ON b.id = e.batch
     WHERE e.id = :id ORDER BY e.grade
 """)
