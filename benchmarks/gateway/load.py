@@ -7,6 +7,7 @@ answers are in it; an answer that is no success ends the run, because nobody wan
 import asyncio
 import gc
 import json
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -69,6 +70,13 @@ class Work:
     seconds: float
     begin_seconds: float = 0.0
     """Over which the clients begin one after the other."""
+    requests_per_second: float | None = None
+    """Of all clients together, each resting a time of chance after an answer; null: each asks again at once."""
+
+    def rest_seconds(self) -> float:
+        if self.requests_per_second is None:
+            return 0.0
+        return random.uniform(0, 2 * self.connections / self.requests_per_second)
 
 
 @dataclass(slots=True)
@@ -97,13 +105,12 @@ class Window(Generic[Sample]):
 class Client(asyncio.Protocol):
     """Asks again and again over one connection."""
 
-    def __init__(
-        self, request: bytes, counts: Counts, ended: asyncio.Future[None], *, streamed: bool
-    ) -> None:
+    def __init__(self, request: bytes, counts: Counts, ended: asyncio.Future[None], work: Work) -> None:
         self._request = request
         self._counts = counts
         self._ended = ended
-        self._streamed = streamed
+        self._work = work
+        self._streamed = work.streamed
         self._seen = b""
         self._end: int | None = None
         self._sent_at = 0.0
@@ -167,6 +174,12 @@ class Client(asyncio.Protocol):
             self._fail()
             return
         self._counts.requests += 1
+        if rest := self._work.rest_seconds():
+            asyncio.get_running_loop().call_later(rest, self._go_on)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         if self._counts.asking:
             self._ask()
         elif not self._ended.done():
@@ -212,7 +225,7 @@ async def _measure(target: Target, work: Work, sample: Callable[[], Sample]) -> 
         await asyncio.sleep(work.begin_seconds * number / work.connections)
         end: asyncio.Future[None] = loop.create_future()
         transport, _ = await loop.create_connection(
-            lambda: Client(request, counts, end, streamed=work.streamed), HOST, target.port
+            lambda: Client(request, counts, end, work), HOST, target.port
         )
         clients.append((end, transport))
 

@@ -70,6 +70,7 @@ def page(found: Found) -> str:
         "\n".join(shortfalls(found)),
         f"![CPU time of a plain request]({PICTURE})\n",
         "\n".join(_plain(found)),
+        "\n".join(_steady(found)),
         "\n".join(_streams(found)),
         "\n".join(_steps(found)),
         "\n".join(_soak(found)),
@@ -138,6 +139,25 @@ def _plain(found: Found) -> Iterator[str]:
         f"{busy['billing_core_busy']:.0%}: where the former is below 100 %, the load's core was what bounded the requests a "
         "second, and latencies have the load's own queue in them.\n"
     )
+
+
+def _steady(found: Found) -> Iterator[str]:
+    steady = {name: of["steady"] for name, of in found["subjects"].items() if "steady" in of}
+    if not steady:
+        return
+    yield f"## At {found['plan']['steady_requests_per_second']:,.0f} requests a second\n"
+    yield (
+        "A request costs most where each wakes the process for itself alone. Above, all are measured as fast as they answer; "
+        "here, at the same steady rate for all, as a gateway is that has its hours of rest.\n"
+    )
+    yield "| | CPU, µs | a second | p50, ms | p99, ms |"
+    yield "|---|--:|--:|--:|--:|"
+    for name, of in steady.items():
+        yield (
+            f"| {name} | {of['cpu_us_per_request']:.1f} | {of['requests_per_second']:,.0f} | {of['latency_p50_ms']:.2f} "
+            f"| {of['latency_p99_ms']:.2f} |"
+        )
+    yield ""
 
 
 def _streams(found: Found) -> Iterator[str]:

@@ -26,6 +26,7 @@ class Plan:
     rounds: int = 5
     plain_seconds: float = 2.0
     connections: int = 32
+    steady_requests_per_second: float = 1000.0
     stream_seconds: float = 3.0
     streams: int = 100
     chunks: int = 64
@@ -46,6 +47,7 @@ class Measured:
     """A subject's rounds, in their order."""
 
     plain: list[Figures] = field(default_factory=list)
+    steady: list[Figures] = field(default_factory=list)
     streams: list[Figures] = field(default_factory=list)
     latencies_ms: list[float] = field(default_factory=list)
     """To the first token of a stream, of all rounds."""
@@ -63,6 +65,11 @@ def run(subjects: Sequence[Subject], stack: Stack, plan: Plan, note: Note) -> di
     streaming = [subject for subject in subjects if subject.streams]
     for number in range(plan.rounds):
         for subject in streaming if number % 2 == 0 else reversed(streaming):
+            figures = _plain(subject, stack, plan, requests_per_second=plan.steady_requests_per_second)
+            measured[subject.name].steady.append(figures)
+            note(f"round {number + 1}, steady, {subject.name}: {_told(figures)}")
+    for number in range(plan.rounds):
+        for subject in streaming if number % 2 == 0 else reversed(streaming):
             figures, latencies_ms = _streams(subject, stack, plan)
             measured[subject.name].streams.append(figures)
             measured[subject.name].latencies_ms += latencies_ms
@@ -73,12 +80,15 @@ def run(subjects: Sequence[Subject], stack: Stack, plan: Plan, note: Note) -> di
     return measured
 
 
-def _plain(subject: Subject, stack: Stack, plan: Plan) -> Figures:
+def _plain(
+    subject: Subject, stack: Stack, plan: Plan, *, requests_per_second: float | None = None
+) -> Figures:
     work = Work(
         streamed=False,
         connections=plan.connections,
         warm_seconds=WARM_SECONDS,
         seconds=plan.plain_seconds,
+        requests_per_second=requests_per_second,
     )
     window = load.measure(subject.target, work, _spent(subject, stack))
     _settle(subject, stack)

@@ -105,6 +105,8 @@ def _told(subject: Subject, of: Measured) -> dict[str, Any]:
         "rss_mib": round(of.rss_mib, 1),
         "pss_mib": round(of.pss_mib, 1),
     }
+    if of.steady:
+        told["steady"] = rounds.medians(of.steady)
     if of.streams:
         told["streams"] = {
             **rounds.medians(of.streams),

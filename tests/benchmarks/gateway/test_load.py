@@ -62,6 +62,14 @@ def test_an_answer_counts_when_it_is_whole_however_it_is_framed(pieces: tuple[by
     assert window.before == window.after == 7
 
 
+def test_a_steady_load_rests_between_its_requests() -> None:
+    work = Work(streamed=False, connections=2, warm_seconds=0.05, seconds=0.5, requests_per_second=40)
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n" + WHOLE) as port:
+        window = load.measure(Target(port, "m"), work, lambda: 7)
+    # At once it would be thousands; it goes on until there are ten.
+    assert load.REQUESTS_MIN <= window.requests < 100
+
+
 def test_chunks_of_streams_are_counted_and_their_first_ones_timed() -> None:
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     event = b"b\r\ndata: {}\r\n\r\n\r\n"

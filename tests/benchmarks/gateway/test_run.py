@@ -14,6 +14,7 @@ TINY = Plan(
     rounds=1,
     plain_seconds=0.2,
     connections=4,
+    steady_requests_per_second=100.0,
     stream_seconds=0.3,
     streams=4,
     chunks=5,
@@ -41,6 +42,7 @@ def test_a_run_measures_the_gateway_its_parts_and_whichever_peer_is_there(tmp_pa
         assert subject["plain"]["cpu_us_per_request"] > 0, name
         assert subject["plain"]["requests_per_second"] > 0, name
     ours = found["subjects"][GATEWAY]
+    assert ours["steady"]["requests_per_second"] > 0
     assert ours["streams"]["cpu_us_per_chunk"] > 0
     assert ours["streams"]["ttft_p99_ms"] >= ours["streams"]["ttft_p50_ms"] > 0
     assert (
