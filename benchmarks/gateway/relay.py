@@ -3,15 +3,17 @@
     relay    the server and the upstream client, and nothing between them
     reading  and the request is read, judged and written anew, the answer too
     keys     and the key is looked up and checked
+    calls    and Valkey is called twice, as metering does, with as much, for nothing
     memory   everything, but the journal stays in memory
 
-The first three are put together here; the last is the gateway itself with another journal. Settings are the gateway's.
+All but the last are put together here; that is the gateway itself with another journal. Settings are the gateway's.
 """
 
 import asyncio
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 import uvloop
@@ -31,19 +33,40 @@ from headrace_gateway.metering.journal import Journal
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.valkey.connection import Valkey
+from headrace_gateway.valkey.functions import Library
 
-STEPS = ("relay", "reading", "keys", "memory")
+STEPS = ("relay", "reading", "keys", "calls", "memory")
 
 PATH = "/v1/chat/completions"
 BODY_BYTES_MAX = 2**20
 TIMEOUT_SECONDS = 30.0
 
+ADMISSION, SETTLEMENT = b"x" * 1200, b"x" * 700
+"""As large as those of a key with a limit of every kind."""
+
+
+class Calls:
+    """Calls to Valkey that have it do nothing."""
+
+    def __init__(self, valkey: Valkey) -> None:
+        self._valkey = valkey
+        self._loop = asyncio.get_running_loop()
+        self._nothing = Library("nothing", {"call": "return 1"})["call"]
+
+    async def make(self, argument: bytes) -> None:
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._nothing.send(self._valkey, answer.set_result, argument)
+        assert await answer == 1
+
 
 class Relay:
-    def __init__(self, settings: GatewaySettings, directory: Directory | None, *, reads: bool) -> None:
+    def __init__(
+        self, settings: GatewaySettings, directory: Directory | None, calls: Calls | None, *, reads: bool
+    ) -> None:
         table = decode_table(settings.deployments.read_bytes())
         self._deployment = table.deployments[0]
         self._directory = directory
+        self._calls = calls
         self._addresses = ClientAddresses()
         self._reads = reads
         self._upstream = Upstream(
@@ -59,6 +82,8 @@ class Relay:
             request = decode_request(body, Dialect.OPENAI_CHAT) if self._reads else None
             if request is not None:
                 body = request.upstream_body(self._deployment, output_tokens_max=None, org="org_1")
+            if self._calls is not None:
+                await self._calls.make(ADMISSION)
             reply = await self._upstream.post(self._deployment.url, PATH, b"", body)
             try:
                 answer = await reply.read_all(bytes_max=BODY_BYTES_MAX)
@@ -66,6 +91,8 @@ class Relay:
                 reply.close()
             if request is not None:
                 answer, _ = request.read_reply(answer, self._deployment)
+            if self._calls is not None:
+                await self._calls.make(SETTLEMENT)
             exchange.answer(200, [("content-type", "application/json")], answer)
         finally:
             exchange.end()
@@ -100,12 +127,13 @@ async def run(step: str, port: int) -> None:
         with patch("headrace_gateway.metering.meter.Journal", InMemory):
             await app.run(settings)
         return
-    directory = None
-    if step == "keys":
+    directory = calls = None
+    if step in ("keys", "calls"):
         valkey = Valkey(settings.valkey_url.get_secret_value(), timeout_seconds=TIMEOUT_SECONDS)
         await valkey.start()
         directory = Directory(valkey)
-    relay = Relay(settings, directory, reads=step != "relay")
+        calls = Calls(valkey) if step == "calls" else None
+    relay = Relay(settings, directory, calls, reads=step != "relay")
     listener = Listener(relay, connections_max=1024, head_timeout_seconds=TIMEOUT_SECONDS)
     await listener.listen(str(settings.host), port, shared=False)
     await asyncio.Event().wait()

@@ -47,8 +47,9 @@ def _reasons(found: Found) -> Iterator[tuple[set[str], str]]:
 def _metering(costs: Mapping[str, float], theirs: float) -> str:
     return (
         f"**A plain request's CPU time** goes into metering. Server, upstream client, reading and key check come to "
-        f"{costs['keys']:.0f} µs, {costs['keys'] / theirs:.2f} of all that vllm-router does; admission, hold, settlement "
-        f"and in-flight table add {costs['memory'] - costs['keys']:.0f} µs, the journal on the disk "
+        f"{costs['keys']:.0f} µs, {costs['keys'] / theirs:.2f} of all that vllm-router does, and with two calls to Valkey that do "
+        f"nothing to {costs['calls']:.0f}. What is in those calls makes the difference: admission, hold, settlement and in-flight "
+        f"table add {costs['memory'] - costs['calls']:.0f} µs, the journal on the disk "
         f"{costs[WALLET_ONLY] - costs['memory']:.0f}, a limit of every kind {costs[GATEWAY] - costs[WALLET_ONLY]:.0f}. It "
         "is interpreted Python: hundreds of calls, none of which stands out."
     )

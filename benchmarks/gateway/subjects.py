@@ -33,6 +33,7 @@ STEPS = {
     "relay": "the server and the upstream client alone",
     "reading": "+ the request is read, judged and written anew, and the answer",
     "keys": "+ the key is looked up and checked",
+    "calls": "+ Valkey is called twice, with as much as metering sends, and does nothing",
     "memory": "+ admission, a hold on the wallet, settlement, in-flight table; the journal stays in memory",
     WALLET_ONLY: "+ the journal is on the disk",
     GATEWAY: "+ a limit of every kind",
@@ -87,7 +88,8 @@ def started_subjects(
         if wanted.parts:
             subjects.append(running.enter_context(started_gateway(TWO_WORKERS, stack, "the same", workers=2)))
             subjects += [
-                running.enter_context(_part(step, stack)) for step in ("relay", "reading", "keys", "memory")
+                running.enter_context(_part(step, stack))
+                for step in ("relay", "reading", "keys", "calls", "memory")
             ]
             subjects.append(_wallet_only(gateway, stack))
         for python in wanted.pythons:
