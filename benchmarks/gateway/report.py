@@ -143,8 +143,6 @@ def _plain(found: Found) -> Iterator[str]:
 
 def _steady(found: Found) -> Iterator[str]:
     steady = {name: of["steady"] for name, of in found["subjects"].items() if "steady" in of}
-    if not steady:
-        return
     yield f"## At {found['plan']['steady_requests_per_second']:,.0f} requests a second\n"
     yield (
         "A request costs most where each wakes the process for itself alone. Above, all are measured as fast as they answer; "

@@ -4,7 +4,7 @@ Ratios are of one round, and what is told is their median: from round to round a
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,27 +57,31 @@ class Measured:
 
 def run(subjects: Sequence[Subject], stack: Stack, plan: Plan, note: Note) -> dict[str, Measured]:
     measured = {subject.name: Measured() for subject in subjects}
-    for number in range(plan.rounds):
-        # Every other round the other way round: nobody always comes after the same one.
-        for subject in subjects if number % 2 == 0 else reversed(subjects):
-            measured[subject.name].plain.append(figures := _plain(subject, stack, plan))
-            note(f"round {number + 1}, plain, {subject.name}: {_told(figures)}")
     streaming = [subject for subject in subjects if subject.streams]
-    for number in range(plan.rounds):
-        for subject in streaming if number % 2 == 0 else reversed(streaming):
-            figures = _plain(subject, stack, plan, requests_per_second=plan.steady_requests_per_second)
-            measured[subject.name].steady.append(figures)
-            note(f"round {number + 1}, steady, {subject.name}: {_told(figures)}")
-    for number in range(plan.rounds):
-        for subject in streaming if number % 2 == 0 else reversed(streaming):
-            figures, latencies_ms = _streams(subject, stack, plan)
-            measured[subject.name].streams.append(figures)
-            measured[subject.name].latencies_ms += latencies_ms
-            note(f"round {number + 1}, streams, {subject.name}: {_told(figures)}")
+    for number, subject in _turns(subjects, plan):
+        measured[subject.name].plain.append(figures := _plain(subject, stack, plan))
+        note(f"round {number}, plain, {subject.name}: {_told(figures)}")
+    for number, subject in _turns(streaming, plan):
+        figures = _plain(subject, stack, plan, requests_per_second=plan.steady_requests_per_second)
+        measured[subject.name].steady.append(figures)
+        note(f"round {number}, steady, {subject.name}: {_told(figures)}")
+    for number, subject in _turns(streaming, plan):
+        figures, latencies_ms = _streams(subject, stack, plan)
+        measured[subject.name].streams.append(figures)
+        measured[subject.name].latencies_ms += latencies_ms
+        note(f"round {number}, streams, {subject.name}: {_told(figures)}")
     for subject in subjects:
         of = measured[subject.name]
         of.rss_mib, of.pss_mib = cores.memory_mib(subject.program.pid)
     return measured
+
+
+def _turns(subjects: Sequence[Subject], plan: Plan) -> Iterator[tuple[int, Subject]]:
+    """With the number of the round, from 1."""
+    for number in range(1, plan.rounds + 1):
+        # Every other round the other way round: nobody always comes after the same one.
+        for subject in subjects if number % 2 else reversed(subjects):
+            yield number, subject
 
 
 def _plain(

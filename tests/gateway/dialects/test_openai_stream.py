@@ -134,7 +134,11 @@ def test_a_chunk_like_those_before_it_is_read_as_if_it_were_the_first(
     payload = payload[: len(payload) - cut]
     if split is not None:
         at = int(split * len(payload))
-        payload = payload[:at] + payload[at + 1 :] if put is None else payload[:at] + put + payload[at:]
+        if put is None:
+            payload = payload[:at] + payload[at + 1 :]
+        else:
+            # Not before the first byte, which would leave an event of nothing.
+            payload = payload[: max(at, 1)] + put + payload[max(at, 1) :]
     later, first = chunks(), chunks()
     later.take(b"data: " + (HEAD + '"choices":[{"index":0}],' + COUNTED + "}").encode())
 
@@ -142,8 +146,9 @@ def test_a_chunk_like_those_before_it_is_read_as_if_it_were_the_first(
         try:
             chunk = reader.take(b"data: " + payload)
         except BadChunk:
-            return "no chunk"
-        return chunk and (chunk.client_bytes, chunk.usage)
+            return None
+        assert chunk is not None
+        return chunk.client_bytes, chunk.usage
 
     assert read(later) == read(first)
 

@@ -284,7 +284,4 @@ async def _keep_aside(
     return result
 
 
-# What a batch stores is looked at once more as a whole, by the trigger that checks what it refers to: in memory.
-ONE_AT_A_TIME = text("""
-    SELECT pg_advisory_xact_lock(hashtext('headrace.ingest')), set_config('work_mem', '64MB', true)
-""")
+ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('headrace.ingest'))")

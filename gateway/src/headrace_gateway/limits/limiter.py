@@ -86,7 +86,7 @@ class Limiter:
         self._ttl_ms = round(lease_ttl_seconds * 1000)
         self._random_suffixes = _random_suffixes()
         self._numbers = itertools.count(1)
-        scripts = library()
+        scripts = _library()
         self._admit = scripts["admit"]
         self._extend = scripts["extend"]
         self._settle = scripts["settle"]
@@ -240,7 +240,7 @@ class Limiter:
         return reply
 
 
-def library() -> Library:
+def _library() -> Library:
     """The scripts, each with the time and an empty memory at its beginning."""
     folder = files("headrace_gateway.limits") / "scripts"
     keys = "".join(f"local {name} = '{key}'\n" for name, key in KEYS_OF_SCRIPTS.items())

@@ -5,6 +5,7 @@ A script would do anew before each call what all its functions share, and that w
 
 import hashlib
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import hiredis
@@ -28,7 +29,7 @@ class Library:
 
     def __init__(self, noun: str, functions: Mapping[str, str], *, beginning: str = "") -> None:
         """`functions`: name → body, which finds its arguments in ARGV. No name of a key goes by itself."""
-        text = "\n".join([beginning, *functions.values()])
+        text = "\n".join([beginning, *chain.from_iterable(functions.items())])
         name = f"headrace_{noun}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         registered = "".join(
             f"redis.register_function('{name}_{function}', function(_, ARGV)\n{body}\nend)\n"

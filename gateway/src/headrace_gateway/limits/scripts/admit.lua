@@ -42,7 +42,6 @@ local function states()
 end
 
 place(limits, now_ms)
-read_ahead(limits)
 for i, limit in ipairs(limits) do
   local kind = kinds[limit[1]]
   if kind.refusal then

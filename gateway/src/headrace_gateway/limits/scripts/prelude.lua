@@ -12,15 +12,14 @@ local function loaded() return redis.call('EXISTS', EPOCH, OPENING) > 0 end
 -- Of the call under way.
 local now_us, now_ms
 
--- What it has read or written: strings by their key, false where there is none; buckets as {level, ceiling}; sliding windows
--- as {used, {slice, amount}s in their order}.
-local strings, levels, windows
+-- What it has read or written, by key: buckets as {level, ceiling}, sliding windows as {used, {slice, amount}s in their order}.
+local levels, windows
 
 local function begin()
   local time = redis.call('TIME')
   now_us = time[1] * 1000000 + time[2]
   now_ms = math.floor(now_us / 1000)
-  strings, levels, windows = {}, {}, {}
+  levels, windows = {}, {}
 end
 
 -- Valkey's own number formatting may use an exponent; a counter must never. A fraction is cut off.
@@ -30,7 +29,8 @@ local function lease_key(id) return 'hr:lease:' .. id end
 local function reaped_key(id) return 'hr:reaped:' .. id end
 
 -- A lease is msgpack of these in one string, which is much cheaper to set than a hash with a value as long.
-local LIMITS, HOLD, COST, TOKENS, IDENTITY, COUNTS, CALL, GATEWAY = 1, 2, 3, 4, 5, 6, 7, 8
+-- The eighth is its gateway, for whoever looks.
+local LIMITS, HOLD, COST, TOKENS, IDENTITY, COUNTS, CALL = 1, 2, 3, 4, 5, 6, 7
 
 local function read_lease(id)
   local stored = redis.call('GET', lease_key(id))
@@ -43,25 +43,7 @@ local function write_lease(id, lease) redis.call('SET', lease_key(id), cmsgpack.
 -- that followed on the next, and would set a hold back.
 local function newer(lease, call) return lease[CALL] < call end
 
-local function get(key)
-  local known = strings[key]
-  if known == nil then
-    known = redis.call('GET', key)
-    strings[key] = known
-  end
-  return known
-end
-
-local function add(key, delta)
-  local sum = redis.call('INCRBY', key, whole(delta))
-  strings[key] = sum
-  return sum
-end
-
-local function delete(key)
-  redis.call('DEL', key)
-  strings[key] = false
-end
+local function add(key, delta) return redis.call('INCRBY', key, whole(delta)) end
 
 -- A bucket is 'level at': its level in 1/60000 of its unit, so that a ceiling per minute refills by whole numbers
 -- each millisecond. An absent bucket is a full one.
@@ -69,10 +51,10 @@ local function read_level(limit)
   local ceiling = limit[3]
   if ceiling <= 0 then return 0 end
   local full = ceiling * MINUTE_MS
-  local stored = get(limit[2])
+  local stored = redis.call('GET', limit[2])
   if not stored then return full end
-  local level, at = string.match(stored, '^(-?%d+) (%d+)$')
-  local level, passed = tonumber(level), math.max(0, now_ms - tonumber(at))
+  local was, at = string.match(stored, '^(-?%d+) (%d+)$')
+  local level, passed = tonumber(was), math.max(0, now_ms - tonumber(at))
   if passed >= math.ceil((full - level) / ceiling) then return full end
   return math.min(full, level + passed * ceiling)
 end
@@ -89,7 +71,7 @@ local function bucket_add(limit, delta)
   if delta == 0 then return end
   local full, level = limit[3] * MINUTE_MS, bucket_level(limit) + delta
   if level >= full then
-    delete(limit[2])
+    redis.call('DEL', limit[2])
     level = full
   else
     local stored = string.format('%d %d', level, now_ms)
@@ -100,7 +82,6 @@ local function bucket_add(limit, delta)
       -- Full again by then, so forgetting it changes nothing; the second is for rounding.
       redis.call('SET', limit[2], stored, 'PX', whole(math.ceil((full - level) / limit[3]) + 1000))
     end
-    strings[limit[2]] = stored
   end
   levels[limit[2]] = {level, limit[3]}
 end
@@ -148,16 +129,6 @@ end
 
 local kinds = {}
 
--- Reads what limits count in at once. Of those that count in no string nothing is found, and nothing `get`s it.
-local function read_ahead(limits, trued_up)
-  local keys = {}
-  for _, limit in ipairs(limits) do
-    if not trued_up or kinds[limit[1]].trues_up then keys[#keys + 1] = limit[2] end
-  end
-  if #keys < 2 then return end
-  for i, found in ipairs(redis.call('MGET', unpack(keys))) do strings[keys[i]] = found end
-end
-
 -- place(limit, at): for what counts by time, settles once where a request admitted at `at` (ms) counts, in the lease:
 -- the counter's key gets the span's beginning, limit[6] is the span's end in ms, or the slice of a sliding window.
 -- state(limit), for what answers tell: left, and milliseconds until all of it is back.
@@ -199,10 +170,10 @@ kinds.fixed_window = {
     limit[2], limit[6] = limit[2] .. ':' .. whole(began), began + size
   end,
   state = function(limit)
-    return math.max(0, limit[3] - number(get(limit[2]))), math.max(0, limit[6] - now_ms)
+    return math.max(0, limit[3] - number(redis.call('GET', limit[2]))), math.max(0, limit[6] - now_ms)
   end,
   refusal = function(limit)
-    local used = number(get(limit[2]))
+    local used = number(redis.call('GET', limit[2]))
     -- What is heavier than the whole window never passes, and waiting doesn't help.
     if used + limit[4] > limit[3] then return used, limit[4] > limit[3] and -1 or limit[6] - now_ms end
   end,
@@ -268,12 +239,12 @@ kinds.sliding_window = {
 
 kinds.concurrency = {
   refusal = function(limit)
-    local running = number(get(limit[2]))
+    local running = number(redis.call('GET', limit[2]))
     if running + limit[4] > limit[3] then return running, -1 end
   end,
   take = function(limit) add(limit[2], limit[4]) end,
   settle = function(limit)
-    if add(limit[2], -limit[4]) <= 0 then delete(limit[2]) end
+    if add(limit[2], -limit[4]) <= 0 then redis.call('DEL', limit[2]) end
   end,
 }
 
@@ -294,7 +265,7 @@ local MEAN_OVER = 32
 
 kinds.slots = {
   full = function(limit)
-    local running = number(get(limit[2]))
+    local running = number(redis.call('GET', limit[2]))
     -- Whoever comes later does not take a slot for which others wait.
     local queued = limit[5][2] == 0 and redis.call('EXISTS', waiting_key(limit)) == 1
     return running + limit[4] > limit[3] or queued
@@ -313,7 +284,7 @@ kinds.slots = {
     redis.call('PEXPIRE', turns, TURNS_KEPT_MS)
   end,
   settle = function(limit)
-    if add(limit[2], -limit[4]) <= 0 then delete(limit[2]) end
+    if add(limit[2], -limit[4]) <= 0 then redis.call('DEL', limit[2]) end
     local turns, tag = turns_key(limit), 'o:' .. limit[5][3]
     local held_us = math.max(0, now_ms - limit[6]) * 1000
     local stored = redis.call('HMGET', turns, 'mean', 'ended', 'clock', tag)
@@ -332,7 +303,7 @@ kinds.slots = {
 -- spend(limit, hold, actual, id), which ends a hold.
 kinds.spend_total = {
   room = function(limit)
-    local used = number(get(limit[2]))
+    local used = number(redis.call('GET', limit[2]))
     return limit[3] - used, used, limit[3]
   end,
   hold = function(limit, delta) add(limit[2], delta) end,
@@ -444,7 +415,6 @@ end
 
 -- Ends a lease: its hold becomes `actual`, its other limits are trued up.
 local function end_lease(id, lease, actual, tokens)
-  read_ahead(lease[LIMITS], true)
   for _, limit in ipairs(lease[LIMITS]) do
     local kind = kinds[limit[1]]
     if kind.spend then kind.spend(limit, lease[HOLD], actual, id) else kind.settle(limit, tokens) end
