@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -133,6 +133,7 @@ async def running_stack(
     queue: QueueBounds = QUEUE,
     spans: Spans | None = None,
     guards: Sequence[PlugIn] = (),
+    connections_max: int = 64,
 ) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(running_engine())
@@ -140,7 +141,7 @@ async def running_stack(
         write_table(path, served_at(engine.url))
         deployments = DeploymentsFile(path)
         meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=slice_tokens)))
-        upstream = Upstream(timeouts, UpstreamBounds(connections_max=64, keep_idle_seconds=4.0))
+        upstream = Upstream(timeouts, UpstreamBounds(connections_max=connections_max, keep_idle_seconds=4.0))
         stack.callback(upstream.close)
         addresses = ClientAddresses(trusted_proxies, batch_secret=settings.ingest_token)
         responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
@@ -175,7 +176,7 @@ async def running_stack(
         listening = Listening(
             host="127.0.0.1",
             port=port,
-            connections_max=64,
+            connections_max=connections_max,
             head_timeout_seconds=2,
             grace_seconds=grace_seconds,
         )
@@ -192,6 +193,27 @@ async def running_stack(
         await http.aclose()
         await client.close()
         await asyncio.wait_for(serving, 20)
+
+
+@contextlib.asynccontextmanager
+async def running_stacks(
+    names: Sequence[str],
+    account: Account,
+    settings: MeterSettings,
+    unused_port: Callable[[], int],
+    *,
+    connections_max: int = 64,
+) -> AsyncIterator[list[Stack]]:
+    """Several gateways for the same account, each with an engine of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        running = []
+        for name in names:
+            state_dir = settings.state_dir / name
+            state_dir.mkdir()
+            own = replace(settings, name=name, state_dir=state_dir)
+            opened = running_stack(account, own, unused_port(), connections_max=connections_max)
+            running.append(await stack.enter_async_context(opened))
+        yield running
 
 
 def served_at(url: str, **changes: Any) -> Deployment:
