@@ -34,7 +34,10 @@ STEPS = {
     "reading": "+ the request is read, judged and written anew, and the answer",
     "keys": "+ the key is looked up and checked",
     "calls": "+ Valkey is called twice, with as much as metering sends, and does nothing",
-    "memory": "+ admission, a hold on the wallet, settlement, in-flight table; the journal stays in memory",
+    "memory": (
+        "+ all else of a request: routing, admission, a hold on the wallet, settlement, in-flight table, metrics; "
+        "the journal stays in memory"
+    ),
     WALLET_ONLY: "+ the journal is on the disk",
     GATEWAY: "+ a limit of every kind",
 }
