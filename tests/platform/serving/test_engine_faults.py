@@ -7,6 +7,7 @@ import http.client
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import psutil
@@ -28,9 +29,20 @@ ORPHANS_SECONDS_MAX = 10
 RAYS_AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 
 
+def the_one(living: Callable[[], Sequence[psutil.Process]]) -> psutil.Process:
+    """The only process of its kind; the test before may have killed its predecessor a moment ago."""
+    found: list[psutil.Process] = []
+
+    def one_is_there() -> bool:
+        found[:] = living()
+        return len(found) == 1
+
+    wait_until(one_is_there, seconds=RECOVERY_SECONDS_MAX)
+    return found[0]
+
+
 def test_a_dead_engine_fails_its_requests_at_once_and_is_replaced(engine: Engine) -> None:
-    (core,) = engine.cores()
-    (replica,) = engine.replicas()
+    core, replica = the_one(engine.cores), the_one(engine.replicas)
     running = engine.attempt()
     endings: list[str] = []
     first_chunk = threading.Event()
@@ -80,8 +92,7 @@ def test_a_dead_engine_fails_its_requests_at_once_and_is_replaced(engine: Engine
 
 
 def test_a_killed_replica_s_records_reach_billing_by_its_successor(engine: Engine) -> None:
-    (replica,) = engine.replicas()
-    (core,) = engine.cores()
+    core, replica = the_one(engine.cores), the_one(engine.replicas)
     running = engine.attempt()
     body = chat_body("Tell me a story", stream=True, max_tokens=3000, min_tokens=3000, ignore_eos=True)
     with posted(engine, "/v1/chat/completions", body, running) as response:
