@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.images.dockerfile import DOCKER, ROOT, entrypoint, last, lineage, stages
+from tests.images.locks import pins
 
 IMAGES = re.findall(r"^for image in (.+); do$", (DOCKER / "images.sh").read_text(), re.MULTILINE)[0].split()
 SERVICES = [image for image in IMAGES if not image.startswith("engine")]
@@ -63,11 +64,6 @@ def test_what_is_copied_into_a_build_is_there_and_not_ignored() -> None:
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists(), source
                 assert any(Path(source).is_relative_to(folder) for folder in kept), source
-
-
-def pins(lock: str) -> dict[str, str]:
-    text = (ROOT / "requirements" / f"{lock}.lock").read_text()
-    return dict(re.findall(r"^([a-z0-9.-]+)==([^ +\n]+)", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("image", SERVICES)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.images.dockerfile import ROOT
+from tests.images.locks import pins
 
 PAGE = (ROOT / "docs" / "reference" / "licences.md").read_text()
 
@@ -34,13 +35,13 @@ def test_wheels_that_bring_libraries_of_others_are_still_installed() -> None:
     _, second = PAGE.split("| package | in | brings |")
     brought = set(re.findall(r"^\| `([\w-]+)` \| engine", second, re.MULTILINE))
     assert brought
-    assert brought <= _locked("engine")
+    assert brought <= pins("engine").keys()
 
 
 def _others(image: str, environment: Path) -> set[str]:
     (packages,) = environment.glob("lib/python*/site-packages")
     installed = {_name(each.name): each for each in distributions(path=[str(packages)])}
-    locked = _locked(image) & installed.keys()
+    locked = pins(image).keys() & installed.keys()
     assert locked, f"nothing of {image}.lock is installed in {environment}"
     return {name for name in locked if MORE_THAN_A_NOTICE.search("\n".join(_licences(installed[name])))}
 
@@ -52,11 +53,6 @@ def _licences(distribution: Distribution) -> Iterator[str]:
         for licence in told.get_all(key) or []:
             yield licence[:60]
     yield from (each for each in told.get_all("Classifier") or [] if each.startswith("License ::"))
-
-
-def _locked(image: str) -> set[str]:
-    text = (ROOT / "requirements" / f"{image}.lock").read_text()
-    return {_name(each) for each in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
 
 
 def _listed(image: str) -> set[str]:

@@ -118,6 +118,15 @@ def parsed(text: str) -> list[dict[str, Any] | str]:
     return [json.loads(payload) if payload.startswith("{") else payload for payload in payloads]
 
 
+def text_of(events: list[dict[str, Any] | str]) -> str:
+    return "".join(
+        choice["delta"].get("content", "")
+        for event in events
+        if isinstance(event, dict)
+        for choice in event["choices"]
+    )
+
+
 @contextlib.asynccontextmanager
 async def running_stack(
     account: Account,

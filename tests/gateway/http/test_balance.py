@@ -1,16 +1,17 @@
 """One wallet and many streams at several gateways: what is held and spent is never more than there is."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from headrace_contracts.usage import Ending
 from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import Account
-from tests.gateway.http.stack import Stack, chat, parsed, running_stacks
+from tests.gateway.http.stack import Stack, running_stacks, text_of
+from tests.gateway.routing.crowd import crowd
 from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
 
@@ -41,12 +42,13 @@ async def test_256_streams_at_three_gateways_end_with_the_money_and_never_below_
     for gateway in gateways:
         gateway.engine.default = Behaviour(tokens=TOKENS, before_first_seconds=2.0, before_each_seconds=0.01)
 
-    async with _watched(account) as least:
+    free: list[int] = []
+    async with crowd(_watch(account, free)):
         asking = asyncio.gather(*(_stream(gateways[number % 3]) for number in range(STREAMS)))
         await eventually(lambda: sum(len(gateway.meter.running) for gateway in gateways) == STREAMS)
-        texts = await asking
+        answers = await asking
 
-    assert min(least) >= 0
+    assert min(free) >= 0
     await eventually(lambda: account.money()[1] == 0)
     settled = account.events()[1:]
     assert len(settled) == STREAMS
@@ -55,7 +57,9 @@ async def test_256_streams_at_three_gateways_end_with_the_money_and_never_below_
     assert funds * 0.9 < spent <= funds
     assert {event.ending for event in settled} <= {Ending.COMPLETED, Ending.BUDGET_STOPPED}
     assert any(event.ending is Ending.BUDGET_STOPPED for event in settled)
-    assert sum(event.tokens.output for event in settled) == sum(_words(text) for text in texts)
+    assert sum(event.tokens.output for event in settled) == sum(
+        len(text_of(each).split()) for each in answers
+    )
 
 
 async def _held_by_one(gateway: Stack, account: Account) -> int:
@@ -68,31 +72,13 @@ async def _held_by_one(gateway: Stack, account: Account) -> int:
     return held
 
 
-async def _stream(gateway: Stack) -> str:
-    reply = await gateway.http.post("/v1/chat/completions", json=chat(stream=True, max_tokens=HUGE))
-    assert reply.status_code == 200, reply.text
-    return reply.text
+async def _stream(gateway: Stack) -> list[dict[str, Any] | str]:
+    return await gateway.events_of(max_tokens=HUGE)
 
 
-@contextlib.asynccontextmanager
-async def _watched(account: Account) -> AsyncIterator[list[int]]:
-    """What was neither held nor spent, again and again."""
-    free: list[int] = []
-
-    async def watch() -> None:
-        while True:
-            balance, held, pending = account.money()
-            free.append(balance - held - pending)
-            await asyncio.sleep(0.002)
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield free
-    finally:
-        watching.cancel()
-
-
-def _words(text: str) -> int:
-    events = [event for event in parsed(text) if isinstance(event, dict)]
-    contents = [choice["delta"].get("content") for event in events for choice in event["choices"]]
-    return sum(bool(content) for content in contents)
+async def _watch(account: Account, free: list[int]) -> None:
+    """Notes what is neither held nor spent, again and again."""
+    while True:
+        balance, held, pending = account.money()
+        free.append(balance - held - pending)
+        await asyncio.sleep(0.002)

@@ -13,20 +13,11 @@ from headrace_contracts.usage import Ending
 from headrace_gateway.http.interruption import Reason
 from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import Account
-from tests.gateway.http.stack import BOUNDS, Stack, chat, parsed, running_stack
+from tests.gateway.http.stack import BOUNDS, Stack, chat, parsed, running_stack, text_of
 from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
 
 SLOW = Behaviour(tokens=400, before_each_seconds=0.01)
-
-
-def text_of(events: list[dict[str, Any] | str]) -> str:
-    return "".join(
-        choice["delta"].get("content", "")
-        for event in events
-        if isinstance(event, dict)
-        for choice in event["choices"]
-    )
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 100])
