@@ -2,6 +2,8 @@
 
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -13,8 +15,17 @@ def description() -> dict[str, str | int | float]:
         "cores": os.cpu_count() or 0,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": interpreter(Path(sys.executable)),
     }
+
+
+def interpreter(python: Path) -> str:
+    """Its version, and whether the system brought it: how it was built makes much of what it costs."""
+    asking = (
+        "import platform, sys; system = ' of the system' if sys.base_prefix == '/usr' else ''; "
+        "print(f'{platform.python_implementation()} {platform.python_version()}{system}')"
+    )
+    return subprocess.run([python, "-c", asking], check=True, capture_output=True, text=True).stdout.strip()
 
 
 class Loads:

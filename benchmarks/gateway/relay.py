@@ -4,6 +4,7 @@
     reading  and the request is read, judged and written anew, the answer too
     keys     and the key is looked up and checked
     calls    and Valkey is called twice, as metering does, with as much, for nothing
+    waits    and these calls take Valkey about as long as metering's, still for nothing
     memory   everything, but the journal stays in memory
 
 All but the last are put together here; that is the gateway itself with another journal. Settings are the gateway's.
@@ -35,7 +36,7 @@ from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.functions import Library
 
-STEPS = ("relay", "reading", "keys", "calls", "memory")
+STEPS = ("relay", "reading", "keys", "calls", "waits", "memory")
 
 PATH = "/v1/chat/completions"
 BODY_BYTES_MAX = 2**20
@@ -44,14 +45,18 @@ TIMEOUT_SECONDS = 30.0
 ADMISSION, SETTLEMENT = b"x" * 1200, b"x" * 700
 """As large as those of a key with a limit of every kind."""
 
+TURNS = {"calls": 0, "waits": 12_000}
+"""Of a loop in Valkey, each some 6 ns: with them two calls take what an admission and a settlement do."""
+
 
 class Calls:
-    """Calls to Valkey that have it do nothing."""
+    """Calls to Valkey that nothing comes of, however long it is busy with them."""
 
-    def __init__(self, valkey: Valkey) -> None:
+    def __init__(self, valkey: Valkey, *, turns: int) -> None:
         self._valkey = valkey
         self._loop = asyncio.get_running_loop()
-        self._nothing = Library("nothing", {"call": "return 1"})["call"]
+        body = f"local n = 0 for turn = 1, {turns} do n = n + turn end return 1"
+        self._nothing = Library("nothing", {"call": body})["call"]
 
     async def make(self, argument: bytes) -> None:
         answer: asyncio.Future[Any] = self._loop.create_future()
@@ -128,11 +133,11 @@ async def run(step: str, port: int) -> None:
             await app.run(settings)
         return
     directory = calls = None
-    if step in ("keys", "calls"):
+    if step not in ("relay", "reading"):
         valkey = Valkey(settings.valkey_url.get_secret_value(), timeout_seconds=TIMEOUT_SECONDS)
         await valkey.start()
         directory = Directory(valkey)
-        calls = Calls(valkey) if step == "calls" else None
+        calls = Calls(valkey, turns=TURNS[step]) if step in TURNS else None
     relay = Relay(settings, directory, calls, reads=step != "relay")
     listener = Listener(relay, connections_max=1024, head_timeout_seconds=TIMEOUT_SECONDS)
     await listener.listen(str(settings.host), port, shared=False)

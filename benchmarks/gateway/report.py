@@ -32,7 +32,9 @@ METHOD = """\
 ## How it is measured
 
 `make bench-gateway` measures and writes this page; `make soak MINUTES=10` adds the soak. nginx is taken from the system;
-`make bench-peers LITELLM=1 PORTKEY=1` installs the others.
+`make bench-peers LITELLM=1 PORTKEY=1` installs the others. `make setup PYTHON=/usr/bin/python3` beforehand chooses the
+interpreter, ours and LiteLLM's: distributions build theirs, as Docker's official images are built, with profile-guided and
+link-time optimisation, and one without costs more.
 
 - What is measured has one core to itself; the load, the engine, Valkey, Postgres and billing share another. One worker
   each. All programs run at once, and take turns: a round measures each, every other round in the opposite order. After a
@@ -177,13 +179,13 @@ def _steps(found: Found) -> Iterator[str]:
         return
     yield "## What each feature costs\n"
     yield "The gateway's own parts, a few at a time, each row with all above it. The first one is the floor.\n"
-    yield "| | CPU of a plain request, µs | more than above, µs |"
-    yield "|---|--:|--:|"
+    yield "| | CPU of a plain request, µs | more than above, µs | requests a second |"
+    yield "|---|--:|--:|--:|"
     before = None
     for step in found["steps"]:
         cost = step["cpu_us_per_request"]
         more = "" if before is None else f"{cost - before:+.1f}"
-        yield f"| {step['adds']} | {cost:.1f} | {more} |"
+        yield f"| {step['adds']} | {cost:.1f} | {more} | {step['requests_per_second']:,.0f} |"
         before = cost
     yield ""
 

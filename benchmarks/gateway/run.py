@@ -85,7 +85,10 @@ def document(
             {
                 "step": step,
                 "adds": STEPS[step],
-                "cpu_us_per_request": found["subjects"][step]["plain"]["cpu_us_per_request"],
+                **{
+                    figure: found["subjects"][step]["plain"][figure]
+                    for figure in ("cpu_us_per_request", "requests_per_second")
+                },
             }
             for step in steps
         ]

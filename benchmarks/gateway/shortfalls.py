@@ -48,9 +48,11 @@ def _metering(costs: Mapping[str, float], theirs: float) -> str:
     return (
         f"**A plain request's CPU time** goes into what the others don't do. Server, upstream client, reading and key check come "
         f"to {costs['keys']:.0f} µs, {costs['keys'] / theirs:.2f} of all that vllm-router does, and with two calls to Valkey that "
-        f"do nothing to {costs['calls']:.0f}. What is around and in those calls makes the difference: routing, admission, hold, "
-        f"settlement, in-flight table and metrics add {costs['memory'] - costs['calls']:.0f} µs, the journal on the disk "
+        f"do nothing to {costs['calls']:.0f}. Where Valkey is as long busy as with metering there are fewer requests a second, each "
+        f"wakes the process more for itself, and it is {costs['waits']:.0f}, {costs['waits'] / theirs:.2f} of vllm-router's: that "
+        "would be left if metering cost the gateway nothing, on a machine of two cores. Routing, admission, hold, settlement, "
+        f"in-flight table and metrics add {costs['memory'] - costs['waits']:.0f} µs, the journal on the disk "
         f"{costs[WALLET_ONLY] - costs['memory']:.0f}, a limit of every kind {costs[GATEWAY] - costs[WALLET_ONLY]:.0f}. It is "
-        "interpreted Python: hundreds of calls, none of which stands out. [What was tried, what helped, and what an interpreter "
-        "built with optimisations is worth](../decisions/0007-what-makes-the-gateway-cheaper.md)."
+        "interpreted Python: hundreds of calls, none of which stands out. [What was tried and what helped]"
+        "(../decisions/0007-what-makes-the-gateway-cheaper.md)."
     )

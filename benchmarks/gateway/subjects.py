@@ -5,7 +5,6 @@ All run at once, each held to the one core of what is measured; those whose turn
 
 import http.client
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.gateway import cores
+from benchmarks.gateway import cores, machine, relay
 from benchmarks.gateway.cores import Cores
 from benchmarks.gateway.engine import MODEL
 from benchmarks.gateway.load import Target
@@ -34,6 +33,7 @@ STEPS = {
     "reading": "+ the request is read, judged and written anew, and the answer",
     "keys": "+ the key is looked up and checked",
     "calls": "+ Valkey is called twice, with as much as metering sends, and does nothing",
+    "waits": "+ Valkey is as long busy with that as with metering's calls, so there are no more requests a second than with metering",
     "memory": (
         "+ all else of a request: routing, admission, a hold on the wallet, settlement, in-flight table, metrics; "
         "the journal stays in memory"
@@ -90,13 +90,10 @@ def started_subjects(
         subjects.append(gateway)
         if wanted.parts:
             subjects.append(running.enter_context(started_gateway(TWO_WORKERS, stack, "the same", workers=2)))
-            subjects += [
-                running.enter_context(_part(step, stack))
-                for step in ("relay", "reading", "keys", "calls", "memory")
-            ]
+            subjects += [running.enter_context(_part(step, stack)) for step in relay.STEPS]
             subjects.append(_wallet_only(gateway, stack))
         for python in wanted.pythons:
-            name = f"headrace, {python_version(python)}"
+            name = f"headrace, {machine.interpreter(python)}"
             subjects.append(running.enter_context(started_gateway(name, stack, "the same", python=python)))
         for subject in subjects:
             cores.hold(subject.program.pid, {where.target})
@@ -139,7 +136,7 @@ def started_gateway(
         yield Subject(
             name,
             does,
-            python_version(interpreter),
+            machine.interpreter(interpreter),
             target,
             program,
             streams=name == GATEWAY or python is not None,
@@ -178,11 +175,6 @@ def producer_of(name: str) -> str:
 
 def _target(port: int, secret: str) -> Target:
     return Target(port, MODEL, (("authorization", f"Bearer {secret}"),))
-
-
-def python_version(python: Path) -> str:
-    asking = "import platform; print(platform.python_implementation(), platform.python_version())"
-    return subprocess.run([python, "-c", asking], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def answers(target: Target) -> bool:
