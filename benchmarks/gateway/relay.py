@@ -45,7 +45,7 @@ TIMEOUT_SECONDS = 30.0
 ADMISSION, SETTLEMENT = b"x" * 1200, b"x" * 700
 """As large as those of a key with a limit of every kind."""
 
-TURNS = {"calls": 0, "waits": 12_000}
+TURNS = {"calls": 0, "waits": 14_000}
 """Of a loop in Valkey, each some 6 ns: with them two calls take what an admission and a settlement do."""
 
 

@@ -48,9 +48,9 @@ def _metering(costs: Mapping[str, float], theirs: float) -> str:
     return (
         f"**A plain request's CPU time** goes into what the others don't do. Server, upstream client, reading and key check come "
         f"to {costs['keys']:.0f} µs, {costs['keys'] / theirs:.2f} of all that vllm-router does, and with two calls to Valkey that "
-        f"do nothing to {costs['calls']:.0f}. Where Valkey is as long busy as with metering there are fewer requests a second, each "
-        f"wakes the process more for itself, and it is {costs['waits']:.0f}, {costs['waits'] / theirs:.2f} of vllm-router's: that "
-        "would be left if metering cost the gateway nothing, on a machine of two cores. Routing, admission, hold, settlement, "
+        f"do nothing to {costs['calls']:.0f}. Where Valkey is as long busy with these as with metering's, fewer requests come a second, "
+        f"each wakes the process more for itself alone, and it is {costs['waits']:.0f}, {costs['waits'] / theirs:.2f} of vllm-router's: "
+        "what would be left on this machine if metering itself cost nothing. Routing, admission, hold, settlement, "
         f"in-flight table and metrics add {costs['memory'] - costs['waits']:.0f} µs, the journal on the disk "
         f"{costs[WALLET_ONLY] - costs['memory']:.0f}, a limit of every kind {costs[GATEWAY] - costs[WALLET_ONLY]:.0f}. It is "
         "interpreted Python: hundreds of calls, none of which stands out. [What was tried and what helped]"

@@ -33,7 +33,7 @@ STEPS = {
     "reading": "+ the request is read, judged and written anew, and the answer",
     "keys": "+ the key is looked up and checked",
     "calls": "+ Valkey is called twice, with as much as metering sends, and does nothing",
-    "waits": "+ Valkey is as long busy with that as with metering's calls, so there are no more requests a second than with metering",
+    "waits": "+ Valkey is about as long busy with these calls as with those of a limit of every kind",
     "memory": (
         "+ all else of a request: routing, admission, a hold on the wallet, settlement, in-flight table, metrics; "
         "the journal stays in memory"
