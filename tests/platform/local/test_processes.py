@@ -118,8 +118,9 @@ def test_secrets_reach_a_program_by_its_environment_and_not_by_its_command_line(
     )
     with (state.root / "log").open("wb") as log:
         process = module.start(log)
-    # The interpreter reads its environment at once; while it is a zombie nothing could be read.
+    # It stops once it runs its program: before that it has no environment yet, and as a zombie none any more.
     os.kill(process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     found = psutil.Process(process.pid)
     environment, command = found.environ(), found.cmdline()
     end(process, signal.SIGKILL)
