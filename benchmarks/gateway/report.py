@@ -185,7 +185,8 @@ def _steps(found: Found) -> Iterator[str]:
     for step in found["steps"]:
         cost = step["cpu_us_per_request"]
         more = "" if before is None else f"{cost - before:+.1f}"
-        yield f"| {step['adds']} | {cost:.1f} | {more} | {step['requests_per_second']:,.0f} |"
+        requests_per_second = found["subjects"][step["step"]]["plain"]["requests_per_second"]
+        yield f"| {step['adds']} | {cost:.1f} | {more} | {requests_per_second:,.0f} |"
         before = cost
     yield ""
 
