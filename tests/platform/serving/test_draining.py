@@ -55,13 +55,20 @@ def test_a_real_process_with_that_title_is_waited_for_until_it_ends(
     (tmp_path / "proc").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as head:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{head.getsockname()[1]}")
-        # It ends by itself; so does the wait, and not before.
-        command = ["ray::ServeReplica:test", "-c", "import time; time.sleep(0.5)"]
-        with subprocess.Popen(command, executable=sys.executable) as running:
+        # It ends by itself; so does the wait, and not before. Its last act is what tells: the kernel takes its
+        # command line away before anybody can see that it has ended, and gives it one after it was started.
+        ended = tmp_path / "ended"
+        program = (
+            "import pathlib, sys, time; print(flush=True); time.sleep(0.5); pathlib.Path(sys.argv[1]).touch()"
+        )
+        command = ["ray::ServeReplica:test", "-c", program, str(ended)]
+        with subprocess.Popen(command, executable=sys.executable, stdout=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"\n"
             # This one alone: the machine may run others.
             (tmp_path / "proc" / str(running.pid)).symlink_to(f"/proc/{running.pid}")
             assert drain(60)
-            assert running.poll() is not None
+            assert ended.exists()
 
 
 def test_the_time_that_it_has_is_a_bound(ray: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
