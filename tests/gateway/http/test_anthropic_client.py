@@ -1,9 +1,12 @@
 """Anthropic's own client, unmodified, against the gateway."""
 
+from typing import Any
+
 import anthropic
 import pytest
 from anthropic.types import MessageParam
 
+from headrace_contracts.deployments import Thinking
 from headrace_contracts.usage import Dialect, Ending
 from tests.gateway.account import MODEL
 from tests.gateway.http.stack import Stack
@@ -45,6 +48,40 @@ async def test_a_stream_with_thinking_is_billed_to_the_token(stack: Stack, runni
     [event] = await stack.settled()
     assert event.ending is Ending.COMPLETED
     assert (event.tokens.input_uncached, event.tokens.cache_read, event.tokens.output) == (4, 3, 5)
+
+
+SWITCHED = Thinking(switch="enable_thinking", efforts=["high", "max"])
+OFF = {"enable_thinking": False}
+ENABLED: Any = {"type": "enabled", "budget_tokens": 1024}
+ADAPTIVE: Any = {"type": "adaptive"}
+
+
+@pytest.mark.parametrize(
+    ("thinking", "asks", "told"),
+    [
+        (SWITCHED, {}, OFF),
+        (SWITCHED, {"thinking": {"type": "disabled"}}, OFF),
+        (SWITCHED, {"thinking": ENABLED}, None),
+        (SWITCHED, {"thinking": ADAPTIVE}, None),
+        (SWITCHED, {"output_config": {"effort": "high"}}, OFF),
+        (SWITCHED, {"chat_template_kwargs": {"other": 1}}, OFF | {"other": 1}),
+        (SWITCHED, {"chat_template_kwargs": {"enable_thinking": True}}, {"enable_thinking": True}),
+        (Thinking(by_default=False, switch="enable_thinking"), {}, None),
+        (Thinking(by_default=False, switch="think"), {"thinking": ADAPTIVE}, {"think": True}),
+        (Thinking(efforts=["low", "high"]), {}, None),
+        (None, {}, None),
+    ],
+)
+async def test_a_model_thinks_for_those_who_ask_for_it_if_it_can_be_told(
+    stack: Stack, thinking: Thinking | None, asks: dict[str, Any], told: dict[str, Any] | None
+) -> None:
+    stack.offer(thinking=thinking)
+    async with client_of(stack) as client:
+        await client.messages.create(model=MODEL, max_tokens=2000, messages=HELLO, extra_body=asks)
+        assert stack.engine.last.body.get("chat_template_kwargs") == told
+        await client.messages.count_tokens(model=MODEL, messages=HELLO, extra_body=asks)
+        assert stack.engine.last.body.get("chat_template_kwargs") == told
+    await stack.settled()
 
 
 async def test_a_tool_is_called_through_a_stream(stack: Stack) -> None:

@@ -1,7 +1,8 @@
 """A request in Anthropic's messages dialect: what the gateway reads of it, and what it changes for the engine.
 
-What must stay true: the engine speaks the dialect itself, so every field but the model's name and the bound of
-the output reaches it byte for byte; what decides about money or identity is read and written here.
+What must stay true: the engine speaks the dialect itself, so every field but the model's name, the bound of the
+output and what the chat template is told reaches it byte for byte; what decides about money or identity is read and
+written here.
 """
 
 import msgspec
@@ -10,6 +11,7 @@ from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.anthropic_reply import read_count, read_message, withheld
 from headrace_gateway.dialects.anthropic_stream import MessageEvents
+from headrace_gateway.dialects.anthropic_thinking import Wishes, engine_fields, wishes_of
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from headrace_gateway.dialects.conversation import beginning_of
@@ -43,6 +45,7 @@ class MessagesRequest(msgspec.Struct, frozen=True):
     streamed: bool
     output_tokens_max: int
     prompt_bytes: int
+    wishes: Wishes
     fields: Fields
     dialect: Dialect = Dialect.ANTHROPIC_MESSAGES
     media: Media = NO_MEDIA
@@ -71,6 +74,7 @@ class MessagesRequest(msgspec.Struct, frozen=True):
         salt = {SALT: salt_of(self.fields, org)} if deployment.salts_cache else {}
         return _encode(
             self.fields
+            | engine_fields(self.wishes, deployment.thinking)
             | {
                 "model": msgspec.Raw(_encode(deployment.engine_model)),
                 "max_tokens": msgspec.Raw(b"%d" % bound),
@@ -92,11 +96,13 @@ class CountRequest(msgspec.Struct, frozen=True):
     """Asks how many tokens a prompt has."""
 
     model: str
+    wishes: Wishes
     fields: Fields
     media: Media
 
     def upstream_body(self, deployment: Deployment) -> bytes:
-        return _encode(self.fields | {"model": msgspec.Raw(_encode(deployment.engine_model))})
+        model = msgspec.Raw(_encode(deployment.engine_model))
+        return _encode(self.fields | engine_fields(self.wishes, deployment.thinking) | {"model": model})
 
     def read_reply(self, body: bytes) -> bytes:
         return read_count(body)
@@ -114,6 +120,7 @@ def decode_messages(body: bytes) -> MessagesRequest:
         streamed=flag_of(fields, "stream"),
         output_tokens_max=output_tokens_max,
         prompt_bytes=prompt_bytes_of(fields, media, calls=b'"tool_use"'),
+        wishes=wishes_of(fields),
         fields=fields,
         media=media,
     )
@@ -121,7 +128,9 @@ def decode_messages(body: bytes) -> MessagesRequest:
 
 def decode_count(body: bytes) -> CountRequest:
     fields = _prompt_fields(body)
-    return CountRequest(model=model_of(fields), fields=fields, media=read_media(fields))
+    return CountRequest(
+        model=model_of(fields), wishes=wishes_of(fields), fields=fields, media=read_media(fields)
+    )
 
 
 def _prompt_fields(body: bytes) -> Fields:

@@ -8,6 +8,7 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment, Thinking
 from headrace_gateway.dialects.fields import Fields, value_of
+from headrace_gateway.dialects.template_keywords import thinking_keywords
 from headrace_gateway.errors import InvalidRequest, NotOffered
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -68,9 +69,7 @@ def engine_fields(wishes: Wishes, thinking: Thinking | None) -> dict[str, object
     if thinking is None:
         return {}
     thinks = _thinks(wishes, thinking)
-    keywords: dict[str, bool] = {}
-    if thinking.switch is not None and thinks is not thinking.by_default:
-        keywords[thinking.switch] = thinks
+    keywords = thinking_keywords(thinking, thinks=thinks)
     if thinking.clear_switch is not None:
         keywords[thinking.clear_switch] = wishes.clears
     fields: dict[str, object] = {"chat_template_kwargs": keywords} if keywords else {}
