@@ -126,6 +126,18 @@ class ResponseNotFound(GatewayError):
         )
 
 
+class ItemNotFound(InvalidRequest):
+    """An item of an earlier answer that a request names by its id."""
+
+    code = "item_not_found"
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(
+            f"The item {item_id[:128]!r} is not kept, or no longer. Send the item itself in `input`.",
+            param="input",
+        )
+
+
 class ModelNotAllowed(GatewayError):
     code = "model_not_allowed"
 

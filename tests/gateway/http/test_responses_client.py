@@ -101,6 +101,30 @@ async def test_a_conversation_goes_on_through_another_gateway(
     assert len(stack.engine.last.body["input"]) == 5
 
 
+async def test_an_item_that_is_referred_to_is_sent_whole_through_any_gateway(gateways: list[Stack]) -> None:
+    first, other = gateways
+    first.engine.behave(Behaviour(tool=True, thinking_tokens=1))
+    response = await first.openai.responses.create(model=MODEL, input="hello", tools=[SAY])
+    thought, call = response.output
+    assert call.type == "function_call"
+    asks: Any = [
+        {"role": "user", "content": "hello"},
+        {"type": "item_reference", "id": thought.id},
+        {"type": "item_reference", "id": call.id},
+        {"type": "function_call_output", "call_id": call.call_id, "output": "done"},
+    ]
+    await other.openai.responses.create(model=MODEL, input=asks, tools=[SAY], store=False)
+    told = [asks[0], thought.to_dict(), call.to_dict(), asks[3]]
+    assert other.engine.last.body["input"] == told
+
+    await first.openai.responses.delete(response.id)
+    with pytest.raises(openai.NotFoundError) as refused:
+        await other.openai.responses.create(model=MODEL, input=asks, tools=[SAY])
+    assert (refused.value.code, refused.value.param) == ("item_not_found", "input")
+    assert len(other.engine.attempts) == 1
+    await first.settled(2)
+
+
 async def test_a_caller_that_hangs_up_pays_the_last_count_it_was_given_and_nothing_is_kept(
     stack: Stack,
 ) -> None:
@@ -161,6 +185,10 @@ async def test_a_response_is_another_project_s_secret(stack: Stack) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         await other.responses.create(model=MODEL, input="and?", previous_response_id=response.id)
     assert refused.value.code == "response_not_found"
+    reference: ResponseInputParam = [{"type": "item_reference", "id": str(response.output[0].id)}]
+    with pytest.raises(openai.NotFoundError) as refused:
+        await other.responses.create(model=MODEL, input=reference)
+    assert refused.value.code == "item_not_found"
     assert (await stack.openai.responses.retrieve(response.id)).id == response.id
     await stack.settled()
 
@@ -212,6 +240,8 @@ EVIL = {"type": "input_image", "image_url": "http://169.254.169.254/"}
         ({"input": 1}, "invalid_request"),
         ({"input": [{"role": "user", "content": [EVIL]}]}, "not_offered"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": [EVIL]}]}, "not_offered"),
+        ({"input": [{"type": "item_reference"}]}, "invalid_request"),
+        ({"input": [{"type": "item_reference", "id": "msg_2"}] * 2}, "invalid_request"),
         ({"input": "hello", "background": True}, "not_offered"),
         ({"input": "hello", "prompt": {"id": "p"}}, "not_offered"),
         ({"input": "hello", "previous_input_messages": []}, "not_offered"),

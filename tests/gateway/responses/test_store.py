@@ -44,6 +44,49 @@ async def test_a_response_is_found_by_its_own_project_until_it_is_forgotten(
     assert client.mget("hr:responses:of:p:bytes", "hr:responses:all:bytes") == [b"0", b"0"]
 
 
+def named(*names: str) -> list[msgspec.Raw]:
+    return [msgspec.Raw(b'{"id":"%b"}' % name.encode()) for name in names]
+
+
+async def test_an_item_is_found_by_its_own_project_until_its_response_is_forgotten(
+    valkey: Valkey, client: redis.Redis
+) -> None:
+    store = ResponseStore(valkey)
+    a, b, c = named("a", "b", "c")
+    await store.keep("p", "r", Stored(response=msgspec.Raw(b"{}"), items=[a, b]), output=[a, b])
+    await store.keep("p", "later", Stored(response=msgspec.Raw(b"{}"), items=[a, b, c]), output=[c])
+
+    assert await store.items("p", ["a", "c", "none", "no such id", "x" * 129]) == {"a": a, "c": c}
+    assert await store.items("q", ["a", "c"]) == {}
+    assert client.pttl("hr:responses:item:p:a") > 0
+    assert await store.forget("p", "r")
+    assert await store.items("p", ["a", "c"]) == {"c": c}
+    assert await store.forget("p", "later")
+    assert {key.decode() for key in client.keys("hr:response*")} == {  # type: ignore[union-attr]
+        "hr:responses:of:p:bytes",
+        "hr:responses:all:bytes",
+    }
+    assert client.mget("hr:responses:of:p:bytes", "hr:responses:all:bytes") == [b"0", b"0"]
+
+
+async def test_an_item_of_two_responses_is_the_later_one_s(valkey: Valkey) -> None:
+    store = ResponseStore(valkey)
+    [a] = named("a")
+    for response in ("first", "second"):
+        await store.keep("p", response, Stored(response=msgspec.Raw(b"{}"), items=[a]), output=[a])
+    await store.forget("p", "first")
+    assert await store.items("p", ["a"]) == {"a": a}
+
+
+async def test_items_that_are_found_take_room_too(valkey: Valkey) -> None:
+    store = ResponseStore(valkey, project_bytes_max=3000)
+    for name in ("a", "b"):
+        output = named(*[f"{name}{number}" for number in range(4)])
+        await store.keep("p", name, A_KIB, output=output)
+    assert await kept(store, "p", "a", "b") == ["b"]
+    assert await store.items("p", ["a1"]) == {}
+
+
 async def test_the_oldest_of_a_project_make_room_and_no_one_else_s(valkey: Valkey) -> None:
     store = ResponseStore(valkey, project_bytes_max=3500)
     await store.keep("q", "other", A_KIB)

@@ -4,7 +4,8 @@ What must stay true: the engine keeps no state of its own, so whatever a request
 every other field reaches the engine byte for byte.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -29,15 +30,27 @@ from headrace_gateway.dialects.fields import (
 from headrace_gateway.dialects.media import NO_MEDIA, Media, read_media
 from headrace_gateway.dialects.responses_reply import FinalResponse, read_response, withheld
 from headrace_gateway.dialects.responses_stream import ResponseEvents
-from headrace_gateway.errors import FieldMissing, InvalidRequest, NotOffered
+from headrace_gateway.errors import FieldMissing, InvalidRequest, ItemNotFound, NotOffered
 
 NOT_OFFERED = ("prompt", "conversation", "previous_input_messages", "context_management")
 """What refers to things that are kept elsewhere, or that only another engine has."""
 
 RESPONSE_ID_CHARACTERS_MAX = 128
 
+REFERENCE = "item_reference"
+REFERENCE_MARK = REFERENCE.encode()
+
+
+class Reference(msgspec.Struct):
+    """An item of the input, of which only those are of interest that stand for one of an earlier answer."""
+
+    type: Any = None
+    id: Any = None
+
+
 _text = msgspec.json.Decoder(str).decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_reference = msgspec.json.Decoder(Reference).decode
 _encode = msgspec.json.encode
 _NOT_STORED = msgspec.Raw(b"false")
 
@@ -54,6 +67,8 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     previous: str | None
     """The response that it goes on from."""
     stores: bool
+    references: Mapping[int, str]
+    """Where in `items` one of an earlier answer is named by its id, which the engine can't look up."""
     final: FinalResponse = msgspec.field(default_factory=FinalResponse)
     """Filled when the answer is whole, for whoever stores it."""
     dialect: Dialect = Dialect.OPENAI_RESPONSES
@@ -76,6 +91,15 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     def after(self, earlier: Sequence[msgspec.Raw]) -> "ResponsesRequest":
         """The same request with the conversation that it goes on from."""
         return _with_items(self, [*earlier, *self.items])
+
+    def referring_to(self, found: Mapping[str, msgspec.Raw]) -> "ResponsesRequest":
+        """The same request with the items that it refers to. Raises `ItemNotFound`."""
+        items = list(self.items)
+        for place, item_id in self.references.items():
+            if item_id not in found:
+                raise ItemNotFound(item_id)
+            items[place] = found[item_id]
+        return replace(_with_items(self, items), references={})
 
     def prompt_tokens_max(self, deployment: Deployment) -> int:
         return prompt_tokens_max(self.prompt_bytes, self.media, deployment)
@@ -118,6 +142,7 @@ def decode_responses(body: bytes) -> ResponsesRequest:
     stores = "store" not in fields or flag_of(fields, "store")
     for name in (*NOT_FOR_CLIENTS, "previous_response_id", "store", "background"):
         fields.pop(name, None)
+    items = _items_of(fields)
     request = ResponsesRequest(
         model=model,
         streamed=flag_of(fields, "stream"),
@@ -128,8 +153,9 @@ def decode_responses(body: bytes) -> ResponsesRequest:
         media=NO_MEDIA,
         previous=previous,
         stores=stores,
+        references=_references_in(items),
     )
-    return _with_items(request, _items_of(fields))
+    return _with_items(request, items)
 
 
 def _items_of(fields: Fields) -> list[msgspec.Raw]:
@@ -142,6 +168,26 @@ def _items_of(fields: Fields) -> list[msgspec.Raw]:
         return _items(given)
     except msgspec.MsgspecError:
         raise InvalidRequest("`input` must be a string or a list of items.", param="input") from None
+
+
+def _references_in(items: Sequence[msgspec.Raw]) -> dict[int, str]:
+    """Raises `InvalidRequest` for one that names nothing, or stands twice: nothing may become longer by repeating it."""
+    references: dict[int, str] = {}
+    for place, raw in enumerate(items):
+        if REFERENCE_MARK not in bytes(raw):
+            continue
+        try:
+            item = _reference(raw)
+        except msgspec.MsgspecError:
+            continue  # the engine will say what is wrong with it
+        if item.type != REFERENCE:
+            continue
+        if not isinstance(item.id, str) or not item.id:
+            raise InvalidRequest("An `item_reference` needs the `id` of an item.", param=f"input[{place}].id")
+        if item.id in references.values():
+            raise InvalidRequest(f"The item {item.id[:128]!r} stands twice.", param=f"input[{place}].id")
+        references[place] = item.id
+    return references
 
 
 def _with_items(request: ResponsesRequest, items: list[msgspec.Raw]) -> ResponsesRequest:

@@ -86,6 +86,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "scope_missing": (403, "permission_error"),
     "model_not_found": (404, "invalid_request_error"),
     "response_not_found": (404, "invalid_request_error"),
+    "item_not_found": (404, "invalid_request_error"),
     "path_unknown": (404, "invalid_request_error"),
     "method_not_allowed": (405, "invalid_request_error"),
     "body_too_slow": (408, "invalid_request_error"),

@@ -32,7 +32,8 @@ class Conversation:
         final = self.request.final
         if self.request.stores and final.id:
             items = [*self.request.items, *final.output]
-            await self.store.keep(self.project, final.id, Stored(response=final.body, items=items))
+            stored = Stored(response=final.body, items=items)
+            await self.store.keep(self.project, final.id, stored, output=final.output)
 
 
 class Responses:
@@ -42,8 +43,11 @@ class Responses:
         self._addresses = addresses
 
     async def conversation(self, request: ResponsesRequest, caller: Caller) -> Conversation:
-        """Raises `ResponseNotFound`."""
+        """Raises `ResponseNotFound` and `ItemNotFound`."""
         project = caller.project_id
+        if request.references:
+            found = await self._store.items(project, list(request.references.values()))
+            request = request.referring_to(found)
         if request.previous is not None:
             stored = await self._found(project, request.previous)
             request = request.after(stored.items)

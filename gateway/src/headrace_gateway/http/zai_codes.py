@@ -27,6 +27,7 @@ CODES: dict[str, tuple[int, str]] = {
     "model_not_allowed": (403, "1220"),
     "model_not_found": (400, "1211"),
     "response_not_found": (404, "1210"),
+    "item_not_found": (404, "1210"),
     "path_unknown": (404, "1222"),
     "method_not_allowed": (405, "1200"),
     "body_too_slow": (408, "1234"),

@@ -5,7 +5,10 @@ because the same Valkey holds the limits; and losing any of it costs a client no
 conversation again.
 """
 
+import re
+from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
 import msgspec
 import structlog
@@ -22,6 +25,10 @@ DOCUMENT_BYTES_MAX = 1024 * 1024
 """A conversation of a quarter of a million tokens; a longer one is better kept by its client."""
 PROJECT_BYTES_MAX = 16 * 1024 * 1024
 ALL_BYTES_MAX = 256 * 1024 * 1024
+ITEMS_MAX = 256
+"""Of one response that are found by their ids. Each is a key; an answer has a few."""
+
+ITEM_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -31,8 +38,13 @@ class Stored(msgspec.Struct, frozen=True):
     """The whole conversation up to and with it, as a later request's input begins."""
 
 
+class Item(msgspec.Struct):
+    id: Any = None
+
+
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(Stored).decode
+_item = msgspec.json.Decoder(Item).decode
 
 
 class ResponseStore:
@@ -50,14 +62,19 @@ class ResponseStore:
         body = (files("headrace_gateway.responses") / "store.lua").read_text()
         self._keep_or_forget = Library("responses", {"store": body})["store"]
 
-    async def keep(self, project: str, response_id: str, stored: Stored) -> None:
-        """Fails silently but for the log: the client has its answer either way."""
+    async def keep(
+        self, project: str, response_id: str, stored: Stored, *, output: Sequence[msgspec.Raw] = ()
+    ) -> None:
+        """`output`: those of its items that are new with it, and found by their ids from now on.
+
+        Fails silently but for the log: the client has its answer either way.
+        """
         document = _encode(stored)
         if len(document) > DOCUMENT_BYTES_MAX:
             log.info("response_too_large_to_keep", response=response_id, size_bytes=len(document))
             return
         try:
-            await self._run(project, response_id, document)
+            await self._run(project, response_id, document, *_ids_of(output))
         except ValkeyError as error:
             log.warning("response_not_kept", response=response_id, error=str(error))
 
@@ -68,6 +85,31 @@ class ResponseStore:
             raise LimitsUnavailable("Stored responses can't be read at the moment.") from error
         return None if document is None else _decode(document)
 
+    async def items(self, project: str, item_ids: Sequence[str]) -> dict[str, msgspec.Raw]:
+        """Those of them that kept responses have, by their ids.
+
+        The last is looked for first: a conversation's last response nearly always has all of them.
+        """
+        wanted = [each for each in item_ids if ITEM_ID.fullmatch(each)]
+        if not wanted:
+            return {}
+        try:
+            holders = await self._valkey.call("MGET", *[_item_key(project, each) for each in wanted])
+        except ValkeyError as error:
+            raise LimitsUnavailable("Stored responses can't be read at the moment.") from error
+        held = {each: holder.decode() for each, holder in zip(wanted, holders, strict=True) if holder}
+        found: dict[str, msgspec.Raw] = {}
+        seen: set[str] = set()
+        for item_id, holder in reversed(held.items()):
+            if item_id in found or holder in seen:
+                continue
+            seen.add(holder)
+            stored = await self.find(project, holder)
+            for raw in () if stored is None else stored.items:
+                if (name := _item(raw).id) in held:
+                    found.setdefault(name, raw)
+        return found
+
     async def forget(self, project: str, response_id: str) -> bool:
         """Whether there was one."""
         try:
@@ -75,7 +117,7 @@ class ResponseStore:
         except ValkeyError as error:
             raise LimitsUnavailable("Stored responses can't be reached at the moment.") from error
 
-    async def _run(self, project: str, response_id: str, document: bytes) -> object:
+    async def _run(self, project: str, response_id: str, document: bytes, *item_ids: str) -> object:
         return await self._keep_or_forget.run(
             self._valkey,
             _key(project, response_id),
@@ -83,8 +125,18 @@ class ResponseStore:
             self._life_ms,
             project,
             *self._bounds,
+            *item_ids,
         )
 
 
 def _key(project: str, response_id: str) -> str:
     return f"hr:response:{project}:{response_id}"
+
+
+def _item_key(project: str, item_id: str) -> str:
+    return f"hr:responses:item:{project}:{item_id}"
+
+
+def _ids_of(output: Sequence[msgspec.Raw]) -> list[str]:
+    names = [_item(raw).id for raw in output[:ITEMS_MAX]]
+    return [name for name in names if isinstance(name, str) and ITEM_ID.fullmatch(name)]
