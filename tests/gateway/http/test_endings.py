@@ -1,5 +1,6 @@
 """However a request ends, it is settled once, for what was relayed, and the engine stops with it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -315,6 +316,18 @@ async def test_a_key_that_is_revoked_ends_its_running_stream(stack: Stack) -> No
     assert event.ending is Ending.BUDGET_STOPPED
     assert event.tokens.output <= 16, "it ran for more than the slice it had"
     assert parsed(text)[-1] == "[DONE]" or error_event(parsed(text)) == "revoked"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_key_that_is_revoked_ends_what_has_no_token_yet(stack: Stack, streamed: bool) -> None:
+    stack.engine.behave(Behaviour(before_first_seconds=60))
+    asking = asyncio.create_task(stack.post(stream=streamed))
+    await eventually(lambda: stack.engine.attempts)
+    stack.account.push_key(status=KeyStatus.REVOKED)
+    assert error_of(await asking) == (401, "revoked")
+    [event] = await stack.settled()
+    assert (event.ending, event.tokens.total) == (Ending.BUDGET_STOPPED, 0)
+    await eventually(lambda: stack.engine.last.ending == "aborted")
 
 
 async def test_a_lease_that_was_taken_away_ends_its_stream(stack: Stack) -> None:

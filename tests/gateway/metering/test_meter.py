@@ -1,6 +1,7 @@
 """One request's life against a real Valkey: admitted, relayed, extended, settled."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -279,21 +280,32 @@ async def test_a_revoked_key_holds_from_the_next_request_on(account: Account, me
         await meter.authenticate(credentials(account), KeyScope.INFERENCE, anew=True)
 
 
-async def test_a_changed_key_is_asked_for_again_before_the_slice_ends(
+async def test_a_request_ends_with_its_key_and_with_no_other_change_of_it(
     account: Account, meter: GatewayMeter
 ) -> None:
     lease = await meter.admit(call(account, streamed=True, output_tokens_max=5000))
     granted = lease.output_tokens_granted
+    before = lease.records
     account.push_key(models=[MODEL])  # a change that does not touch it
-    await eventually(lambda: lease.output_tokens_granted == 0)
-    assert lease.hold() == 10 + granted  # what it holds stays
-    assert await lease.extend(output_tokens=1)
-    assert lease.output_tokens_granted >= granted
+    await eventually(lambda: lease.records != before)
+    assert not lease.revoked.is_set()
+    assert lease.output_tokens_granted == granted
     account.push_key(status=KeyStatus.REVOKED)
-    await eventually(lambda: lease.output_tokens_granted == 0)
+    await eventually(lease.revoked.is_set)
+    assert lease.output_tokens_granted == 0
+    assert lease.hold() == 10 + granted  # until it is settled
     assert not await lease.extend(output_tokens=2)
     await lease.settle(Ending.BUDGET_STOPPED, usage=usage(1, 1))
     assert account.money() == (1_000_000, 0, 2)
+
+
+async def test_a_request_ends_when_its_key_expires(account: Account, meter: GatewayMeter) -> None:
+    lease = await meter.admit(call(account))
+    soon_us = time.time_ns() // 1000 + 1_200_000  # it is looked at twice a second, so a change is read before
+    account.push_key(expires_at_us=soon_us)
+    await eventually(lease.revoked.is_set)
+    assert time.time_ns() // 1000 > soon_us
+    await lease.settle(Ending.BUDGET_STOPPED)
 
 
 async def test_a_revoked_key_ends_its_running_stream_at_the_next_slice(

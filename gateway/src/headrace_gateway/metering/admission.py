@@ -7,12 +7,12 @@ request then by recovery or the reaper.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
 
-from headrace_contracts.access import KeyScope
+from headrace_contracts.access import KeyRecord, KeyScope, ProjectRecord
 from headrace_contracts.usage import Ending, TokenCounts
 from headrace_gateway.call import Call, Credentials
 from headrace_gateway.errors import (
@@ -139,13 +139,13 @@ class GatewayMeter:
             raise
 
     async def reauthorise(
-        self, records: Sequence[Versioned[Any]], stale: Stale
-    ) -> tuple[Versioned[Any], Versioned[Any]]:
-        """The present records of a running request, if its key may still run it."""
-        key = records[0].hash_key
-        standing = await self._directory.standing(key, None, stale=[stale.hash_key])
-        authorisation.check_key(standing.key.record, standing.project.record, now_us=_now_us())
-        return standing.key, standing.project
+        self, records: Sequence[Versioned[Any]], *, stale: Iterable[str]
+    ) -> tuple[Versioned[KeyRecord], Versioned[ProjectRecord]]:
+        """The present records of a running request, if its key may still run it; `stale` are read anew (hash keys)."""
+        of_request = {record.hash_key for record in records}
+        key, project = await self._directory.owner(records[0].hash_key, stale=of_request.intersection(stale))
+        authorisation.check_key(key.record, project.record, now_us=_now_us())
+        return key, project
 
     def finish(
         self,

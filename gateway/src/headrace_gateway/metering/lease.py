@@ -80,8 +80,7 @@ class RunningLease:
     ) -> None:
         self.id = admitted.id
         self.output_tokens_max = terms.output_tokens_max
-        self._granted = output_tokens_granted
-        self._reconsidered = False
+        self.output_tokens_granted = self._held_for = output_tokens_granted
         self.revoked = asyncio.Event()
         self.claim: str | None = None
         """Of the client's own id of the request, where it gave one."""
@@ -106,16 +105,18 @@ class RunningLease:
         terms.series.begun()
 
     @property
-    def output_tokens_granted(self) -> int:
-        return 0 if self._reconsidered else self._granted
-
-    @property
     def first_token_us(self) -> int | None:
         return self._first_token_at_us - self.admitted_at_us if self._first_token_at_us else None
 
-    def reconsider(self) -> None:
-        """A record of it has changed: its next token needs an extension, which tells whether it may go on."""
-        self._reconsidered = True
+    def end(self) -> None:
+        """Its key has ended: a stream's next token ends it cleanly, and whatever waits for longer is interrupted."""
+        self.output_tokens_granted = 0
+        self.revoked.set()
+
+    def expired(self, now_us: int) -> bool:
+        """Whether its key has."""
+        expires_at_us: int | None = self.records[0].record.expires_at_us
+        return expires_at_us is not None and expires_at_us <= now_us
 
     def attempt(self) -> str:
         assert not self._settled, self.id
@@ -203,11 +204,11 @@ class RunningLease:
 
     def hold(self) -> int:
         """What the tokens granted so far cost at most."""
-        return self._hold_for(self._granted)
+        return self._hold_for(self._held_for)
 
     async def _extend(self, output_tokens: int) -> bool:
         terms, limiter = self._terms, self._meter.limiter
-        goal = max(output_tokens, self._granted + self._meter.settings.slice_tokens * terms.choices)
+        goal = max(output_tokens, self._held_for + self._meter.settings.slice_tokens * terms.choices)
         if terms.output_tokens_max is not None:
             goal = max(output_tokens, min(goal, terms.output_tokens_max * terms.choices))
         rounds, until = 0, time.monotonic() + self._meter.settings.stand_still_seconds
@@ -244,11 +245,10 @@ class RunningLease:
         return False
 
     def _grant(self, goal: int) -> None:
-        self._granted = goal
-        self._reconsidered = False
+        self.output_tokens_granted = self._held_for = goal
 
     def _grant_on_trust(self, goal: int) -> bool:
-        trusted = self._trusted_tokens + goal - self._granted
+        trusted = self._trusted_tokens + goal - self._held_for
         if trusted > self._meter.settings.trust_tokens:
             return False
         self._trusted_tokens = trusted
@@ -257,7 +257,7 @@ class RunningLease:
 
     async def _still_authorised(self, stale: Stale) -> bool:
         try:
-            self.records = await self._meter.reauthorise(self.records, stale)
+            self.records = await self._meter.reauthorise(self.records, stale=[stale.hash_key])
         except (KeyRevoked, KeyExpired, Unauthenticated):
             self.revoked.set()
             return False

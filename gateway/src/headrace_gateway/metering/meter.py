@@ -18,7 +18,7 @@ from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.recovery import Recovery
 from headrace_gateway.metering.resend import Resender
 from headrace_gateway.metering.revocation import PERIOD_SECONDS as REVOCATION_PERIOD_SECONDS
-from headrace_gateway.metering.revocation import look_for_changes
+from headrace_gateway.metering.revocation import end_revoked
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.metering.settlement import Settler
 from headrace_gateway.valkey.connection import Valkey
@@ -83,7 +83,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
                 log.warning("leases_reaped", requests=taken)
 
         async def revocation() -> None:
-            await look_for_changes(meter)
+            await end_revoked(meter)
 
         async def resend() -> None:
             # A cold Valkey waits for the journals before it opens.

@@ -1,21 +1,44 @@
-"""Running streams whose key or project was changed: asked again at their next token, so that a revoked key stops
-everywhere within a second and not only at the end of a slice, which may be far."""
+"""Running requests whose key has ended: stopped within a second, whatever they wait for.
 
+Their slices may be far, an engine may take its time to the first token, and a plain request has no slices at all: so
+each is told, and not asked at its next token.
+"""
+
+import time
+
+from headrace_gateway.errors import (
+    KeyExpired,
+    KeyRevoked,
+    LimitsRebuilding,
+    LimitsUnavailable,
+    Unauthenticated,
+)
 from headrace_gateway.metering.admission import GatewayMeter
+from headrace_gateway.metering.lease import RunningLease
 
 PERIOD_SECONDS = 0.5
 
 
-async def look_for_changes(meter: GatewayMeter) -> None:
-    """One call, however many streams there are. Raises `ValkeyError`."""
-    leases = [
-        (lease, [(record.hash_key, record.version) for record in lease.records])
-        for lease in meter.running.values()
-    ]
-    versions = list({version for _, records in leases for version in records})
+async def end_revoked(meter: GatewayMeter) -> None:
+    """One call, however many requests run, and one reading for each key that changed. Raises `ValkeyError`."""
+    leases = [lease for lease in meter.running.values() if lease.records and not lease.revoked.is_set()]
+    versions = list({(record.hash_key, record.version) for lease in leases for record in lease.records})
     if not versions:
         return
-    changed = await meter.limiter.changed(versions)
-    for lease, records in leases:
-        if not changed.isdisjoint(records):
-            lease.reconsider()
+    changed = {hash_key for hash_key, _ in await meter.limiter.changed(versions)}
+    by_key: dict[str, list[RunningLease]] = {}
+    now_us = time.time_ns() // 1000
+    for lease in leases:
+        if lease.expired(now_us) or not changed.isdisjoint(record.hash_key for record in lease.records):
+            by_key.setdefault(lease.records[0].hash_key, []).append(lease)
+    for of_one in by_key.values():
+        try:
+            records = await meter.reauthorise(of_one[0].records, stale=changed)
+        except (KeyRevoked, KeyExpired, Unauthenticated):
+            for lease in of_one:
+                lease.end()
+        except (LimitsRebuilding, LimitsUnavailable):
+            pass  # the next round finds out
+        else:
+            for lease in of_one:
+                lease.records = records
