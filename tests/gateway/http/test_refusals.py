@@ -3,14 +3,17 @@
 import asyncio
 import json
 from typing import Any
+from uuid import UUID
 
 import httpx2 as httpx
 import pytest
+from structlog.testing import capture_logs
 
 from headrace_gateway.errors import GatewayError
 from headrace_gateway.http.problems import STATUSES
 from tests.gateway.http.stack import BODY_BYTES_MAX, Stack, chat
 from tests.gateway.waiting import eventually
+from tests.support.upstream import Behaviour
 
 GOOD = json.dumps(chat()).encode()
 
@@ -29,6 +32,34 @@ def every(kind: type[GatewayError]) -> set[type[GatewayError]]:
 def test_every_error_has_a_status_and_every_status_an_error() -> None:
     codes = {kind.code for kind in every(GatewayError) - {GatewayError}}
     assert codes == set(STATUSES)
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [("/v1/chat/completions", "hr-unknown", 401), ("/v1/messages", None, 400), ("/v1/nowhere", None, 404)],
+)
+async def test_a_refusal_has_an_id_that_leads_to_the_log(
+    stack: Stack, path: str, key: str | None, status: int
+) -> None:
+    headers = {"authorization": f"Bearer {key or stack.account.secret}"}
+    with capture_logs() as lines:
+        reply = await stack.http.post(path, json={}, headers=headers)
+    assert reply.status_code == status
+    request_id = reply.headers["x-request-id"]
+    assert UUID(request_id).version == 7
+    [line] = [each for each in lines if each.get("request") == request_id]
+    assert line["event"] == "request_refused"
+    assert (line["status"], line["trace"]) == (status, request_id.replace("-", ""))
+    if path == "/v1/messages":
+        assert reply.json()["request_id"] == reply.headers["request-id"] == request_id
+
+
+async def test_what_an_engine_refuses_is_logged_by_its_status(stack: Stack) -> None:
+    stack.engine.behave(Behaviour(status=500))
+    with capture_logs() as lines:
+        reply = await stack.post()
+    [line] = [each for each in lines if each["event"] == "upstream_refused"]
+    assert (line["request"], line["status"]) == (reply.headers["x-request-id"], 500)
 
 
 @pytest.mark.parametrize(

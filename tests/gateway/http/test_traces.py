@@ -134,13 +134,14 @@ async def test_what_is_refused_is_a_span_too_without_a_model_s_work(
         "/v1/chat/completions", json=chat(model="glm-none"), headers={"traceparent": SENT}
     )
     assert reply.status_code == 404
-    await traced.http.post("/v1/chat/completions", json={})
+    broken = await traced.http.post("/v1/chat/completions", json={})
     theirs, ours = await of(collector, 2)
     assert (theirs.trace, theirs.parent, theirs.kind) == (TRACE, "b7ad6b7169203331", SERVER)
     assert theirs.attributes["error.type"] == "model_not_found"
     assert not theirs.failed, "it is the client's"
     assert (ours.parent, ours.attributes["error.type"]) == ("", "invalid_request")
-    assert ours.trace != TRACE
+    assert ours.trace == broken.headers["x-request-id"].replace("-", "") != TRACE
+    assert theirs.attributes["headrace.request.id"] == reply.headers["x-request-id"]
 
 
 async def test_a_request_tried_at_two_deployments_is_one_trace(traced: Stack, collector: Collector) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from headrace_gateway.errors import BodyTooLarge, InvalidRequest
 from headrace_gateway.http.heads import Headers, answer_head
+from headrace_gateway.request_id import new_request_id
 
 __all__ = ["ClientGone", "Exchange", "Headers"]
 
@@ -51,6 +52,7 @@ class Exchange:
         "_line",
         "_pieces",
         "_piecewise",
+        "_request_id",
         "_waiter",
         "answered",
         "body_bytes",
@@ -93,6 +95,7 @@ class Exchange:
         self.streaming = False
         self._pieces: list[bytes] = []
         self._piecewise = False
+        self._request_id: str | None = None
         self._bytes_max = READ_AHEAD_BYTES_MAX
         self._fault: str | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -109,6 +112,16 @@ class Exchange:
         if value is None:
             return None
         return value.decode() if value.isascii() else "\N{REPLACEMENT CHARACTER}"
+
+    @property
+    def request_id(self) -> str:
+        """That of its admission, or one of its own where it is refused before."""
+        if self._request_id is None:
+            self._request_id = new_request_id()
+        return self._request_id
+
+    def admitted_as(self, request_id: str) -> None:
+        self._request_id = request_id
 
     def authorize(self, secret: str) -> None:
         """Goes on as if the client had sent this key."""

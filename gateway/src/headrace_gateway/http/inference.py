@@ -113,7 +113,7 @@ class Inference:
             await self._answer(exchange, wire, trace)
         except GatewayError as error:
             if trace is not None:
-                trace.refused(error.code, status=wire.shape.status(error))
+                trace.refused(error.code, exchange.request_id, status=wire.shape.status(error))
             raise
 
     async def _answer(self, exchange: Exchange, wire: Wire, trace: Trace | None) -> None:
@@ -155,6 +155,7 @@ class Inference:
                     raise
                 break  # why it can't be tried elsewhere is not why it failed
             trace_id = call.trace or trace_of(lease.id)
+            exchange.admitted_as(lease.id)
             log_as_part_of(lease.id, trace_id)
             attempt = Attempt(
                 exchange=exchange,
@@ -268,6 +269,10 @@ class Inference:
             )
             if reply.status == 200:
                 return reply
+            if reply.status >= 500:
+                log.warning(
+                    "upstream_refused", request=lease.id, deployment=deployment.id, status=reply.status
+                )
             try:
                 raise read_refusal(reply.status, await reply.read_all(bytes_max=REFUSAL_BYTES_MAX))
             finally:

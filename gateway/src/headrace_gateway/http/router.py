@@ -23,6 +23,7 @@ from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ZAI_ROOTS, refusal_headers, shape_at
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import MESSAGE_TOKENS, ZAI_TOKENS, TokenCounts
+from headrace_gateway.http.trace import trace_of_refused
 from headrace_gateway.http.uploads import Uploads
 from headrace_gateway.http.wire import (
     CHAT,
@@ -98,7 +99,7 @@ class Gateway:
         except ClientGone:
             pass  # nobody is left to answer, and whatever was admitted has been settled
         except Exception:
-            log.exception("request_failed", path=exchange.path)
+            log.exception("request_failed", request=exchange.request_id, path=exchange.path)
             if exchange.answered:
                 exchange.break_off()
             else:
@@ -109,8 +110,17 @@ class Gateway:
     def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         assert not exchange.answered, f"{error.code} after the answer had begun"
         self._requests.told(error.code)
-        shape = shape_at(exchange.path)
-        exchange.answer(shape.status(error), refusal_headers(shape, error), shape.body(error))
+        shape, request_id = shape_at(exchange.path), exchange.request_id
+        status = shape.status(error)
+        log.info(
+            "request_refused",
+            request=request_id,
+            trace=trace_of_refused(exchange),
+            code=error.code,
+            status=status,
+        )
+        headers = refusal_headers(shape, error) + shape.identity(request_id)
+        exchange.answer(status, headers, shape.body(error, request_id))
 
     @property
     def running(self) -> int:

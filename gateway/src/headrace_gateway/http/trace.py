@@ -21,7 +21,6 @@ from headrace_telemetry.traces import (
     Span,
     Spans,
     new_span_id,
-    new_trace_id,
     read_traceparent,
     write_traceparent,
 )
@@ -47,6 +46,12 @@ def client_lines(exchange: Exchange) -> bytes:
     """The header lines that carry a client's trace on, where nothing of ours is to stand in it."""
     parent = read_traceparent(exchange.header("traceparent") or "")
     return b"" if parent is None else _lines(parent.trace, parent.span, parent.sampled, _state_line(exchange))
+
+
+def trace_of_refused(exchange: Exchange) -> str:
+    """The trace of a request that was not admitted: the client's, or that which begins with it."""
+    parent = read_traceparent(exchange.header("traceparent") or "")
+    return trace_of(exchange.request_id) if parent is None else parent.trace
 
 
 class Trace:
@@ -93,28 +98,27 @@ class Trace:
         """The client has its answer, or has gone."""
         self._end(_error_of(served), status=status, request_id=request_id)
 
-    def refused(self, code: str, *, status: int) -> None:
-        """Before it was admitted, so it has no id."""
+    def refused(self, code: str, request_id: str, *, status: int) -> None:
+        """Before it was admitted."""
         if self.id is None:
-            self.id = new_trace_id()
+            self.id = trace_of(request_id)
         if self._spans is not None:
             self._sample(self.id, self._spans)
-        self._end(code, status=status, request_id=None)
+        self._end(code, status=status, request_id=request_id)
 
     def _sample(self, trace: str, spans: Spans) -> None:
         if self._sampled is None:
             self._sampled = spans.samples(trace, self._parent, self._exchange.path)
 
-    def _end(self, error: str | None, *, status: int, request_id: str | None) -> None:
+    def _end(self, error: str | None, *, status: int, request_id: str) -> None:
         if not self.sampled or self.id is None:
             return
         attributes: dict[str, AttributeValue] = {
             "http.request.method": self._exchange.method,
             "http.route": self._exchange.path,
             "http.response.status_code": status,
+            "headrace.request.id": request_id,
         }
-        if request_id is not None:
-            attributes["headrace.request.id"] = request_id
         if error is not None:
             attributes["error.type"] = error
         self.end(

@@ -6,8 +6,7 @@ of is reaped with zero counts, and the others are idempotent by the request's id
 
 import asyncio
 import itertools
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -28,6 +27,7 @@ from headrace_gateway.limits.slots import Entry, report, standing_of
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.limits.turns import Standing
 from headrace_gateway.limits.verdicts import Admitted, Reaped, Short, Stale, admission_of, verdict_of
+from headrace_gateway.request_id import random_suffixes
 from headrace_gateway.valkey.connection import Valkey
 from headrace_gateway.valkey.errors import ValkeyError, ValkeyRefused
 from headrace_gateway.valkey.functions import Function, Library
@@ -39,8 +39,6 @@ STREAM_ENTRIES_ADMITTING_MAX = channels.STREAM_ENTRIES_MAX * 8 // 10
 REAP_BATCH = 100  # a few milliseconds of Valkey's time at most
 # Gateways reap each second; five missed rounds mean that Valkey or all gateways were away.
 REAPER_QUIET_MS = 5000
-
-RANDOM_STOCK = 256
 
 SCRIPTS = ("admit", "extend", "settle", "heartbeat", "register", "reap", "changed", "waiting")
 
@@ -84,7 +82,7 @@ class Limiter:
         self.valkey = valkey
         self.gateway = gateway
         self._ttl_ms = round(lease_ttl_seconds * 1000)
-        self._random_suffixes = _random_suffixes()
+        self._random_suffixes = random_suffixes()
         self._numbers = itertools.count(1)
         scripts = _library()
         self._admit = scripts["admit"]
@@ -262,15 +260,3 @@ def _hand_over(reply: Any, orphaned: Callable[[Admitted], None]) -> None:
 def _by_class(tokens: TokenCounts) -> str:
     """As scripts/prelude.lua reads them."""
     return f"{tokens.input_uncached + tokens.cache_write} {tokens.cache_read} {tokens.output}"
-
-
-def _random_suffixes() -> Iterator[str]:
-    """The 74 random bits of a UUIDv7 with its version and variant; the script sets the time before it.
-
-    Not to be shared by processes: the system is asked for many at a time, which costs a fifth of asking for each.
-    """
-    while True:
-        stock = os.urandom(10 * RANDOM_STOCK)
-        for at in range(0, len(stock), 10):
-            bits = int.from_bytes(stock[at : at + 10])
-            yield f"7{bits >> 68:03x}-{0x8000 | bits >> 48 & 0x3FFF:04x}-{bits & 0xFFFFFFFFFFFF:012x}"

@@ -46,11 +46,6 @@ def new_span_id() -> str:
     return (os.urandom(7) + b"\x01").hex()
 
 
-def new_trace_id() -> str:
-    """For what has no id of its own to begin a trace with."""
-    return (os.urandom(15) + b"\x01").hex()
-
-
 class Side(Enum):
     SERVER = "server"
     CLIENT = "client"
