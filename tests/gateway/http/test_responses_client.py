@@ -1,5 +1,6 @@
 """OpenAI's responses through its own client: streamed or not, gone on from, hung up on, forgotten."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -218,16 +219,34 @@ async def test_what_the_client_wants_kept_nowhere_is_kept_nowhere(stack: Stack) 
     await stack.settled()
 
 
-async def test_a_stream_that_breaks_off_raises_in_the_client_and_is_not_kept(stack: Stack) -> None:
+async def test_a_stream_that_breaks_off_ends_in_an_error_of_its_own_kind_and_is_not_kept(
+    stack: Stack,
+) -> None:
     stack.engine.behave(Behaviour(break_after=2), Behaviour(error_event_after=2))
     for _ in range(2):
-        stream = await stack.openai.responses.create(model=MODEL, input="hello", stream=True)
-        with pytest.raises(openai.APIError) as failure:
-            [event async for event in stream]
-        assert failure.value.code == "upstream_failed"
+        reply = await stack.post("/v1/responses", model=MODEL, input="hello", stream=True)
+        blocks = reply.text.removesuffix("\n\n").split("\n\n")
+        assert blocks[-1].startswith("event: error\n")
+        *_, before, last = [json.loads(block.partition("data: ")[2]) for block in blocks]
+        assert last == {
+            "type": "error",
+            "code": "upstream_failed",
+            "message": "The model's answer broke off.",
+            "param": None,
+            "sequence_number": before["sequence_number"] + 1,
+        }
     events = await stack.settled(2)
     assert [(each.ending, each.tokens.output) for each in events] == [(Ending.UPSTREAM_FAILED, 2)] * 2
     assert stack.account.client.keys("hr:response*") == []
+
+
+async def test_openai_s_client_knows_the_error_of_a_stream(stack: Stack) -> None:
+    stack.engine.behave(Behaviour(break_after=2))
+    stream = await stack.openai.responses.create(model=MODEL, input="hello", stream=True)
+    last = [event async for event in stream][-1]
+    assert last.type == "error"
+    assert (last.code, last.sequence_number) == ("upstream_failed", 6)
+    await stack.settled()
 
 
 EVIL = {"type": "input_image", "image_url": "http://169.254.169.254/"}

@@ -30,11 +30,12 @@ _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class FinalResponse:
-    """The answer once it is whole."""
+    """The answer once it is whole; and until then how much of its stream was given."""
 
-    __slots__ = ("body", "id", "output")
+    __slots__ = ("body", "events_given", "id", "output")
 
     def __init__(self) -> None:
+        self.events_given = 0
         self.id = ""
         self.body = msgspec.Raw()
         self.output: list[msgspec.Raw] = []

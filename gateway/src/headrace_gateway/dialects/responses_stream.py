@@ -70,7 +70,6 @@ class ResponseEvents:
         """As it stood at the beginning."""
         self._output: dict[int, Any] = {}
         """What the client has of each item."""
-        self._sequence_number = 0
         self._output_tokens = 0
 
     def take(self, block: bytes) -> Chunk | None:
@@ -98,7 +97,7 @@ class ResponseEvents:
         event = chunk.event
         if event is None:
             return
-        self._sequence_number = event.sequence_number
+        self._final.events_given = event.sequence_number + 1
         if bytes(event.item) != b"null":
             self._output[event.output_index] = _decode(event.item)
         elif event.type in TEXTS and isinstance(event.delta, str):
@@ -116,7 +115,7 @@ class ResponseEvents:
             self._final.take(response, _encode(response))
         event = {
             "type": "response.incomplete",
-            "sequence_number": self._sequence_number + 1,
+            "sequence_number": self._final.events_given,
             "response": response,
         }
         return named_event(b"response.incomplete", _encode(event))

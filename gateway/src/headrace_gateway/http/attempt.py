@@ -7,6 +7,7 @@ from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Ending
 from headrace_gateway.call import Lease
 from headrace_gateway.dialects.dialect import InferenceRequest
+from headrace_gateway.dialects.responses_request import ResponsesRequest
 from headrace_gateway.guardrails.guards import AnswerWatch
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.heads import Headers
@@ -72,6 +73,11 @@ class Attempt(msgspec.Struct, frozen=True):
         problem = served.problem
         return 200 if problem is None or self.exchange.answered else self.wire.shape.status(problem)
 
+    @property
+    def events_given(self) -> int:
+        """How many events of its stream the client has, where its dialect numbers them."""
+        return self.request.final.events_given if isinstance(self.request, ResponsesRequest) else 0
+
     async def finish(self, served: Served) -> None:
         """Gives the client the rest."""
         exchange, shape, problem = self.exchange, self.wire.shape, served.problem
@@ -84,7 +90,8 @@ class Attempt(msgspec.Struct, frozen=True):
             body = shape.body(problem, self.lease.id)
             exchange.answer(self.status(served), headers_of(problem) + self.identity(), body)
             return
+        rest = served.rest if problem is None else shape.event(problem, self.lease.id, number=self.events_given)
         try:
-            await exchange.send(served.rest if problem is None else shape.event(problem, self.lease.id))
+            await exchange.send(rest)
         except ClientGone:
             log.debug("client_gone_at_the_end", request=self.lease.id)

@@ -121,13 +121,17 @@ def message_of(error: GatewayError) -> str:
 
 def body_of(error: GatewayError) -> bytes:
     """`{"error": …}` as OpenAI's clients read it, with our stable code."""
+    return _encode({"error": fields_of(error)})
+
+
+def fields_of(error: GatewayError) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "message": message_of(error),
         "type": STATUSES[error.code][1],
         "param": error.param if isinstance(error, InvalidRequest) else None,
         "code": error.code,
     }
-    return _encode({"error": fields | details_of(error)})
+    return fields | details_of(error)
 
 
 def details_of(error: GatewayError) -> dict[str, Any]:

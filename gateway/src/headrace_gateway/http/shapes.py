@@ -10,7 +10,7 @@ from headrace_gateway.dialects.sse import event, named_event
 from headrace_gateway.errors import GatewayError, InvalidRequest, LimitReached
 from headrace_gateway.http import zai_codes
 from headrace_gateway.http.heads import Headers
-from headrace_gateway.http.problems import body_of, details_of, headers_of, message_of, status_of
+from headrace_gateway.http.problems import body_of, details_of, fields_of, headers_of, message_of, status_of
 from headrace_gateway.limits.headers import anthropic_headers, openai_headers
 from headrace_gateway.limits.state import LimitState
 
@@ -47,7 +47,8 @@ class Shape(Protocol):
 
     def body(self, error: GatewayError, request_id: str | None = None) -> bytes: ...
 
-    def event(self, error: GatewayError, request_id: str) -> bytes: ...
+    def event(self, error: GatewayError, request_id: str, *, number: int) -> bytes:
+        """`number`: how many events the client has, for dialects that number them."""
 
     def identity(self, request_id: str) -> Headers:
         """The headers by which the dialect's clients find a request's id."""
@@ -63,7 +64,7 @@ class OpenAIShape:
     def body(self, error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG002 (in a header)
         return body_of(error)
 
-    def event(self, error: GatewayError, request_id: str) -> bytes:
+    def event(self, error: GatewayError, request_id: str, *, number: int) -> bytes:  # noqa: ARG002
         return event(self.body(error, request_id))
 
     def identity(self, request_id: str) -> Headers:
@@ -71,6 +72,15 @@ class OpenAIShape:
 
     def limits(self, states: Sequence[LimitState]) -> Headers:
         return openai_headers(states)
+
+
+class ResponsesShape(OpenAIShape):
+    """OpenAI's, but that a stream of numbered events ends in one of them."""
+
+    def event(self, error: GatewayError, request_id: str, *, number: int) -> bytes:  # noqa: ARG002
+        fields = fields_of(error)
+        del fields["type"]
+        return named_event(b"error", _encode({"type": "error", "sequence_number": number} | fields))
 
 
 class AnthropicShape:
@@ -90,7 +100,7 @@ class AnthropicShape:
         fields |= details_of(error)
         return _encode({"type": "error", "error": fields, "request_id": request_id})
 
-    def event(self, error: GatewayError, request_id: str) -> bytes:
+    def event(self, error: GatewayError, request_id: str, *, number: int) -> bytes:  # noqa: ARG002
         return named_event(b"error", self.body(error, request_id))
 
     def identity(self, request_id: str) -> Headers:
@@ -110,7 +120,7 @@ class ZaiShape:
         fields = {"code": zai_codes.code_of(error), "message": message_of(error), "type": error.code}
         return _encode({"error": fields})
 
-    def event(self, error: GatewayError, request_id: str) -> bytes:
+    def event(self, error: GatewayError, request_id: str, *, number: int) -> bytes:  # noqa: ARG002
         return event(self.body(error, request_id))
 
     def identity(self, request_id: str) -> Headers:
@@ -121,6 +131,7 @@ class ZaiShape:
 
 
 OPENAI: Shape = OpenAIShape()
+OPENAI_NUMBERED: Shape = ResponsesShape()
 ANTHROPIC: Shape = AnthropicShape()
 ZAI: Shape = ZaiShape()
 

@@ -18,7 +18,7 @@ from headrace_gateway.http.authorization import api_key, bearer_token
 from headrace_gateway.http.bodies import BodyBounds, read_body
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.forms import read_form, read_form_or_json
-from headrace_gateway.http.shapes import ANTHROPIC, OPENAI, ZAI, Shape
+from headrace_gateway.http.shapes import ANTHROPIC, OPENAI, OPENAI_NUMBERED, ZAI, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ COMPLETIONS = Wire(
 
 RESPONSES = Wire(
     path="/v1/responses",
-    shape=OPENAI,
+    shape=OPENAI_NUMBERED,
     secret=bearer_token,
     decode=responses_request.decode_responses,
 )
