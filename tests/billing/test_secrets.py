@@ -70,6 +70,11 @@ async def _everything_goes_wrong(http: httpx2.AsyncClient, valkey: Redis) -> lis
         asker = Seller(http, token=token)
         for method, path, body in (
             ("GET", "/v1/usage?start=2026-11-01T00:00:00Z&end=2026-11-02T00:00:00Z", None),
+            (
+                "GET",
+                f"/v1/usage?start=2026-11-01T00:00:00Z&end=2026-11-02T00:00:00Z&end_user={PRIVATE}",
+                None,
+            ),
             ("POST", "/v1/keys", {"project": PRIVATE, "name": PRIVATE}),
             ("POST", "/v1/price-books", {"currency": "USD", "models": {MODEL: {"output": PRIVATE}}}),
             ("POST", "/internal/v1/usage-events", {"events": [{"id": PRIVATE, "engine_usage": PRIVATE}]}),

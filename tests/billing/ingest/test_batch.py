@@ -173,6 +173,7 @@ BAD: dict[str, dict[str, object]] = {
     "count_out_of_range": {"tokens": {"output_visible": -1}},
     "time_out_of_range": {"received_at_us": 10**18},
     "label_too_long": {"session": "s" * 257},
+    "label_too_long of an end user": {"end_user": "u" * 257},
     "refused_by_the_database": {"session": "a\x00b"},
 }
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from headrace_billing.database import Database
+from headrace_billing.members.permission import Role
 from headrace_billing.money import nanos_of
 from headrace_billing.usage.query import Dimension, Granularity, Query, cursor_after
-from headrace_contracts.usage import Disposition, TokenCounts
+from headrace_contracts.usage import Disposition, TokenCounts, end_user_of
 from tests.billing.ingest.usage import Gateway, take
+from tests.billing.members.team import joined
 from tests.billing.seller import MODEL, PRICES, Document, Seller
 
 START = datetime(2026, 10, 31, tzinfo=UTC)
@@ -47,6 +49,7 @@ async def use(database: Database, gateway: Gateway) -> None:
             received_at=START + timedelta(hours=2 * n, minutes=7 * (n % 8)),
             session=[None, "ses_a", "ses_b"][n % 3],
             task=[None, "tsk_a"][n % 2],
+            end_user=[None, "1" * 32, "2" * 32][n % 7 % 3],
             model_served=[MODEL, "glm-other"][n % 5 == 0],
             disposition=Disposition.PAYG,
         )
@@ -204,6 +207,73 @@ async def test_a_key_sees_its_project_and_no_other(
     assert len(everybody) == 2
 
 
+JANE, JOE = "jane@example.org", "\N{GRINNING FACE}" * 100
+
+
+async def use_of_end_users(database: Database, gateway: Gateway) -> None:
+    """Two requests of Jane's, one of Joe's and one of nobody's, as a gateway tells of them."""
+    for named in (JANE, JANE, JOE, None):
+        event = gateway.event(
+            received_at=START,
+            disposition=Disposition.PAYG,
+            end_user=None if named is None else end_user_of(gateway.customer.org, named),
+        )
+        await take(database, event)
+
+
+async def test_usage_and_costs_of_an_end_user_are_found_by_the_id_that_clients_send(
+    seller: Seller, database: Database, gateway: Gateway
+) -> None:
+    other = Gateway(await seller.customer(credit=None, disposition="payg"), gateway.price_book, boot="boot-2")
+    for one in (gateway, other):
+        await use_of_end_users(database, one)
+    customer = gateway.customer
+    key, member = (
+        Seller(seller.http, customer.secret),
+        await joined(seller, Role.READ_ONLY, org=customer.org),
+    )
+    for asker, place in (
+        (key, {}),
+        (member, {}),
+        (seller, {"organization": customer.org}),
+        (seller, {"project": customer.project}),
+    ):
+        for named, requests in ((JANE, 2), (JOE, 1), ("jack", 0)):
+            (used,) = (await ask(asker, "/v1/usage", end_user=named, **place))["items"]
+            assert used["requests"] == requests
+            charged = (await ask(asker, "/v1/costs", end_user=named, **place))["items"]
+            assert sum(item["requests"] for item in charged) == requests
+
+
+async def test_end_users_are_told_apart_by_their_hashes_a_page_at_a_time(
+    seller: Seller, database: Database, gateway: Gateway
+) -> None:
+    await use_of_end_users(database, gateway)
+    org = gateway.customer.org
+    found: list[tuple[str | None, int]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await ask(seller, "/v1/usage", organization=org, group_by=["end_user"], limit=1, **cursor)
+        found += [(item["end_user"], item["requests"]) for item in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert found == [(None, 1), *sorted([(end_user_of(org, JANE), 2), (end_user_of(org, JOE), 1)])]
+
+
+async def test_an_end_user_s_id_is_kept_nowhere(seller: Seller, database: Database, gateway: Gateway) -> None:
+    await use_of_end_users(database, gateway)
+    page = await ask(
+        seller,
+        "/v1/usage",
+        project=gateway.customer.project,
+        end_user=JANE,
+        group_by=["end_user", "model"],
+        limit=1,
+    )
+    assert JANE not in str(page)
+
+
 async def test_a_key_of_other_scopes_sees_no_usage(seller: Seller, gateway: Gateway) -> None:
     for scopes, status in ((["inference"], 403), (["usage:read"], 200)):
         body = {"project": gateway.customer.project, "name": "scoped", "scopes": scopes}
@@ -241,6 +311,10 @@ async def test_what_is_not_charged_has_a_list_price_and_no_amount(
         ({"group_by": ["colour"]}, 400, "invalid_request"),
         ({"limit": 0}, 400, "invalid_request"),
         ({"group_by": ["session"]}, 422, "query_too_wide"),
+        ({"group_by": ["end_user"]}, 422, "query_too_wide"),
+        ({"end_user": JANE}, 400, "invalid_request"),
+        ({"end_user": "", "organization": "org_x"}, 400, "invalid_request"),
+        ({"end_user": JANE, "project": "prj_none"}, 404, "not_found"),
         ({"cursor": "bm90IG91cnM"}, 400, "cursor_invalid"),
         ({"cursor": "!"}, 400, "cursor_invalid"),
         ({"cursor": "W10"}, 400, "cursor_invalid"),

@@ -37,6 +37,7 @@ async def test_a_request_leads_to_its_trace_its_events_its_price_and_its_ledger_
         tokens=TokenCounts(input_uncached=1_000_000, output_visible=500_000),
         disposition=Disposition.PAYG,
         session="ses_1",
+        end_user="8f14e45fceea167a5a36dedd4bea2543",
         trace="0af7651916cd43dd8448eb211c80319c",
     )
     estimate = gateway.estimate(event.id, disposition=Disposition.PAYG)
@@ -46,7 +47,7 @@ async def test_a_request_leads_to_its_trace_its_events_its_price_and_its_ledger_
     found = await seller.get(f"/v1/requests/{event.id}")
 
     assert found["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
-    assert found["session"] == "ses_1"
+    assert (found["session"], found["end_user"]) == ("ses_1", "8f14e45fceea167a5a36dedd4bea2543")
     assert [each["grade"] for each in found["events"]] == ["estimated", "final"]
     assert found["grade"] == "final"
     assert found["list_price"] == "75.00"

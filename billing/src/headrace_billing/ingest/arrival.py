@@ -20,7 +20,7 @@ ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TOKENS_MAX = 10**12
 ATTEMPTS_MAX = 10**6
 SEQUENCE_MAX = 2**62
-# Twice what gateways accept, and well below what an index can hold: rollups are found by session and task.
+# Twice what gateways accept, and well below what an index can hold: rollups are found by session, task and end user.
 LABEL_BYTES_MAX = 256
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -109,7 +109,7 @@ def _refusal(event: UsageEvent) -> str | None:
     counts = msgspec.structs.astuple(event.tokens)
     if min(counts) < 0 or max(counts) > TOKENS_MAX or not 0 <= event.attempts <= ATTEMPTS_MAX:
         return "count_out_of_range"
-    if _too_long(event.session) or _too_long(event.task):
+    if any(_too_long(label) for label in (event.session, event.task, event.end_user)):
         return "label_too_long"
     return None
 

@@ -52,6 +52,7 @@ class RollupKey(NamedTuple):
     service_tier: ServiceTier
     session: str = ""
     task: str = ""
+    end_user: str = ""
     """Empty where a request names none."""
 
 
@@ -96,6 +97,7 @@ def rollups(found: Iterable[Effect]) -> Rollups:
             event.service_tier,
             event.session or "",
             event.task or "",
+            event.end_user or "",
         )
         changed = sums.get(key)
         if changed is None:

@@ -34,6 +34,7 @@ def _rollup_row(key: RollupKey, sums: RollupSums) -> tuple[Any, ...]:
         key.hour,
         key.session,
         key.task,
+        key.end_user,
         key.org,
         key.project,
         key.key,
@@ -100,7 +101,7 @@ async def keep_rated(session: AsyncSession, ratings: Mapping[Group, Rated]) -> N
 
 
 TIME = "hour timestamptz"
-FINER = "session text, task text"
+FINER = "session text, task text, end_user text"
 PLACE = """org text, project text, key text, wallet text, currency text, model text, price_book text,
       disposition text, service_tier text"""
 

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, StringConstraints
 from typing_extensions import TypedDict
 
+from headrace_billing.accounts import store as accounts
 from headrace_billing.answers import Answering
 from headrace_billing.bodies import PRINTABLE, Currency, Id, ModelName
 from headrace_billing.callers import Admin, Caller, CallerOf, OrgMember
-from headrace_billing.errors import NotFound
+from headrace_billing.errors import InvalidRequest, NotFound
 from headrace_billing.intervals import interval
 from headrace_billing.money import major
 from headrace_billing.parts import Parts, PartsOf
@@ -21,7 +22,7 @@ from headrace_billing.usage import store
 from headrace_billing.usage.query import Dimension, Granularity, check_width
 from headrace_billing.usage.store import Sums
 from headrace_contracts.access import KeyScope
-from headrace_contracts.usage import TokenCounts
+from headrace_contracts.usage import TokenCounts, end_user_of
 
 LIMIT_MAX = 1000
 CURSOR_CHARACTERS_MAX = 4000
@@ -30,6 +31,9 @@ router = APIRouter(tags=["usage"], route_class=Answering)
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
 """Of a session or task, as clients name them."""
+
+# Gateways take an id of any length and characters; this one must fit into a line of a request.
+EndUser = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 
 
 class PlaceDocument(TypedDict, total=False):
@@ -42,6 +46,7 @@ class PlaceDocument(TypedDict, total=False):
     model: str | None
     session: str | None
     task: str | None
+    end_user: str | None
 
 
 class TokensDocument(TypedDict):
@@ -88,8 +93,9 @@ class Asked:
     limit: int
 
 
-def _asked(
+async def _asked(
     caller: CallerOf,
+    parts: PartsOf,
     *,
     start: AwareDatetime,
     end: AwareDatetime,
@@ -101,11 +107,15 @@ def _asked(
     model: ModelName | None = None,
     session: Label | None = None,
     task: Label | None = None,
+    end_user: EndUser | None = None,
     currency: Currency | None = None,
     cursor: Annotated[str | None, Query(max_length=CURSOR_CHARACTERS_MAX)] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
 ) -> Asked:
-    """Usage of [start, end), which are whole hours of UTC. Raises what `BillingError` the caller can cause."""
+    """Usage of [start, end), which are whole hours of UTC. Raises what `BillingError` the caller can cause.
+
+    `end_user` is the id as clients send it: hashed here as gateways do, it is found and not kept.
+    """
     filters = {
         Dimension.ORGANIZATION: organization,
         Dimension.PROJECT: project,
@@ -114,13 +124,16 @@ def _asked(
         Dimension.SESSION: session,
         Dimension.TASK: task,
     }
+    allowed = _allowed(caller, {name: value for name, value in filters.items() if value is not None})
+    if end_user is not None:
+        allowed[Dimension.END_USER] = end_user_of(await _org_of(caller, parts, allowed), end_user)
     since, until = interval(start, end)
     query = asked.Query(
         start=since,
         end=until,
         granularity=granularity,
         group_by=tuple(dict.fromkeys(group_by)),
-        filters=_allowed(caller, {name: value for name, value in filters.items() if value is not None}),
+        filters=allowed,
         currency=currency,
     )
     check_width(query)
@@ -141,6 +154,18 @@ def _allowed(caller: Caller, filters: dict[Dimension, str]) -> dict[Dimension, s
     return {**filters, Dimension.PROJECT: caller.project}
 
 
+async def _org_of(caller: Caller, parts: Parts, filters: dict[Dimension, str]) -> str:
+    """Whose end user is asked for. Raises `InvalidRequest` where that is not said."""
+    if not isinstance(caller, Admin):
+        return caller.org
+    if Dimension.ORGANIZATION in filters:
+        return filters[Dimension.ORGANIZATION]
+    if Dimension.PROJECT not in filters:
+        raise InvalidRequest("end_user: name the organization, or the project, whose user that is.")
+    async with parts.database.begin() as session:
+        return (await accounts.project(session, filters[Dimension.PROJECT])).org
+
+
 AskedFor = Annotated[Asked, Depends(_asked)]
 
 
@@ -154,7 +179,7 @@ async def show_usage(parts: PartsOf, asked_for: AskedFor) -> UsageDocument:
 async def show_costs(parts: PartsOf, asked_for: AskedFor) -> CostsDocument:
     """What was charged for tokens, as the ledger has it, and what it was worth at list price, by currency.
 
-    What closing a month's account added belongs to no key, session or task, and to the month's last hour.
+    What closing a month's account added belongs to no key, session, task or end user, and to the month's last hour.
     """
     return cast("CostsDocument", await _page(parts, asked_for, _costs, by_currency=True))
 

@@ -22,12 +22,14 @@ class Dimension(StrEnum):
     MODEL = "model"
     SESSION = "session"
     TASK = "task"
+    END_USER = "end_user"
+    """By its hash, which is of one organisation: `headrace_contracts.usage.end_user_of`."""
 
 
 DAY = timedelta(days=1)
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
-FINE = frozenset({Dimension.SESSION, Dimension.TASK})
+FINE = frozenset({Dimension.SESSION, Dimension.TASK, Dimension.END_USER})
 """What only the rollups by session tell apart."""
 
 
@@ -62,12 +64,14 @@ class Part:
 
 
 class QueryTooWide(BillingError):
-    """Sessions and tasks of everybody are more than one answer can sort."""
+    """Sessions, tasks and end users of everybody are more than one answer can sort."""
 
     code = "query_too_wide"
 
     def __init__(self, narrowing: str = "an organization, a project, a session or a task") -> None:
-        super().__init__(f"Name {narrowing}: sessions and tasks of everybody are too many for one answer.")
+        super().__init__(
+            f"Name {narrowing}: sessions, tasks and end users of everybody are too many for one answer."
+        )
 
 
 class CursorInvalid(BillingError):

@@ -76,6 +76,7 @@ class RequestDocument(TypedDict):
     session: str | None
     task: str | None
     task_attempt: str | None
+    end_user: str | None
     model_requested: str
     model: str
     revision: str | None
@@ -156,6 +157,7 @@ def _document(
         "session": event.session,
         "task": event.task,
         "task_attempt": event.task_attempt,
+        "end_user": event.end_user,
         "model_requested": event.model_requested,
         "model": event.model_served,
         "revision": event.revision,
