@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,32 @@ def test_a_process_can_be_told_whatever_else_it_knows(helm: Helm, component: str
         assert variables[f"{prefix}ANOTHER_SECRET"]["valueFrom"] == {
             "secretKeyRef": {"name": "another", "key": "secret"}
         }
+
+
+PLUG_INS = [
+    {
+        "plugin": "headrace_gateway.guardrails.patterns:Patterns",
+        "options": {"file": "/etc/headrace/<patterns>.toml"},
+    }
+]
+
+
+@pytest.mark.parametrize("write", [json.dumps, lambda value: value], ids=["as JSON", "as YAML"])
+def test_the_gateway_takes_lists_objects_and_large_numbers_as_the_chart_writes_them(
+    helm: Helm, monkeypatch: pytest.MonkeyPatch, write: Callable[[Any], Any]
+) -> None:
+    settings = {
+        "GUARDRAILS": write(PLUG_INS),
+        "IMAGE_HOSTS": write(["images.example.com"]),
+        "AUDIO_BODY_BYTES_MAX": write(64 * MEBIBYTE),
+    }
+    release = helm.render(merged(EXTERNAL, {"gateway": {"settings": settings}}))
+    for name, value in environment(containers(release)["gateway"]).items():
+        monkeypatch.setenv(name, value)
+    taken = GatewaySettings.from_environment()
+    assert [{"plugin": each.plugin, "options": each.options} for each in taken.guardrails] == PLUG_INS
+    assert taken.image_hosts == {"images.example.com"}
+    assert taken.audio_body_bytes_max == 64 * MEBIBYTE
 
 
 @pytest.mark.parametrize("component", ["gateway", "billing", "operator"])

@@ -1,5 +1,6 @@
 """What a gateway can be told: environment variables `HEADRACE_GATEWAY_<NAME>`, each with its unit and reason."""
 
+import json
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -73,9 +74,19 @@ class GatewaySettings(BaseSettings):
 
     # Hosts from which engines may fetch images that a request names by address, as a JSON list. None, because an
     # engine fetches from inside the cluster; its own redirects must be off where one is named.
-    image_hosts: frozenset[str] = frozenset()
+    image_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
     # Plug-ins that look at requests and answers, as a JSON list of `{"plugin": "package.module:factory", "options": {…}}`.
-    guardrails: tuple[PlugIn, ...] = ()
+    guardrails: Annotated[tuple[PlugIn, ...], NoDecode] = ()
+
+    @field_validator("image_hosts", "guardrails", mode="before")
+    @classmethod
+    def _decoded(cls, given: object) -> object:
+        """Here and not by pydantic-settings, which would not say as of any other setting what is wrong with it."""
+        try:
+            return json.loads(given) if isinstance(given, str) else given
+        except ValueError as error:
+            raise ValueError("must be JSON") from error
+
     # Where a deployment's slots are taken, how long a request may wait for one (a deployment may say otherwise): longer
     # than a burst, shorter than clients wait for a first byte.
     queue_wait_seconds: float = Field(default=30.0, gt=0)

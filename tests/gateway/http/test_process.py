@@ -274,3 +274,47 @@ async def test_without_a_table_of_deployments_it_does_not_start(launcher: Launch
     assert status == 2
     assert "deployments" in errors
     assert "Traceback" not in errors
+
+
+GUARDRAIL = '[{{"plugin": "headrace_gateway.guardrails.patterns:Patterns", "options": {{"file": "{file}"}}}}]'
+
+
+async def test_a_guardrail_that_the_environment_names_refuses_a_request_and_ends_a_stream(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    file = tmp_path / "patterns.toml"
+    file.write_text('[[pattern]]\nname = "secret-word"\nexpression = "xyzzy|word3"')
+    launcher.engine.default = Behaviour(tokens=5)
+    async with launcher.gateway(guardrails=GUARDRAIL.format(file=file)) as gateway:
+        asked = chat(messages=[{"role": "user", "content": "say xyzzy"}])
+        refused = await gateway.http.post("/v1/chat/completions", json=asked)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "content_refused")
+        assert "secret-word" in refused.json()["error"]["message"]
+        assert launcher.engine.attempts == []
+
+        stream = await gateway.http.post("/v1/chat/completions", json=STREAM)
+        [*_, last, done] = parsed(stream.text)
+        assert done == "[DONE]"
+        assert isinstance(last, dict)
+        assert last["choices"][0]["finish_reason"] == "content_filter"
+        assert "word2" in stream.text
+        assert "word3" not in stream.text
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ('[{"plugin": "secret-value"', '"guardrails"'),
+        ('[{"plug": "secret-value"}]', '"guardrails.0.plugin"'),
+        (GUARDRAIL.format(file="/nonexistent/patterns.toml"), "guardrail_invalid"),
+        ('[{"plugin": "no.such.module:Patterns"}]', "guardrail_invalid"),
+    ],
+)
+async def test_with_a_guardrail_that_can_not_be_opened_it_does_not_start(
+    launcher: Launcher, written: str, named: str
+) -> None:
+    status, errors = await failed_start(launcher, guardrails=written)
+    assert status == 2
+    assert named in errors
+    assert "secret-value" not in errors
+    assert "Traceback" not in errors

@@ -77,7 +77,8 @@ The schema refuses what the chart sets itself: a variable given twice would be w
 {{- $prefix := .prefix -}}
 {{- range $name, $value := .values.settings }}
 - name: {{ $prefix }}{{ $name }}
-  value: {{ $value | toString | quote }}
+  {{- /* As JSON, since a number printed as text may become 3.5e+07. */}}
+  value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}
 {{- end }}
 {{- range $name, $secret := .values.secretSettings }}
 {{ include "headrace.secretEnv" (dict "name" (printf "%s%s" $prefix $name) "secret" $secret.name "key" $secret.key) }}

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-import msgspec
 import structlog
+from pydantic import ConfigDict, with_config
 
 from headrace_gateway.errors import ContentRefused, GuardrailFailed
 from headrace_gateway.guardrails.guardrail import About, Guardrail, Watch
@@ -18,12 +19,14 @@ SECONDS_MAX = 5.0
 """For one guardrail to say what it thinks of one request, or of a piece of an answer."""
 
 
-class PlugIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of the setting's list."""
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class PlugIn:
+    """One of the setting's list, as pydantic reads it from an object of JSON."""
 
     plugin: str
     """`package.module:factory`"""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class PlugInInvalid(ValueError):
