@@ -5,7 +5,7 @@ exactly once, however the request ends.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import Protocol
 
 import msgspec
@@ -186,6 +186,9 @@ class Meter(Protocol):
         What this lets pass may have changed since its records were read: `admit` compares them, and whoever
         answers without admitting asks for them `anew`.
         """
+
+    async def priced_models(self, credentials: Credentials) -> Container[str]:
+        """Those with a price where the key's project buys."""
 
     async def admit(self, call: Call) -> Lease:
         """Raises a `GatewayError` when the call may not run, `DeploymentFull` or `AlreadyAnswered`; nothing is held then."""

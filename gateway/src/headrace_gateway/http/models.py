@@ -1,5 +1,7 @@
 """`GET /v1/models` and `GET /v1/models/{id}`: what the key may name."""
 
+from collections.abc import Container
+
 import msgspec
 
 from headrace_contracts.access import KeyScope
@@ -39,21 +41,23 @@ class Models:
         self._addresses = addresses
 
     async def every(self, exchange: Exchange) -> None:
-        caller = await self._caller(exchange)
+        caller, priced = await self._caller(exchange)
         known = open_to(self._deployments.current.models(caller.org), caller.project_id)
-        models = [_model(each) for each in known if caller.may_name(each)]
+        models = [_model(each) for each in known if each.model in priced and caller.may_name(each)]
         exchange.answer(200, JSON, msgspec.json.encode(ModelList(data=models)))
 
     async def one(self, exchange: Exchange, name: str) -> None:
-        caller = await self._caller(exchange)
+        caller, priced = await self._caller(exchange)
         found = open_to(self._deployments.current.for_model(name, caller.org), caller.project_id)
-        if not found or not caller.may_name(found[0]):
+        if not found or found[0].model not in priced or not caller.may_name(found[0]):
             raise ModelNotFound(name)
         exchange.answer(200, JSON, msgspec.json.encode(_model(found[0])))
 
-    async def _caller(self, exchange: Exchange) -> Caller:
+    async def _caller(self, exchange: Exchange) -> tuple[Caller, Container[str]]:
+        """Who asks, and the models that have a price there: others could not be used."""
         credentials = self._addresses.credentials(exchange, bearer_token(exchange))
-        return await self._meter.authenticate(credentials, KeyScope.MODELS_READ, anew=True)
+        caller = await self._meter.authenticate(credentials, KeyScope.MODELS_READ, anew=True)
+        return caller, await self._meter.priced_models(credentials)
 
 
 def _model(deployment: Deployment) -> Model:

@@ -7,7 +7,7 @@ request then by recovery or the reaper.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -100,6 +100,9 @@ class GatewayMeter:
         key, project = await directory.owner(credentials.key, stale=stale)
         authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
         return KnownCaller(key.record, project.record, credentials.batched)
+
+    async def priced_models(self, credentials: Credentials) -> Container[str]:
+        return (await self._directory.standing(credentials.key, None)).prices.record.models
 
     async def admit(self, call: Call) -> RunningLease:
         key = call.credentials.key
