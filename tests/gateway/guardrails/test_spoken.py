@@ -5,8 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from headrace_gateway.guardrails.spoken import UNSPOKEN, asked_in, said_in, said_in_events
+from headrace_gateway.dialects.bounds import UNREAD, prompt_bytes_of
+from headrace_gateway.dialects.fields import read_fields
+from headrace_gateway.dialects.media import NO_MEDIA
+from headrace_gateway.guardrails.spoken import CONVERSATION, UNSPOKEN, asked_in, said_in, said_in_events
 
 REQUESTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"messages": [{"role": "user", "content": "one"}], "model": "m", "user": "u"}, ["one"]),
@@ -55,6 +60,50 @@ REQUESTS: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("request_", "texts"), REQUESTS)
 def test_of_a_request_everything_that_a_model_reads(request_: dict[str, Any], texts: list[str]) -> None:
     assert asked_in(json.dumps(request_).encode()) == texts
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    "field",
+    ["documents", "chat_template", "chat_template_kwargs", "response_format", "text", "tool_choice", "new"],
+)
+def test_a_text_is_found_in_whatever_field_counts_as_prompt(field: str, nested: bool) -> None:
+    names = sorted(UNSPOKEN)
+    body = json.dumps({field: [{name: f"one {name}"} for name in names] if nested else "one"}).encode()
+    assert ({f"one {name}" for name in names} if nested else {"one"}) <= set(asked_in(body))
+    assert prompt_bytes_of(read_fields(body), NO_MEDIA, calls=b"-") > 0
+
+
+@given(
+    st.dictionaries(
+        st.one_of(st.text(max_size=8), st.sampled_from(sorted(UNREAD))),
+        st.recursive(
+            st.text(min_size=1, max_size=8),
+            lambda values: st.one_of(
+                st.lists(values, max_size=3), st.dictionaries(st.text(max_size=4), values, max_size=3)
+            ),
+            max_leaves=5,
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_request_without_a_text_to_look_at_has_no_bytes_of_prompt(request_: dict[str, Any]) -> None:
+    body = json.dumps(request_).encode()
+    counts = prompt_bytes_of(read_fields(body), NO_MEDIA, calls=b"-") > 0
+    conversation = {name: request_[name] for name in CONVERSATION if name in request_}
+    assert conversation or counts == bool(asked_in(body))
+
+
+@pytest.mark.parametrize("field", sorted(UNREAD))
+def test_what_no_engine_reads_is_neither_looked_at_nor_held(field: str) -> None:
+    body = json.dumps({field: "bob@corp.example"}).encode()
+    assert asked_in(body) == []
+    assert prompt_bytes_of(read_fields(body), NO_MEDIA, calls=b"-") == 0
+
+
+def test_of_a_number_beside_the_texts_there_is_nothing_to_look_at() -> None:
+    assert asked_in(b'{"prompt":"one","seed":4111111111111111,"temperature":0.5,"stream":true}') == ["one"]
 
 
 SECRET = "four \u00e9\n"

@@ -88,6 +88,20 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/responses", {"input": "say xyzzy"}),
     ("/v1/messages", {"messages": [{"role": "user", "content": "say xyzzy"}], "max_tokens": 9}),
     ("/api/paas/v4/chat/completions", {"messages": [{"role": "user", "content": "say xyzzy"}]}),
+    # In what a template may write out, or a grammar.
+    ("/v1/chat/completions", {**chat(), "documents": [{"title": "t", "url": "xyzzy"}]}),
+    ("/v1/chat/completions", {**chat(), "chat_template_kwargs": {"persona": "xyzzy"}}),
+    (
+        "/v1/chat/completions",
+        {
+            **chat(),
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "n", "schema": {"description": "xyzzy"}},
+            },
+        },
+    ),
+    ("/v1/responses", {"input": "hello", "text": {"format": {"type": "text", "description": "xyzzy"}}}),
     # In what a tool was called with, under a name that beside a text would be none.
     ("/v1/chat/completions", {"messages": [CALLED]}),
     ("/api/paas/v4/chat/completions", {"messages": [CALLED]}),

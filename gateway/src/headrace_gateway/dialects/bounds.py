@@ -5,16 +5,35 @@ from headrace_gateway.dialects.audio import clip_tokens_max
 from headrace_gateway.dialects.fields import Fields
 from headrace_gateway.dialects.media import NO_MEDIA, Media
 
+UNREAD = frozenset(
+    (
+        "bad_words",
+        "cache_salt",
+        "file_base64",
+        "metadata",
+        "model",
+        "previous_response_id",
+        "prompt_cache_key",
+        "request_id",
+        "safety_identifier",
+        "session_id",
+        "stop",
+        "stop_sequences",
+        "user",
+        "user_id",
+    )
+)
+"""Fields that no engine puts into a prompt: names of things and people, recordings, where to stop. Every other may end up
+there, by whatever name: tools, documents, values and text of a template. Guardrails go by this too."""
+
 TOOL_EXPANSION = 2
 """Templates spell out tools and their calls with marks of their own: at most a token a byte more."""
 
 
 def prompt_bytes_of(fields: Fields, media: Media, *, calls: bytes, held_in: str = "messages") -> int:
-    """Everything but the model's name may end up in the prompt: tools, documents, template values.
-
-    `calls` stands in the field `held_in` where the conversation holds calls of tools.
-    """
-    size = sum([len(memoryview(raw)) for name, raw in fields.items() if name != "model"]) - media.inline_bytes
+    """`calls` stands in the field `held_in` where the conversation holds calls of tools."""
+    size = sum([len(memoryview(raw)) for name, raw in fields.items() if name not in UNREAD])
+    size -= media.inline_bytes
     spelt_out = "tools" in fields or (held_in in fields and calls in bytes(fields[held_in]))
     return size * TOOL_EXPANSION if spelt_out else size
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
+from headrace_gateway.dialects.bounds import UNREAD
 from headrace_gateway.dialects.sse import payload_of
 
-ASKED = ("messages", "prompt", "input", "system", "instructions", "tools", "hotwords")
-"""Fields of a request that a model reads."""
+CONVERSATION = ("messages", "prompt", "input", "system", "instructions", "tools", "hotwords")
+"""Fields of a request that every dialect's engine writes out part by part, as it knows the parts. What it makes of others
+(`documents`, `chat_template_kwargs`, `response_format`) is a template's business, so all in those is looked at."""
 
 UNSPOKEN = frozenset(
     (
@@ -51,7 +53,9 @@ _encode = msgspec.json.encode
 def asked_in(body: bytes) -> list[str]:
     """Of a request that was decoded before, so it is an object."""
     fields: dict[str, Any] = _decode(body)
-    return [text for name in ASKED if name in fields for text in _every(fields[name])]
+    said = [text for name in CONVERSATION if name in fields for text in _every(fields[name])]
+    others = [fields[name] for name in fields if name not in CONVERSATION and name not in UNREAD]
+    return said + [text for each in others for text in _whole(each)]
 
 
 def said_in(body: bytes, *, media_type: str = "application/json") -> Iterator[tuple[Hashable, str]]:
@@ -93,6 +97,15 @@ def _every(value: Any, *, is_part: bool = False) -> Iterator[str]:
                 yield from _leaves(each)
             elif not (is_part and (name in UNSPOKEN or (name == "source" and _holds_no_text(each)))):
                 yield from _every(each)
+
+
+def _whole(value: Any) -> Iterator[str]:
+    """Of a field that anybody may have written: as one text, and string by string."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        yield _encode(value).decode()
+        yield from _leaves(value)
 
 
 def _called(arguments: Any) -> Iterator[str]:
