@@ -48,7 +48,7 @@ async def load_if_cold(database: Database, valkey: Redis, *, drain_wait_seconds:
         await valkey.set(LOADING, ours)
         await _read_the_stream_anew(database)
         drains = (await session.execute(ANY_JOURNAL)).scalar_one()
-        await outbox.push_everything(database, valkey)
+        await outbox.push_everything(database, valkey, counted=True)
         await journal_store.publish_everything(database, valkey)
         if drains:
             await asyncio.sleep(drain_wait_seconds)

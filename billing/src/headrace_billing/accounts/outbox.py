@@ -1,7 +1,8 @@
 """The transactional outbox: what gateways must know is written with the change itself, and pushed after it.
 
 One row a Valkey key, replaced by the next change, so the table is at once the queue of what is still to push and the
-list of what a cold Valkey must be given. A push never replaces a newer record, and pushing again does no harm.
+list of what a cold Valkey must be given. A push never replaces a newer record, and pushing again does no harm. Limits that
+a record brings have counted the past before gateways hear of it (beginning.py).
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.accounts import beginning
 from headrace_billing.database import Database
 from headrace_contracts.access import encode_record
 
@@ -48,15 +50,15 @@ async def push_waiting(database: Database, valkey: Redis) -> int:
     return len(entries)
 
 
-async def push_everything(database: Database, valkey: Redis) -> int:
-    """Gives a cold Valkey every live record; how many."""
+async def push_everything(database: Database, valkey: Redis, *, counted: bool = False) -> int:
+    """Gives Valkey every live record; how many. `counted`: it is cold, and its counters are filled for all at once."""
     after, count = "", 0
     while True:
         async with database.begin() as session:
             entries = _entries(
                 await session.execute(SELECT_LIVE_AFTER, {"after": after, "limit": PUSH_BATCH_MAX})
             )
-        await _push(database, valkey, entries)
+        await _push(database, valkey, entries, counted=counted)
         count += len(entries)
         if len(entries) < PUSH_BATCH_MAX:
             return count
@@ -71,9 +73,15 @@ class Entry:
     live: bool
 
 
-async def _push(database: Database, valkey: Redis, entries: Sequence[Entry]) -> None:
+async def _push(
+    database: Database, valkey: Redis, entries: Sequence[Entry], *, counted: bool = False
+) -> None:
     if not entries:
         return
+    if not counted:
+        await beginning.count_the_past(
+            database, valkey, {entry.key: entry.record for entry in entries if entry.live}
+        )
     script = valkey.register_script(PUSH_SCRIPT)
     async with valkey.pipeline(transaction=False) as pipeline:
         for entry in entries:

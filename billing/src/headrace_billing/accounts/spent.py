@@ -1,11 +1,13 @@
-"""Budgets and windows survive the loss of Valkey: their counters, from what Postgres has of usage.
+"""What budgets and windows count of the past: their counters, from what Postgres has of usage.
 
-Written into a cold Valkey before its epoch, so that a budget that was spent is still spent. What runs meanwhile is put
-back by its gateway; a counter that stands is left alone.
+Written into a cold Valkey before its epoch, so that a budget that was spent is still spent, and for limits that are new to
+gateways before these hear of them (beginning.py). A counter is only ever raised, to what billing has posted: nothing of
+that is in it twice, whatever it counted already and whoever counts in it meanwhile, for both are parts of one whole. What
+runs is put back by its gateway.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,43 +27,36 @@ KEPT = timedelta(days=1)  # as limits/scripts/prelude.lua keeps a span's counter
 async def push_everything(database: Database, valkey: Redis, *, at: datetime) -> int:
     """How many counters were written. `at` says which day, month and window is present."""
     count = 0
-    for scope, statement, used in SOURCES:
+    for scope, statement in SOURCES:
         after = ""
         while True:
             async with database.begin() as session:
                 rows = (await session.execute(statement, {"after": after, "limit": PAGE})).all()
                 for row in rows:
                     limits = msgspec.convert(row.limits, list[Limit])
-                    count += await _push(
-                        session, valkey, limits, scope=scope, subject=row.id, at=at, used=used
-                    )
+                    count += await push(session, valkey, limits, scope=scope, subject=row.id, at=at)
             if len(rows) < PAGE:
                 break
             after = rows[-1].id
     async with database.begin() as session:
         for row in await session.execute(SPENT_BY_TASK):
             counter = channels.counter(LimitKind.SPEND_TOTAL.value, "task", row.task)
-            await valkey.set(counter, int(row.micros), nx=True)
+            await _raise(valkey, counter, int(row.micros))
             count += 1
     return count
 
 
-async def _push(
-    session: AsyncSession,
-    valkey: Redis,
-    limits: Sequence[Limit],
-    *,
-    scope: str,
-    subject: str,
-    at: datetime,
-    used: TextClause,
+async def push(
+    session: AsyncSession, valkey: Redis, limits: Iterable[Limit], *, scope: str, subject: str, at: datetime
 ) -> int:
+    """Raises the counters of those limits that count the past; how many those are."""
     count = 0
     for name, limit in {counters.name_of(limit): limit for limit in limits}.items():
         counter = channels.counter(name, scope, subject)
         if limit.kind in BUDGETS:
             await _push_budget(session, valkey, counter, limit, scope=scope, subject=subject, at=at)
         elif limit.window is not None:
+            used = (USED_BY_PLAN if limit.pays else USED)[scope]
             await _push_window(session, valkey, counter, limit, subject=subject, at=at, used=used)
         else:
             continue
@@ -86,14 +81,14 @@ async def _push_budget(
         )
     ).scalar_one()
     if began is None:
-        await valkey.set(counter, int(spent), nx=True)
+        await _raise(valkey, counter, int(spent))
         return
     ends = counters.budget_began(
         limit.kind, began + timedelta(days=1 if limit.kind is LimitKind.SPEND_DAY else 31)
     )
     assert ends is not None
     place = f"{counter}:{int(began.timestamp())}"
-    await valkey.set(place, int(spent), nx=True, pxat=_ms(ends + KEPT))
+    await _raise(valkey, place, int(spent), until_ms=_ms(ends + KEPT))
 
 
 async def _push_window(
@@ -130,12 +125,16 @@ async def _push_window(
     if not slices:
         return
     if sliding:
-        if not await valkey.exists(counter):
-            await valkey.hset(counter, mapping={str(number): total for number, total in slices.items()})
-            await valkey.pexpire(counter, size_ms * (counters.SLIDING_SLICES + 1))
+        lasts_ms = size_ms * (counters.SLIDING_SLICES + 1)
+        pairs = [number for pair in slices.items() for number in pair]
+        await valkey.register_script(RAISE_SLICES)(keys=[counter], args=[lasts_ms, *pairs])
     else:
         ends = datetime.fromtimestamp((began_ms + size_ms) / 1000, UTC)
-        await valkey.set(f"{counter}:{began_ms}", sum(slices.values()), nx=True, pxat=_ms(ends + KEPT))
+        await _raise(valkey, f"{counter}:{began_ms}", sum(slices.values()), until_ms=_ms(ends + KEPT))
+
+
+async def _raise(valkey: Redis, place: str, least: int, *, until_ms: int = 0) -> None:
+    await valkey.register_script(RAISE)(keys=[place], args=[least, until_ms])
 
 
 def _amount(window: Window, row: Any) -> int:
@@ -150,6 +149,21 @@ def _amount(window: Window, row: Any) -> int:
 def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
+
+RAISE = """
+if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[1]) then return end
+redis.call('SET', KEYS[1], ARGV[1])
+if tonumber(ARGV[2]) > 0 then redis.call('PEXPIREAT', KEYS[1], ARGV[2]) end
+"""
+
+RAISE_SLICES = """
+for i = 2, #ARGV, 2 do
+  if tonumber(redis.call('HGET', KEYS[1], ARGV[i]) or '0') < tonumber(ARGV[i + 1]) then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    redis.call('PEXPIRE', KEYS[1], ARGV[1])
+  end
+end
+"""
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -218,11 +232,8 @@ USED_BY_PLAN = {
     "project": text(USED_OF.format(scope="project", only="AND disposition = 'plan_window'")),
 }
 
-SOURCES = (
-    *((scope, statement, USED[scope]) for scope, statement in SUBJECTS.items()),
-    *((scope, statement, USED_BY_PLAN[scope]) for scope, statement in PLANS.items()),
-)
-"""What is counted for whom, and by which usage."""
+SOURCES = (*SUBJECTS.items(), *PLANS.items())
+"""What is counted for whom."""
 
 # Prices are of 1,000,000 tokens, so tokens times price are micro-units.
 SPENT_BY_TASK = text("""
