@@ -65,6 +65,12 @@ class BodyTooLarge(GatewayError):
 class ContextLengthExceeded(GatewayError):
     code = "context_length_exceeded"
 
+    def __init__(self, message: str, *, prompt_tokens: int | None, context_tokens: int | None) -> None:
+        """Both as the engine told them, null where it did not."""
+        super().__init__(message)
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
+
 
 class Unauthenticated(GatewayError):
     code = "invalid_api_key"

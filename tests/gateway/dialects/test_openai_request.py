@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace_contracts.deployments import STOP_STRINGS_MAX
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.fields import NOT_FOR_CLIENTS
 from headrace_gateway.dialects.openai_request import OpenAIRequest, decode_request
-from headrace_gateway.errors import InvalidRequest
+from headrace_gateway.errors import InvalidRequest, NotOffered
 from tests.gateway.account import DEPLOYMENT, MODEL
 
 CHAT, TEXT = Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS
@@ -24,6 +25,8 @@ OURS = {
     "max_completion_tokens",
     "messages",
     "best_of",
+    "tools",
+    "stop",
 }
 OURS |= {"use_beam_search", "prompt", *NOT_FOR_CLIENTS}
 
@@ -143,3 +146,23 @@ def test_any_bytes_are_a_request_or_an_invalid_one(body: bytes) -> None:
     for dialect in (CHAT, TEXT):
         with contextlib.suppress(InvalidRequest):
             decode_request(body, dialect)
+
+
+@pytest.mark.parametrize("dialect", [CHAT, TEXT])
+def test_no_more_strings_to_stop_at_than_an_engine_takes(dialect: Dialect) -> None:
+    stops = [str(number) for number in range(STOP_STRINGS_MAX)]
+    assert upstream(read(dialect, stop=stops))["stop"] == stops
+    assert upstream(read(dialect, stop="x" * 1000))["stop"] == "x" * 1000
+    wrongs: list[Any] = [[*stops, "one more"], [1], {}]
+    for wrong in wrongs:
+        with pytest.raises(InvalidRequest, match="`stop` must be") as refusal:
+            read(dialect, stop=wrong)
+        assert refusal.value.param == "stop"
+
+
+def test_tools_that_somebody_else_would_run_are_refused_by_name() -> None:
+    function = {"type": "function", "function": {"name": "say"}}
+    assert upstream(read(tools=[function]))["tools"] == [function]
+    with pytest.raises(NotOffered, match="'web_search' are not run here") as refusal:
+        read(tools=[function, {"type": "web_search"}])
+    assert refusal.value.param == "tools[1].type"

@@ -153,3 +153,96 @@ async def test_a_header_that_is_too_long_for_a_list_of_features_goes_no_further(
 
     assert "anthropic-beta" not in stack.engine.last.headers
     await stack.settled()
+
+
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x"}}
+
+
+def said_by(role: str, *blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "hello"}, {"role": role, "content": list(blocks)}]}
+
+
+@pytest.mark.parametrize(
+    ("asks", "param", "advice"),
+    [
+        (said_by("user", DOCUMENT), "messages[1].content[0].type", "text"),
+        (
+            said_by("user", {"type": "tool_result", "tool_use_id": "c", "content": [DOCUMENT]}),
+            "messages[1].content[0].content[0].type",
+            "text",
+        ),
+        (said_by("user", {"type": "search_result"}), "messages[1].content[0].type", "text"),
+        (
+            said_by("assistant", {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}),
+            "messages[1].content[0].type",
+            "Leave it out",
+        ),
+        (said_by("assistant", FOUND), "messages[1].content[0].type", "Leave it out"),
+        (
+            {"tools": [*TOOLS, {"type": "web_search_20250305", "name": "web_search"}]},
+            "tools[1].type",
+            "run it yourself",
+        ),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type", "run it yourself"),
+        ({"stop_sequences": [str(number) for number in range(17)]}, "stop_sequences", "at most 16"),
+    ],
+)
+async def test_what_no_engine_reads_is_refused_with_what_to_send_instead(
+    stack: Stack, asks: dict[str, Any], param: str, advice: str
+) -> None:
+    body = {"model": MODEL, "max_tokens": 5, "messages": HELLO} | asks
+    paths = ("/v1/messages", "/v1/messages/count_tokens")
+    for path in paths[: 1 if "stop_sequences" in asks else None]:
+        reply = await stack.http.post(path, json=body)
+        error = reply.json()["error"]
+        assert (reply.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
+        assert error["code"] == ("invalid_request" if "stop_sequences" in asks else "not_offered")
+        assert advice in error["message"]
+    assert stack.engine.attempts == []
+
+
+async def test_tools_and_blocks_that_a_client_runs_itself_pass(stack: Stack) -> None:
+    result = {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": "document"}]}
+    asks = said_by("user", result, {"type": "text", "text": '{"type": "document"}'})
+    asks |= {"tools": [TOOLS[0] | {"type": "custom"}], "stop_sequences": [str(each) for each in range(16)]}
+    reply = await stack.http.post("/v1/messages", json={"model": MODEL, "max_tokens": 5} | asks)
+    assert reply.status_code == 200, reply.text
+    assert stack.engine.last.body["messages"] == asks["messages"]
+    await stack.settled()
+
+
+LIMIT = "This model's maximum context length is 8192 tokens. However, your prompt contains "
+
+
+@pytest.mark.parametrize(
+    ("engine_says", "client_reads"),
+    [
+        (LIMIT + "9000 input tokens, which exceeds this limit.", "9000 tokens > 8192 maximum"),
+        (LIMIT + "at least 8193 input tokens, which exceeds it.", "8193 tokens > 8192 maximum"),
+        (LIMIT + "99999 characters (more than 81920 characters).", "8193 tokens > 8192 maximum"),
+        (
+            "Input length (9000) exceeds model's maximum context length (8192).",
+            "9000 tokens > 8192 maximum",
+        ),
+        (
+            "The decoder prompt (length 9000) is longer than the maximum model length of 8192. Be brief.",
+            "9000 tokens > 8192 maximum",
+        ),
+        ("Beyond the context length.", "Beyond the context length."),
+    ],
+)
+async def test_a_prompt_that_is_too_long_is_so_in_words_that_agents_know(
+    stack: Stack, engine_says: str, client_reads: str
+) -> None:
+    stack.engine.behave(Behaviour(status=400, error=engine_says))
+    async with client_of(stack) as client:
+        with pytest.raises(anthropic.BadRequestError) as refused:
+            await client.messages.create(model=MODEL, max_tokens=5, messages=HELLO)
+    body: Any = refused.value.body
+    assert (body["error"]["type"], body["error"]["code"]) == (
+        "invalid_request_error",
+        "context_length_exceeded",
+    )
+    assert body["error"]["message"] == f"prompt is too long: {client_reads}"
+    await stack.settled()

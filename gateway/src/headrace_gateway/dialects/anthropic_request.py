@@ -9,6 +9,7 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.anthropic_blocks import check_blocks
 from headrace_gateway.dialects.anthropic_reply import read_count, read_message, withheld
 from headrace_gateway.dialects.anthropic_stream import MessageEvents
 from headrace_gateway.dialects.anthropic_thinking import Wishes, engine_fields, wishes_of
@@ -21,6 +22,7 @@ from headrace_gateway.dialects.fields import (
     OUTPUT_TOKENS_MAX,
     Fields,
     bounded,
+    check_stops,
     flag_of,
     messages_of,
     model_of,
@@ -114,6 +116,7 @@ def decode_messages(body: bytes) -> MessagesRequest:
     output_tokens_max = bounded(fields, "max_tokens", OUTPUT_TOKENS_MAX)
     if output_tokens_max is None:
         raise FieldMissing("max_tokens")
+    check_stops(fields, "stop_sequences")
     media = read_media(fields)
     return MessagesRequest(
         model=model_of(fields),
@@ -137,6 +140,7 @@ def _prompt_fields(body: bytes) -> Fields:
     fields = read_fields(body)
     model_of(fields)
     messages_of(fields)
+    check_blocks(fields)
     for name in NOT_FOR_CLIENTS:
         fields.pop(name, None)
     return fields

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
+from headrace_contracts.deployments import STOP_STRINGS_MAX
 from headrace_gateway.errors import FieldMissing, InvalidRequest
 
 OUTPUT_TOKENS_MAX = 10_000_000
@@ -30,6 +31,7 @@ Value = TypeVar("Value")
 _fields = msgspec.json.Decoder(Fields).decode
 _text = msgspec.json.Decoder(str).decode
 _integer = msgspec.json.Decoder(int).decode
+_stops = msgspec.json.Decoder(str | list[str]).decode
 _flag = msgspec.json.Decoder(bool).decode
 
 
@@ -91,6 +93,13 @@ def bounded(fields: Fields, name: str, most: int) -> int | None:
     if value is not None and not 1 <= value <= most:
         raise InvalidRequest(f"`{name}` must be from 1 to {most}.", param=name)
     return value
+
+
+def check_stops(fields: Fields, name: str) -> None:
+    """Raises `InvalidRequest` for more strings to stop at than an engine looks for."""
+    stops = value_of(fields, name, _stops, "a string or a list of strings")
+    if isinstance(stops, list) and len(stops) > STOP_STRINGS_MAX:
+        raise InvalidRequest(f"`{name}` must be at most {STOP_STRINGS_MAX} strings.", param=name)
 
 
 def value_of(fields: Fields, name: str, decode: Callable[[msgspec.Raw], Value], wanted: str) -> Value | None:

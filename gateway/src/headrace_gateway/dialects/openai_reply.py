@@ -1,5 +1,7 @@
 """An engine's whole reply in OpenAI's protocol: a completion, or a refusal."""
 
+import re
+
 import msgspec
 
 from headrace_gateway.dialects.dialect import Cut, NoCompletion
@@ -20,6 +22,12 @@ _encode = msgspec.json.encode
 
 MESSAGE_CHARACTERS_MAX = 2000
 """An engine quotes the request in some errors; that much of it helps, the rest is noise."""
+
+CONTEXT_TOKENS = re.compile(r"(?:context length|maximum model length)\D{1,8}(\d{1,12})\b", re.ASCII)
+PROMPT_TOKENS = re.compile(
+    r"(?:(?i:\blength) \(?|contains (?:at least )?)(\d{1,12})(?:\)| input tokens)", re.ASCII
+)
+"""In what vLLM says of a prompt that is too long. Where it says how many characters there are, it has counted no tokens."""
 
 
 class EngineError(msgspec.Struct):
@@ -84,8 +92,17 @@ def read_refusal(status: int, body: bytes) -> GatewayError:
     error = _engine_error(body)
     message = error.message[:MESSAGE_CHARACTERS_MAX] or "The model can't take this request."
     if "context length" in message or "maximum model length" in message:
-        return ContextLengthExceeded(message)
+        return _too_long(message)
     return InvalidRequest(message, param=error.param)
+
+
+def _too_long(message: str) -> ContextLengthExceeded:
+    context, prompt = CONTEXT_TOKENS.search(message), PROMPT_TOKENS.search(message)
+    return ContextLengthExceeded(
+        message,
+        prompt_tokens=None if prompt is None else int(prompt[1]),
+        context_tokens=None if context is None else int(context[1]),
+    )
 
 
 def _engine_error(body: bytes) -> EngineError:

@@ -17,6 +17,7 @@ from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
     OUTPUT_TOKENS_MAX,
     bounded,
+    check_stops,
     flag_of,
     messages_of,
     model_of,
@@ -27,6 +28,7 @@ from headrace_gateway.dialects.fields import (
 from headrace_gateway.dialects.media import NO_MEDIA, Media, read_media
 from headrace_gateway.dialects.openai_reply import read_completion, withheld
 from headrace_gateway.dialects.openai_stream import Chunks
+from headrace_gateway.dialects.tools import check_functions
 from headrace_gateway.errors import FieldMissing, InvalidRequest
 
 CHOICES_MAX = 128
@@ -131,6 +133,10 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
     # Nearly no request has one of these, and asking for each costs as much as all the rest.
     choices_per_prompt = 1 if SELDOM.isdisjoint(fields) else _seldom(fields, prompts)
     media = read_media(fields, takes_audio=True) if dialect is Dialect.OPENAI_CHAT else NO_MEDIA
+    if "tools" in fields:
+        check_functions(fields)
+    if "stop" in fields:
+        check_stops(fields, "stop")
     output_field, output_tokens_max = _output(fields, dialect)
     return OpenAIRequest(
         dialect=dialect,

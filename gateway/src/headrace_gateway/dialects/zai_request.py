@@ -16,19 +16,20 @@ from headrace_gateway.dialects.fields import (
     OUTPUT_TOKENS_MAX,
     Fields,
     bounded,
+    check_stops,
     flag_of,
     messages_of,
     model_of,
     read_fields,
     text_between,
-    value_of,
 )
 from headrace_gateway.dialects.media import Media, read_media
+from headrace_gateway.dialects.tools import check_functions
 from headrace_gateway.dialects.zai_images import spell_out_images
 from headrace_gateway.dialects.zai_reply import read_completion, withheld
 from headrace_gateway.dialects.zai_stream import ZaiChunks
 from headrace_gateway.dialects.zai_thinking import Wishes, check_wishes, engine_fields, wishes_of
-from headrace_gateway.errors import InvalidRequest, NotOffered
+from headrace_gateway.errors import InvalidRequest
 
 RELAYED = ("temperature", "top_p", "seed", "stop", "tools", "tool_choice", "response_format")
 """What means the same to the engine."""
@@ -42,13 +43,6 @@ REQUEST_ID_CHARACTERS = (1, 128)
 _encode = msgspec.json.encode
 _GREEDY = msgspec.Raw(b"0")
 _STREAM_OPTIONS = msgspec.Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
-
-
-class Tool(msgspec.Struct):
-    type: str = "function"
-
-
-_tools = msgspec.json.Decoder(list[Tool]).decode
 
 
 class ZaiRequest(msgspec.Struct, frozen=True):
@@ -112,7 +106,9 @@ def decode_chat(body: bytes, *, clears_thinking: bool) -> ZaiRequest:
     model = model_of(fields)
     messages = messages_of(fields)
     media = read_media(fields, takes_audio=True)
-    _check_tools(fields)
+    if check_functions(fields) > TOOLS_MAX:
+        raise InvalidRequest(f"`tools` must be at most {TOOLS_MAX}.", param="tools")
+    check_stops(fields, "stop")
     engine: Fields = {"messages": messages} | {name: fields[name] for name in RELAYED if name in fields}
     if "do_sample" in fields and not flag_of(fields, "do_sample"):
         # The likeliest token each time; what else is said of sampling means nothing then.
@@ -131,15 +127,3 @@ def decode_chat(body: bytes, *, clears_thinking: bool) -> ZaiRequest:
         end_user=text_between(fields, "user_id", USER_ID_CHARACTERS),
         once=text_between(fields, "request_id", REQUEST_ID_CHARACTERS),
     )
-
-
-def _check_tools(fields: Fields) -> None:
-    tools = value_of(fields, "tools", _tools, "a list of tools") or []
-    if len(tools) > TOOLS_MAX:
-        raise InvalidRequest(f"`tools` must be at most {TOOLS_MAX}.", param="tools")
-    for tool in tools:
-        if tool.type != "function":
-            raise NotOffered(
-                f"Tools of type {tool.type[:40]!r} are not run here. Offer it as a `function` and run it yourself.",
-                param="tools",
-            )

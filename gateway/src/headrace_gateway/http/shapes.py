@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from headrace_gateway.dialects.sse import event, named_event
-from headrace_gateway.errors import GatewayError, InvalidRequest, LimitReached
+from headrace_gateway.errors import ContextLengthExceeded, GatewayError, InvalidRequest, LimitReached
 from headrace_gateway.http import zai_codes
 from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.problems import body_of, details_of, fields_of, headers_of, message_of, status_of
@@ -92,7 +92,7 @@ class AnthropicShape:
     def body(self, error: GatewayError, request_id: str | None = None) -> bytes:
         fields: dict[str, object] = {
             "type": ANTHROPIC_TYPES[self.status(error)],
-            "message": message_of(error),
+            "message": _too_long(error) if isinstance(error, ContextLengthExceeded) else message_of(error),
             "code": error.code,
         }
         if isinstance(error, InvalidRequest) and error.param is not None:
@@ -134,6 +134,16 @@ OPENAI: Shape = OpenAIShape()
 OPENAI_NUMBERED: Shape = ResponsesShape()
 ANTHROPIC: Shape = AnthropicShape()
 ZAI: Shape = ZaiShape()
+
+
+def _too_long(error: ContextLengthExceeded) -> str:
+    """In Anthropic's own words: its clients look for them to know that they must shorten the conversation, and by how
+    much. An engine that has stopped counting at its context's end has counted more than that."""
+    context_tokens = error.context_tokens
+    if context_tokens is None:
+        return f"prompt is too long: {message_of(error)}"
+    prompt_tokens = max(error.prompt_tokens or 0, context_tokens + 1)
+    return f"prompt is too long: {prompt_tokens} tokens > {context_tokens} maximum"
 
 
 def refusal_headers(shape: Shape, error: GatewayError) -> Headers:

@@ -4,6 +4,10 @@ from enum import StrEnum
 
 import msgspec
 
+STOP_STRINGS_MAX = 16
+"""At which one request may stop: an engine looks for each of them after every token. vLLM's own bound is 4, which is
+OpenAI's; Anthropic's clients know none."""
+
 
 class Task(StrEnum):
     """What a model is for: each kind has endpoints of its own."""

@@ -5,6 +5,7 @@ Set before either is imported. What the machine's owner has set already stays.
 
 import os
 
+from headrace_contracts.deployments import STOP_STRINGS_MAX
 from headrace_platform.serving.settings import EngineSettings, ReplicaSettings
 
 QUIET = {
@@ -21,6 +22,8 @@ VLLM = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # The gateway lets only some hosts' images be fetched; a redirect would lead to any other.
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    # The gateway refuses more, and its clients send more than vLLM would take.
+    "VLLM_MAX_STOP_STRINGS": str(STOP_STRINGS_MAX),
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 
