@@ -1,5 +1,6 @@
 """What a caller can cause, each with a stable code. `http.problems` alone knows statuses and wire shapes."""
 
+import math
 from collections.abc import Sequence
 
 from headrace_gateway.limits.state import LimitState
@@ -111,7 +112,7 @@ class ScopeMissing(GatewayError):
 
     def __init__(self, scope: str) -> None:
         super().__init__(
-            f"This API key lacks the scope {scope!r}. Use another, or have it added to this one."
+            f"This API key lacks the scope `{scope}`. Use another, or have it added to this one."
         )
 
 
@@ -130,6 +131,15 @@ class ResponseNotFound(GatewayError):
         super().__init__(
             f"The response {response_id[:128]!r} is not kept, or no longer. Send the conversation as `input`."
         )
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    """The response that a request goes on from."""
+
+    code = "previous_response_not_found"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(str(ResponseNotFound(response_id)), param="previous_response_id")
 
 
 class ItemNotFound(InvalidRequest):
@@ -203,9 +213,9 @@ class LimitReached(GatewayError):
 
         Both null where waiting does not help. `states`: how the request's limits stand, for the answer's headers.
         """
-        when = "" if retry_after_seconds is None else f" Try again in {retry_after_seconds:.1f} s."
+        said = self._said(limit, scope, used, ceiling, weight)
         super().__init__(
-            f"Limit {limit} of {scope}: used {used} of {ceiling}, this request weighs {weight}.{when}"
+            said if retry_after_seconds is None else f"{said} Try again in {_duration(retry_after_seconds)}."
         )
         self.limit = limit
         self.scope = scope
@@ -216,11 +226,22 @@ class LimitReached(GatewayError):
         self.resets_in_seconds = resets_in_seconds
         self.states = states
 
+    @staticmethod
+    def _said(limit: str, scope: str, used: int, ceiling: int, weight: int) -> str:
+        return f"Limit {limit} of {scope}: used {used} of {ceiling}, this request weighs {weight}."
+
 
 class InsufficientBalance(LimitReached):
     """The wallet can't pay the hold; topping up helps, waiting does not."""
 
     code = "insufficient_balance"
+
+    @staticmethod
+    def _said(limit: str, scope: str, used: int, ceiling: int, weight: int) -> str:  # noqa: ARG004
+        return (
+            f"This request may cost up to {_money(weight)} and {_money(ceiling - used)} is free in {scope}. "
+            "Top it up, or ask for fewer tokens."
+        )
 
 
 class CommitmentUsedUp(LimitReached):
@@ -228,9 +249,20 @@ class CommitmentUsedUp(LimitReached):
 
     code = "commitment_used_up"
 
+    @staticmethod
+    def _said(limit: str, scope: str, used: int, ceiling: int, weight: int) -> str:
+        return f"{_money(ceiling - used)} is left of the {limit} in {scope}, and this request may cost up to {_money(weight)}."
+
 
 class BudgetExhausted(LimitReached):
     code = "budget_exhausted"
+
+    @staticmethod
+    def _said(limit: str, scope: str, used: int, ceiling: int, weight: int) -> str:
+        return (
+            f"Budget {limit} of {scope}: {_money(used)} of {_money(ceiling)} is spent or held, "
+            f"and this request may cost up to {_money(weight)}."
+        )
 
 
 class LimitsRebuilding(GatewayError):
@@ -296,3 +328,17 @@ class UpstreamBusy(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The model has no free capacity at the moment. Try again in a second.")
+
+
+def _money(micros: int) -> str:
+    """In the currency's major unit, which is the account's and needs no name."""
+    whole, rest = divmod(abs(micros), 1_000_000)
+    cents = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if micros < 0 else ''}{whole}.{cents}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -19,6 +19,7 @@ PAGE = (Path(__file__).parents[3] / "docs/reference/limits.md").read_text()
 ELSEWHERE = {
     # What is wrong with a request, an engine or a connection is no limit.
     *("not_offered", "duplicate_request_id", "response_not_found", "item_not_found"),
+    "previous_response_not_found",
     *("invalid_request", "context_length_exceeded", "body_too_large", "body_too_slow"),
     *("content_refused", "guardrail_failed", "batches_unavailable"),
     *("path_unknown", "method_not_allowed", "internal_error", "shutting_down", "deadline_reached", "revoked"),
@@ -98,7 +99,8 @@ EXAMPLES: list[dict[str, Any]] = [
                     weight=20_000,
                     retry_after_seconds=21_600.0,
                     resets_in_seconds=21_600.0,
-                )
+                ),
+                "01a21c01-0eba-7cca-ac91-c6fef3885bea",
             ),
         ),
     ],

@@ -185,6 +185,8 @@ def refusal(
 ) -> LimitReached:
     """`states`: of every limit of the request that has one, to be told with the refusal."""
     kind, counter = limit[0], limit[1]
+    if ceiling <= 0:
+        retry_after_seconds = None  # nothing ever passes
     error: type[LimitReached]
     if kind == WALLET:
         error, name, scope = (
