@@ -110,6 +110,18 @@ def test_weights_may_come_from_wherever_a_deployment_says(helm: Helm, kind: str)
     assert Definition(OWN).problems(model) == []
 
 
+def test_what_the_gateways_are_told_of_a_deployment_may_stand_in_values(helm: Helm) -> None:
+    said = {
+        "routing": {"weight": 5, "projects": ["proj_1"], "waitSeconds": 10},
+        "lifecycle": {"deprecatedAt": "2027-03-01T00:00:00Z", "sunsetAt": "2027-06-01T00:00:00Z"},
+    }
+    [model] = helm.render(merged(EXTERNAL, {"modelDeployments": {"glm-tiny": said}})).of_kind(
+        "ModelDeployment"
+    )
+    assert {name: model["spec"][name] for name in said} == said
+    assert Definition(OWN).problems(model) == []
+
+
 def test_weights_without_their_checksum_are_refused(helm: Helm) -> None:
     unproven = {"glm-tiny": {"model": {"source": {"sha256": "none", "hf": SOURCES["hf"]["hf"]}}}}
     with pytest.raises(Refused, match="sha256"):

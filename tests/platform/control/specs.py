@@ -1,5 +1,6 @@
 """Hypothesis' way to specs: anything that the schema takes, and examples with some of it in them."""
 
+from datetime import datetime
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,6 +11,11 @@ from tests.platform.control.examples import NAMES, body
 
 SPEC = crd.schema()["properties"]["spec"]
 
+moments = st.builds(
+    lambda moment, zone: f"{moment:%Y-%m-%dT%H:%M:%S}{zone}",
+    st.datetimes(datetime(2000, 1, 2), datetime(2099, 12, 30)),  # noqa: DTZ001 - the zone is told beside it
+    st.sampled_from(["Z", "+02:00", "-11:30"]),
+)
 names = st.from_regex(rf"[a-z]([-a-z0-9]{{0,{DEPLOYMENT_NAME_CHARACTERS_MAX - 2}}}[a-z0-9])?", fullmatch=True)
 namespaces = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 
@@ -24,6 +30,8 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
         case "integer":
             least, most = schema.get("minimum", 0), schema.get("maximum", 2**31)
             return st.integers(least, min(most, least + 64)) | st.integers(least, most)
+        case "string" if schema.get("format") == "date-time":
+            return moments
         case "string" if "pattern" in schema:
             longest = schema.get("maxLength", 64)
             return st.from_regex(
@@ -32,7 +40,10 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
         case "string":
             return st.text(min_size=schema.get("minLength", 0), max_size=20)
         case "array":
-            return st.lists(values(schema["items"]), min_size=schema.get("minItems", 0), max_size=3)
+            unique = schema.get("x-kubernetes-list-type") == "set"
+            return st.lists(
+                values(schema["items"]), min_size=schema.get("minItems", 0), max_size=3, unique=unique
+            )
         case "object" if "additionalProperties" in schema:
             return st.dictionaries(st.text(max_size=10), values(schema["additionalProperties"]), max_size=2)
         case "object":

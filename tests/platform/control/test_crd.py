@@ -100,6 +100,20 @@ def test_every_example_obeys_the_rules_in_the_definition(name: str) -> None:
         ("dedicated", {"scaling.minReplicas": 3}),
         ("dedicated", {"scaling.replicas": 1}),
         ("incremental", {"upgrade.stepPercent": 26}),
+        ("small", {"routing": {"overflow": True}}),
+        (
+            "small",
+            {"lifecycle": {"deprecatedAt": "2027-03-01T00:00:00Z", "sunsetAt": "2027-02-28T23:59:59Z"}},
+        ),
+        (
+            "small",
+            {
+                "lifecycle": {
+                    "deprecatedAt": "2027-03-01T00:00:00Z",
+                    "sunsetAt": "2027-03-01T01:00:00+02:00",
+                }
+            },
+        ),
     ],
 )
 def test_what_the_definition_forbids_breaks_the_operator_s_rules_too(
@@ -108,6 +122,37 @@ def test_what_the_definition_forbids_breaks_the_operator_s_rules_too(
     broken = [rule for path, rule in rules() if not obeyed(rule, path, body(name, changes))]
     assert len(broken) == 1
     assert rule_violations(deployment(name, changes), environment())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("routing.weight", -1, ".spec.routing.weight: -1 is out of range"),
+        ("routing.weight", 0.5, ".spec.routing.weight: must be of type integer, not float"),
+        ("routing.waitSeconds", 3601, ".spec.routing.waitSeconds: 3601 is out of range"),
+        ("routing.projects", ["proj_1", "proj_1"], ".spec.routing.projects: holds the same twice"),
+        ("routing.projects", ["a project"], ".spec.routing.projects[0]: 'a project' does not match"),
+        ("routing.canary", 5, ".spec.routing.canary: unknown field"),
+        ("lifecycle.sunsetAt", "2027-02-29T00:00:00Z", ".spec.lifecycle.sunsetAt: '2027-02-29T00:00:00Z' is no"),
+        ("lifecycle.sunsetAt", "2027-03-01", ".spec.lifecycle.sunsetAt: '2027-03-01' does not match"),
+        ("lifecycle.deprecatedAt", "2027-03-01T00:00:00", ".spec.lifecycle.deprecatedAt: '2027-03-01T00:00:00' "),
+        ("lifecycle.deprecatedAt", 1803859200, ".spec.lifecycle.deprecatedAt: must be of type string, not int"),
+    ],
+)  # fmt: skip
+def test_what_the_gateways_could_not_be_told_is_refused_at_its_field(
+    path: str, value: Any, told: str
+) -> None:
+    schema = crd.schema()
+    found = list(violations(with_defaults(body("small", {path: value}), schema), schema))
+    assert found
+    assert found[0].startswith(told)
+
+
+def test_what_came_later_is_written_into_no_object_that_does_not_say_it() -> None:
+    # An operator of the release before would refuse the object for it.
+    filled = with_defaults(body("small"), crd.schema())["spec"]
+    assert filled["routing"] == {"policy": "leastLoaded"}
+    assert "lifecycle" not in filled
 
 
 @pytest.mark.parametrize("name", ["a" * 41, "1a", "a-", "a_b"])

@@ -78,6 +78,14 @@ BROKEN: list[tuple[str, dict[str, Any], str, str]] = [
     ("dedicated", {"scaling.minReplicas": 3}, "bounds_reversed", "spec.scaling.minReplicas"),
     ("dedicated", {"scaling.minReplicas": 0}, "zero_unbounded", "spec.scaling.minReplicas"),
     ("dedicated", {"scaling.replicas": 2}, "replicas_ignored", "spec.scaling.replicas"),
+    ("small", {"routing.overflow": True}, "overflow_shared", "spec.routing.overflow"),
+    ("many-clusters", {"routing.weight": 1}, "weight_too_small", "spec.routing.weight"),
+    (
+        "small",
+        {"lifecycle": {"deprecatedAt": "2027-03-01T00:00:00Z", "sunsetAt": "2027-03-01T00:00:00+02:00"}},
+        "sunset_before_deprecation",
+        "spec.lifecycle.sunsetAt",
+    ),
     (
         "dedicated",
         {"scaling.targets": {"ongoingRequests": 9, "ongoingRequestsMax": 8}},

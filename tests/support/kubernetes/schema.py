@@ -6,6 +6,7 @@ Unknown fields are refused, as under `fieldValidation=Strict`. Rules in CEL are 
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from datetime import datetime
 from typing import Any
 
 Schema = Mapping[str, Any]
@@ -67,6 +68,15 @@ def _of_string(value: str, schema: Schema, path: str) -> Iterator[str]:
         yield f"{path}: {value!r} does not match {schema['pattern']}"
     if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)):
         yield f"{path}: is too short or too long"
+    if schema.get("format") == "date-time" and not _is_moment(value):
+        yield f"{path}: {value!r} is no date and time"
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _of_number(value: float, schema: Schema, path: str) -> Iterator[str]:
@@ -77,6 +87,10 @@ def _of_number(value: float, schema: Schema, path: str) -> Iterator[str]:
 def _of_list(value: list[Any], schema: Schema, path: str) -> Iterator[str]:
     if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
         yield f"{path}: has too few or too many items"
+    if schema.get("x-kubernetes-list-type") == "set" and any(
+        item in value[:number] for number, item in enumerate(value)
+    ):
+        yield f"{path}: holds the same twice"
     keys = schema.get("x-kubernetes-list-map-keys")
     if keys:
         identities = [tuple(item.get(key) for key in keys) for item in value if isinstance(item, dict)]

@@ -76,5 +76,10 @@ def upgrade_gateway_name(cluster: Cluster) -> str:
     return f"{cluster.name}-gateway"
 
 
+def shares(whole: int, parts: int) -> list[int]:
+    """As even as they can be; the first ones have the odd ones."""
+    return [_share(whole, parts, number) for number in range(parts)]
+
+
 def _share(whole: int, parts: int, number: int) -> int:
     return whole // parts + (number < whole % parts)

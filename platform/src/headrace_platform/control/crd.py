@@ -41,6 +41,10 @@ VALIDATIONS: dict[tuple[str, ...], tuple[tuple[str, str], ...]] = {
             ),
             "tenantRef can't be changed: make another deployment",
         ),
+        (
+            "!has(self.routing) || !has(self.routing.overflow) || !self.routing.overflow || has(self.tenantRef)",
+            "routing.overflow goes with tenantRef: only an organisation's own deployment has others to go on to",
+        ),
     ),
     ("spec", "model", "source"): (
         (
@@ -59,6 +63,16 @@ VALIDATIONS: dict[tuple[str, ...], tuple[tuple[str, str], ...]] = {
         ("self.minReplicas <= self.maxReplicas", "minReplicas is above maxReplicas"),
         ("self.mode != 'policy' || !has(self.replicas)", "replicas goes with the modes fixed and external"),
     ),
+    # A time is one already to an API server, and words to other readers of the rule; `timestamp` takes both.
+    ("spec", "lifecycle"): (
+        (
+            (
+                "!has(self.deprecatedAt) || !has(self.sunsetAt)"
+                " || timestamp(self.sunsetAt) >= timestamp(self.deprecatedAt)"
+            ),
+            "sunsetAt is before deprecatedAt",
+        ),
+    ),
     ("spec", "upgrade"): (("self.stepPercent <= self.surgePercent", "stepPercent is above surgePercent"),),
 }
 
@@ -70,6 +84,7 @@ COLUMNS = (
     ("Reason", "string", ".status.conditions[?(@.type=='Ready')].reason", 0),
     ("GPUs", "integer", ".status.accelerators", 0),
     ("Tenant", "string", ".spec.tenantRef.org", 1),
+    ("Weight", "integer", ".spec.routing.weight", 1),
     ("Endpoint", "string", ".status.endpoint", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )
@@ -156,6 +171,9 @@ def schema() -> dict[str, Any]:
         at["x-kubernetes-validations"] = [{"rule": rule, "message": message} for rule, message in rules]
     conditions = root["properties"]["status"]["properties"]["conditions"]
     conditions |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    root["properties"]["spec"]["properties"]["routing"]["properties"]["projects"] |= {
+        "x-kubernetes-list-type": "set"
+    }
     return root
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from headrace_platform.control.model_source import Model
+from headrace_platform.control.routing import Lifecycle, Routing
 from headrace_platform.control.scaling import Scaling
 from headrace_platform.control.status import Status
 from headrace_platform.control.window import Window
@@ -90,23 +91,6 @@ class Slo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=
     itl_p95_milliseconds: (
         Annotated[int, Meta(ge=1, le=60000, description="From a token to the next.")] | None
     ) = None
-
-
-class RoutingPolicy(StrEnum):
-    LEAST_LOADED = "leastLoaded"  # the less busy of two replicas
-    SESSION = (
-        "session"  # the same replica for the same `x-session-id`, so that its prefix cache is found again
-    )
-
-
-class Routing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    policy: Annotated[
-        RoutingPolicy,
-        Meta(
-            description="The less busy of two replicas; or the same one for the same `x-session-id`, so that its prefix"
-            " cache is found again."
-        ),
-    ] = RoutingPolicy.LEAST_LOADED
 
 
 class UpgradeStrategy(StrEnum):
@@ -194,6 +178,7 @@ class Spec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
     scaling: Scaling = Scaling()
     slo: Slo = Slo()
     routing: Routing = Routing()
+    lifecycle: Annotated[Lifecycle | None, Meta(description="Its end, as far as it is known.")] = None
     upgrade: Upgrade = Upgrade()
     exposure: Exposure = Exposure()
     scheduling: Scheduling = Scheduling()

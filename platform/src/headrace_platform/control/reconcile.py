@@ -35,7 +35,7 @@ from headrace_platform.control.ray_state import ray_state
 from headrace_platform.control.render import render
 from headrace_platform.control.replicas import Replicas
 from headrace_platform.control.resource import DEPLOYMENTS, RAY_SERVICES
-from headrace_platform.control.route import table
+from headrace_platform.control.route import steered, table, weighted
 from headrace_platform.control.status import Grants, Status
 from headrace_platform.control.tenancy import tenant_violation
 from headrace_platform.control.violation import Violation
@@ -187,7 +187,8 @@ class _Pass:
         """Gives the gateway a line for each cluster that has answered, and keeps those that it had.
 
         A line changes when the cluster has answered to the new one: until an upgrade has come to its end, what
-        answers is what was there before. Its slots follow the replicas that there are at any time.
+        answers is what was there before. Its slots follow the replicas that there are at any time, and what the spec says
+        of its requests holds at once: whoever takes an engine's traffic away does not wait for it to answer.
         """
         if self.deployment.spec.suspend:
             return
@@ -196,10 +197,7 @@ class _Pass:
         )
         lines = table(self.deployment, self.of.environment, ready).deployments
         wanted = {cluster_of(line): line for line in lines}
-        had = {
-            cluster_of(line): msgspec.structs.replace(line, slots=wanted[cluster_of(line)].slots)
-            for line in self.lines
-        }
+        had = {cluster_of(line): steered(line, wanted[cluster_of(line)]) for line in self.lines}
         asked = {
             name: had[name] if name in had and self._is_changing(name) else line
             for name, line in wanted.items()
@@ -210,6 +208,8 @@ class _Pass:
             for name in wanted
             if name in had or self._has_answered(name)
         ]
+        # Those that have no line yet have no part of it either.
+        published = weighted(published, self.deployment.spec.routing.weight)
         if published != self.observed.lines or (published and self.observed.route is None):
             await self.of.route.publish(self.key, published)
             log.info("route_published", deployment=str(self.key), lines=len(published))

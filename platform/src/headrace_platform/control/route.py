@@ -5,19 +5,38 @@ taken away before anything else when the deployment goes. The ConfigMap is in th
 deployments', so each applies its own entry under a field manager of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
 from headrace_contracts.deployments import Deployment, DeploymentTable
 from headrace_platform.catalog import models
 from headrace_platform.catalog.offer import offered
-from headrace_platform.control.clusters import Cluster, clusters, deployment_id, upgrade_gateway_name
+from headrace_platform.control.clusters import (
+    Cluster,
+    clusters,
+    deployment_id,
+    shares,
+    upgrade_gateway_name,
+)
 from headrace_platform.control.deployment import ModelDeployment, UpgradeStrategy
 from headrace_platform.control.environment import Environment
 from headrace_platform.control.labels import Manifest
 from headrace_platform.control.network_policy import METRICS_PORT, SERVE_PORT
+from headrace_platform.control.routing import Lifecycle
 from headrace_platform.control.serve_application import placement_of, slots
+
+STEERING = (
+    "slots",
+    "wait_seconds",
+    "weight",
+    "projects",
+    "overflow",
+    "deprecated_at",
+    "sunset_at",
+)
+"""Fields of a line that say which requests it is sent, and nothing of what its cluster runs."""
 
 
 def render_route(deployment: ModelDeployment, environment: Environment) -> Manifest:
@@ -64,7 +83,8 @@ def table(
     ready = ready or {}
     record = models.find(spec.model.id)
     context_tokens = placement_of(deployment, environment).context_tokens
-    return DeploymentTable(
+    lifecycle = spec.lifecycle or Lifecycle()
+    whole = DeploymentTable(
         deployments=[
             Deployment(
                 id=deployment_id(deployment, cluster),
@@ -76,12 +96,33 @@ def table(
                 context_tokens=context_tokens,
                 tenant=spec.tenant_ref.org if spec.tenant_ref else None,
                 slots=slots(deployment, cluster, environment, ready=ready.get(cluster.name)),
+                wait_seconds=spec.routing.wait_seconds,
+                projects=list(spec.routing.projects or ()),
+                overflow=bool(spec.routing.overflow),
+                deprecated_at=_seconds(lifecycle.deprecated_at),
+                sunset_at=_seconds(lifecycle.sunset_at),
                 salts_cache=True,
                 **offered(record),
             )
             for cluster in clusters(deployment, environment)
         ]
     )
+    return msgspec.structs.replace(whole, deployments=weighted(whole.deployments, spec.routing.weight))
+
+
+def weighted(lines: Sequence[Deployment], weight: int | None) -> list[Deployment]:
+    """With the deployment's weight divided among them: however many clusters it has, its share is the same. Where it
+    says none each has one, as the more clusters can do more.
+    """
+    weights = [1] * len(lines) if weight is None else shares(weight, len(lines))
+    return [msgspec.structs.replace(line, weight=share) for line, share in zip(lines, weights, strict=True)]
+
+
+def steered(line: Deployment, by: Deployment) -> Deployment:
+    """The line with the steering of another one of the same cluster. It holds at any time, and the rest when the cluster
+    runs what it says.
+    """
+    return msgspec.structs.replace(line, **{name: getattr(by, name) for name in STEERING})
 
 
 def url(deployment: ModelDeployment, cluster: Cluster, environment: Environment) -> str:
@@ -100,3 +141,7 @@ def metrics_url(environment: Environment) -> str:
     return (
         f"http://{{cluster}}-head-svc.{{namespace}}.svc.{environment.cluster_domain}:{METRICS_PORT}/metrics"
     )
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())

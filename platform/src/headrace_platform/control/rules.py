@@ -16,6 +16,7 @@ from headrace_platform.control.deployment import (
 from headrace_platform.control.engine_arguments import forbidden
 from headrace_platform.control.environment import Environment
 from headrace_platform.control.model_rules import model_violations, source_violations
+from headrace_platform.control.routing_rules import lifecycle_violations, routing_violations
 from headrace_platform.control.scaling_rules import scaling_violations, upgrade_violations
 from headrace_platform.control.violation import Violation
 
@@ -43,6 +44,8 @@ def violations(
         *_engine(deployment, environment),
         *scaling_violations(deployment),
         *upgrade_violations(deployment, environment),
+        *routing_violations(deployment, environment),
+        *lifecycle_violations(deployment),
         *_exposure(deployment, environment),
         *_scheduling(deployment),
         *accelerator_violations(deployment, environment, held or {}),

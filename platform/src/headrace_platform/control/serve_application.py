@@ -12,8 +12,9 @@ from headrace_platform.catalog.serve import Scaling as ServeScaling
 from headrace_platform.catalog.serve import serve_config as catalogue_config
 from headrace_platform.catalog.serve import usual_scaling
 from headrace_platform.control.clusters import Cluster, deployment_id
-from headrace_platform.control.deployment import ModelDeployment, RoutingPolicy
+from headrace_platform.control.deployment import ModelDeployment
 from headrace_platform.control.environment import Environment
+from headrace_platform.control.routing import RoutingPolicy
 from headrace_platform.control.scaling import Scaling, ScalingMode
 from headrace_platform.control.weights import weights
 from headrace_platform.serving.arguments import more_arguments

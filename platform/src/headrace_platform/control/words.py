@@ -1,5 +1,6 @@
 """Kinds of words and numbers that the fields of a `ModelDeployment` hold, each with its bound."""
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -40,6 +41,18 @@ Repository = Annotated[
 Path = Annotated[str, Meta(min_length=1, max_length=1024, pattern="^/[-A-Za-z0-9._/]*$")]
 RelativePath = Annotated[str, Meta(min_length=1, max_length=1024, pattern="^[A-Za-z0-9][-A-Za-z0-9._/]*$")]
 ClockTime = Annotated[str, Meta(min_length=5, max_length=5, pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Moment = Annotated[
+    datetime,
+    Meta(
+        tz=True,
+        extra_json_schema={
+            "maxLength": 25,
+            "pattern": "^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[-+][0-9]{2}:[0-9]{2})$",
+        },
+    ),
+]
+"""RFC 3339 to the second, as Kubernetes writes its own; always with its zone."""
+
 TimeZone = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z][-+A-Za-z0-9_/]*$")]
 LabelKey = Annotated[
     str,
