@@ -7,6 +7,12 @@ from headrace_gateway.limits import plan
 from headrace_gateway.limits.state import CheckedLimit
 
 
+BUDGET = (
+    "Budget spend_day of key k1: 0.999998 of 1.00 is spent or held, and this request may cost up to 1.50. "
+    "Try again in 16 h 32 min."
+)
+
+
 def refused(limit: CheckedLimit, *, used: int, ceiling: int, weight: int, wait: float | None) -> LimitReached:
     return plan.refusal(limit, used=used, ceiling=ceiling, weight=weight, retry_after_seconds=wait)
 
@@ -24,8 +30,7 @@ def refused(limit: CheckedLimit, *, used: int, ceiling: int, weight: int, wait: 
             "spend_day",
             "hr:counter:spend_day:key:k1",
             59_461.8,
-            "Budget spend_day of key k1: 0.999998 of 1.00 is spent or held, and this request may cost up to 1.50."
-            + " Try again in 16 h 32 min.",
+            BUDGET,
         ),
         (
             plan.COMMITMENT,
