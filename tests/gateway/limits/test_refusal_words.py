@@ -6,7 +6,6 @@ from headrace_gateway.errors import LimitReached
 from headrace_gateway.limits import plan
 from headrace_gateway.limits.state import CheckedLimit
 
-
 BUDGET = (
     "Budget spend_day of key k1: 0.999998 of 1.00 is spent or held, and this request may cost up to 1.50. "
     "Try again in 16 h 32 min."
