@@ -183,13 +183,16 @@ async def test_a_response_is_another_project_s_secret(stack: Stack) -> None:
         await other.responses.retrieve(response.id)
     with pytest.raises(openai.NotFoundError):
         await other.responses.delete(response.id)
-    with pytest.raises(openai.NotFoundError) as refused:
+    with pytest.raises(openai.BadRequestError) as refused:
         await other.responses.create(model=MODEL, input="and?", previous_response_id=response.id)
-    assert refused.value.code == "response_not_found"
+    assert (refused.value.code, refused.value.param) == (
+        "previous_response_not_found",
+        "previous_response_id",
+    )
     reference: ResponseInputParam = [{"type": "item_reference", "id": str(response.output[0].id)}]
-    with pytest.raises(openai.NotFoundError) as refused:
+    with pytest.raises(openai.NotFoundError) as unknown:
         await other.responses.create(model=MODEL, input=reference)
-    assert refused.value.code == "item_not_found"
+    assert unknown.value.code == "item_not_found"
     assert (await stack.openai.responses.retrieve(response.id)).id == response.id
     await stack.settled()
 

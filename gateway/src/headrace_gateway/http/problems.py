@@ -72,6 +72,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "duplicate_request_id": (400, "invalid_request_error"),
     "content_refused": (400, "invalid_request_error"),
     "context_length_exceeded": (400, "invalid_request_error"),
+    "previous_response_not_found": (400, "invalid_request_error"),
     "task_not_open": (400, "invalid_request_error"),
     "invalid_api_key": (401, "authentication_error"),
     "api_key_revoked": (401, "authentication_error"),

@@ -11,7 +11,7 @@ import msgspec
 from headrace_contracts.access import KeyScope
 from headrace_gateway.call import Caller, Meter
 from headrace_gateway.dialects.responses_request import RESPONSE_ID_CHARACTERS_MAX, ResponsesRequest
-from headrace_gateway.errors import ResponseNotFound
+from headrace_gateway.errors import PreviousResponseNotFound, ResponseNotFound
 from headrace_gateway.http.authorization import bearer_token
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
@@ -43,13 +43,16 @@ class Responses:
         self._addresses = addresses
 
     async def conversation(self, request: ResponsesRequest, caller: Caller) -> Conversation:
-        """Raises `ResponseNotFound` and `ItemNotFound`."""
+        """Raises `PreviousResponseNotFound` and `ItemNotFound`."""
         project = caller.project_id
         if request.references:
             found = await self._store.items(project, list(request.references.values()))
             request = request.referring_to(found)
         if request.previous is not None:
-            stored = await self._found(project, request.previous)
+            try:
+                stored = await self._found(project, request.previous)
+            except ResponseNotFound as error:
+                raise PreviousResponseNotFound(request.previous) from error
             request = request.after(stored.items)
         return Conversation(request, project, self._store)
 

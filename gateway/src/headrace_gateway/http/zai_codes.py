@@ -13,6 +13,7 @@ CODES: dict[str, tuple[int, str]] = {
     "duplicate_request_id": (400, "1231"),
     "content_refused": (400, "1301"),
     "context_length_exceeded": (400, "1261"),
+    "previous_response_not_found": (400, "1210"),
     "task_not_open": (400, "1210"),
     "invalid_api_key": (401, "1000"),
     "api_key_revoked": (401, "1004"),
