@@ -1,13 +1,22 @@
-"""Limits as the API takes and shows them. What a gateway could not count exactly stops here."""
+"""Limits as the API takes and shows them, the same document both ways. What a gateway could not count exactly stops here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, NotRequired
 
 import msgspec
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
+from headrace_billing.accounts.key import microseconds
 from headrace_billing.bodies import Body, ModelName
 from headrace_billing.money import MICROS_MAX
 from headrace_contracts.access import (
@@ -29,7 +38,23 @@ MINUTES_OF_DAY = 24 * 60
 MODELS_WEIGHED_MAX = 50
 RATES_MAX = 20
 
+PUBLISHED = {"published": True}
+"""The context of a definition that was taken already: it must stay readable, though its like is refused by now."""
+
 Weight = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")]
+
+
+def _whole(value: object) -> object:
+    """`"1.00"` is no way to say one dollar where a ceiling is in micro-units, and none to say one micro-unit either."""
+    if type(value) is not int:
+        raise ValueError(
+            "a whole number, without quotes: of micro-units for budgets (1.00 of the currency is 1000000), of "
+            "micro-credits for windows of credits, else of requests or tokens"
+        )
+    return value
+
+
+Ceiling = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=MICROS_MAX)]
 
 
 class WeightsBody(Body):
@@ -47,6 +72,12 @@ class HourRateBody(Body):
     utc_offset_minutes: Annotated[int, Field(ge=-MINUTES_OF_DAY, le=MINUTES_OF_DAY)]
     rate: Weight
 
+    @model_validator(mode="after")
+    def _lasting(self, info: ValidationInfo) -> "HourRateBody":
+        if self.begins_minute >= self.ends_minute and info.context is not PUBLISHED:
+            raise ValueError("rates: begins_minute is before ends_minute; hours over midnight are two rates")
+        return self
+
 
 class WindowBody(Body):
     seconds: Annotated[int, Field(ge=1, le=WINDOW_SECONDS_MAX)]
@@ -60,9 +91,14 @@ class WindowBody(Body):
     rates: Annotated[list[HourRateBody], Field(max_length=RATES_MAX, default_factory=list)]
 
     @model_validator(mode="after")
-    def _weighable(self) -> "WindowBody":
+    def _weighable(self, info: ValidationInfo) -> "WindowBody":
         if (self.unit is WindowUnit.CREDITS) != bool(self.weights):
             raise ValueError("weights: those and only those windows that count credits have them")
+        rated = bool(self.rates) or Decimal(self.rate) != 1
+        if self.unit is not WindowUnit.CREDITS and rated and info.context is not PUBLISHED:
+            raise ValueError(
+                "rate, rates: only credits have them; a token or a request counts as one at any hour"
+            )
         if self.weights and ANY_MODEL not in self.weights:
             raise ValueError(f"weights: name what every other model weighs, as {ANY_MODEL!r}")
         rates = [Decimal(text) for text in (self.rate, *(hours.rate for hours in self.rates))]
@@ -77,7 +113,7 @@ class WindowBody(Body):
             seconds=self.seconds,
             shape=self.shape,
             unit=self.unit,
-            anchor_us=0 if self.anchor is None else int(self.anchor.timestamp()) * 1_000_000,
+            anchor_us=0 if self.anchor is None else microseconds(self.anchor),
             weights={
                 model: CreditWeights(input=w.input, cached=w.cached, output=w.output)
                 for model, w in self.weights.items()
@@ -98,7 +134,7 @@ class WindowBody(Body):
 
 class LimitBody(Body):
     kind: LimitKind
-    ceiling: Annotated[int, Field(ge=0, lt=MICROS_MAX)]
+    ceiling: Ceiling
     model: ModelName | None = None
     window: WindowBody | None = None
 
@@ -133,6 +169,21 @@ class LimitDocument(TypedDict):
     window: NotRequired[Mapping[str, Any]]
 
 
-def limit_documents(limits: list[Limit]) -> list[LimitDocument]:
-    documents: list[LimitDocument] = msgspec.to_builtins(limits)
-    return documents
+def limit_documents(limits: Sequence[Limit]) -> list[LimitDocument]:
+    return [limit_document(limit) for limit in limits]
+
+
+def limit_document(limit: Limit) -> LimitDocument:
+    """As `LimitBody` takes it, without what it says by itself."""
+    document: LimitDocument = {"kind": limit.kind, "ceiling": limit.ceiling}
+    if limit.model is not None:
+        document["model"] = limit.model
+    if limit.window is not None:
+        shown: dict[str, Any] = msgspec.to_builtins(limit.window)
+        anchor_us = shown.pop("anchor_us", 0)
+        document["window"] = shown | ({"anchor": _instant(anchor_us)} if anchor_us else {})
+    return document
+
+
+def _instant(us: int) -> str:
+    return (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=us)).isoformat()

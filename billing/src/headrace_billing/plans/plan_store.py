@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from headrace_billing.accounts.limit_bodies import PUBLISHED
 from headrace_billing.errors import NotFound
 from headrace_billing.plans.definition import PlanBody, plan_of, written
 from headrace_billing.plans.plan import Plan, PlanVersionPublished, PlanVersionSkipped
@@ -67,7 +68,7 @@ async def page(session: AsyncSession, *, after: str, limit: int) -> Sequence[Pub
 
 
 def _published(row: Row[Any]) -> Published:
-    body = PlanBody.model_validate(row.definition)
+    body = PlanBody.model_validate(row.definition, context=PUBLISHED)
     return Published(plan_of(body), row.definition, row.published_at)
 
 
