@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Header
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from headrace_billing.accounts import changing, outbox, store
 from headrace_billing.accounts.access_bodies import Cidrs, FallbackModels, Models, Scopes, Weight
@@ -20,11 +20,12 @@ from headrace_billing.accounts.documents import (
     organization_document,
     project_document,
 )
-from headrace_billing.accounts.http import PushPending, secret_for
+from headrace_billing.accounts.http import PushPending, expiry_of, secret_for
 from headrace_billing.accounts.key import secret_sha256, shown_prefix, signs_tokens
 from headrace_billing.accounts.limit_bodies import Limits, limits_of
+from headrace_billing.accounts.limited_models import require_priced
 from headrace_billing.answers import Answering
-from headrace_billing.bodies import Body, Id
+from headrace_billing.bodies import Body, Id, Name
 from headrace_billing.callers import AdminOnly
 from headrace_billing.errors import BillingError
 from headrace_billing.parts import Parts, PartsOf
@@ -50,6 +51,7 @@ class VersionMissing(BillingError):
 class OrganizationChange(Body):
     """What is left out stays."""
 
+    name: Name = Field(default_factory=str)
     models: Models | None = None
     limits: Limits = ()
     weight: Weight = 1
@@ -58,6 +60,7 @@ class OrganizationChange(Body):
 class ProjectChange(Body):
     """What is left out stays."""
 
+    name: Name = Field(default_factory=str)
     models: Models | None = None
     allowed_cidrs: Cidrs | None = None
     limits: Limits = ()
@@ -67,6 +70,9 @@ class ProjectChange(Body):
 class KeyChange(Body):
     """What is left out stays."""
 
+    name: Name = Field(default_factory=str)
+    expires_at: AwareDatetime | None = None
+    """Null is never. A key that has expired works again once this lies in the future; a revoked one stays revoked."""
     models: Models | None = None
     scopes: Scopes | None = None
     allowed_cidrs: Cidrs | None = None
@@ -90,6 +96,7 @@ async def change_organization(
     version = version_of(if_match)
     async with parts.database.begin() as session:
         before = await store.organization(session, organization_id)
+        await require_priced(session, body.limits)
         places = await changing.change_organization(session, replace(before, version=version, **_given(body)))
         changed = await store.organization(session, organization_id)
     await _push(parts, organization_id, places)
@@ -103,6 +110,7 @@ async def change_project(
     version = version_of(if_match)
     async with parts.database.begin() as session:
         before = await store.project(session, project_id)
+        await require_priced(session, body.limits)
         places = await changing.change_project(session, replace(before, version=version, **_given(body)))
         changed = await store.project(session, project_id)
     await _push(parts, project_id, places)
@@ -111,10 +119,13 @@ async def change_project(
 
 @router.patch("/v1/keys/{key_id}")
 async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMatch = None) -> KeyDocument:
-    version = version_of(if_match)
+    version, given = version_of(if_match), _given(body)
+    if "expires_at" in given:
+        given["expires_at"] = expiry_of(body.expires_at, now=parts.now())
     async with parts.database.begin() as session:
         before = await store.key(session, key_id)
-        places = await changing.change_key(session, replace(before, version=version, **_given(body)))
+        await require_priced(session, body.limits)
+        places = await changing.change_key(session, replace(before, version=version, **given))
         changed = await store.key(session, key_id)
     await _push(parts, key_id, places)
     return key_document(changed)

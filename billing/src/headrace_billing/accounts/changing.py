@@ -1,4 +1,4 @@
-"""Changes of what stands: limits, what keys may do and from where, and secrets, each by the version that the caller saw.
+"""Changes of what stands: names, limits, what keys may do and from where, and secrets, each by the version that the caller saw.
 
 Every change writes its records into the outbox of the same transaction, and gives their Valkey keys, to be pushed
 once it stands: it then holds from the next request on.
@@ -45,6 +45,7 @@ async def change_organization(session: AsyncSession, changed: Organization) -> l
         {
             "id": changed.id,
             "version": changed.version,
+            "name": changed.name,
             "models": changed.models,
             "limits": store.limits_json(changed.limits),
             "weight": changed.weight,
@@ -62,6 +63,7 @@ async def change_project(session: AsyncSession, changed: Project) -> list[str]:
         {
             "id": changed.id,
             "version": changed.version,
+            "name": changed.name,
             "models": changed.models,
             "allowed_cidrs": changed.allowed_cidrs,
             "limits": store.limits_json(changed.limits),
@@ -80,12 +82,14 @@ async def change_key(session: AsyncSession, changed: Key) -> list[str]:
         {
             "id": changed.id,
             "version": changed.version,
+            "name": changed.name,
             "models": changed.models,
             "scopes": changed.scopes,
             "allowed_cidrs": changed.allowed_cidrs,
             "limits": store.limits_json(changed.limits),
             "priority": changed.priority,
             "fallback_models": changed.fallback_models,
+            "expires_at": changed.expires_at,
         },
     )
     return await store.write_key(session, await store.key(session, changed.id))
@@ -122,22 +126,23 @@ async def _update(session: AsyncSession, statement: object, kind: str, values: d
 
 UPDATE_ORGANIZATION = text("""
     UPDATE organizations
-    SET models = CAST(:models AS text[]), limits = CAST(:limits AS jsonb), weight = :weight, version = version + 1
+    SET name = :name, models = CAST(:models AS text[]), limits = CAST(:limits AS jsonb), weight = :weight, version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 
 UPDATE_PROJECT = text("""
     UPDATE projects
-    SET models = CAST(:models AS text[]), allowed_cidrs = CAST(:allowed_cidrs AS text[]),
+    SET name = :name, models = CAST(:models AS text[]), allowed_cidrs = CAST(:allowed_cidrs AS text[]),
         limits = CAST(:limits AS jsonb), fallback_models = CAST(:fallback_models AS text[]), version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 
 UPDATE_KEY = text("""
     UPDATE api_keys
-    SET models = CAST(:models AS text[]), scopes = CAST(:scopes AS text[]),
+    SET name = :name, models = CAST(:models AS text[]), scopes = CAST(:scopes AS text[]),
         allowed_cidrs = CAST(:allowed_cidrs AS text[]), limits = CAST(:limits AS jsonb),
-        priority = :priority, fallback_models = CAST(:fallback_models AS text[]), version = version + 1
+        priority = :priority, fallback_models = CAST(:fallback_models AS text[]), expires_at = :expires_at,
+        version = version + 1
     WHERE id = :id AND version = :version RETURNING id
 """)
 

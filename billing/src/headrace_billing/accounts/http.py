@@ -1,5 +1,7 @@
 """The admin's routes for organisations, projects and keys."""
 
+from datetime import UTC, datetime
+
 import structlog
 from fastapi import APIRouter
 from pydantic import AwareDatetime, Field
@@ -25,6 +27,7 @@ from headrace_billing.accounts.key import (
     shown_prefix,
 )
 from headrace_billing.accounts.limit_bodies import Limits, limits_of
+from headrace_billing.accounts.limited_models import require_priced
 from headrace_billing.answers import Answering
 from headrace_billing.bodies import Body, Currency, Id, Listed, Name, PageOf, page_of
 from headrace_billing.callers import AdminOnly
@@ -57,6 +60,8 @@ class NewOrganization(Body):
     name: Name
     models: Models | None = None
     """What its keys may name; null means all."""
+    limits: Limits = ()
+    """Counted over all of its projects."""
     weight: Weight = 1
     """Its share of a deployment for which requests wait, beside the others' shares."""
 
@@ -96,9 +101,15 @@ class NewKey(Body):
 async def add_organization(body: NewOrganization, parts: PartsOf) -> OrganizationDocument:
     at = parts.now()
     organization = Organization(
-        id=new_id("org", at), name=body.name, models=body.models, weight=body.weight, created_at=at
+        id=new_id("org", at),
+        name=body.name,
+        models=body.models,
+        limits=limits_of(body.limits),
+        weight=body.weight,
+        created_at=at,
     )
     async with parts.database.begin() as session:
+        await require_priced(session, body.limits)
         await store.add_organization(session, organization)
     return organization_document(organization)
 
@@ -131,6 +142,7 @@ async def add_project(body: NewProject, parts: PartsOf) -> ProjectDocument:
     )
     async with parts.database.begin() as session:
         await store.organization(session, project.org)
+        await require_priced(session, body.limits)
         if body.wallet is None:
             await wallets.open_wallet(
                 session, wallet=project.wallet, org=project.org, currency=project.currency, at=at
@@ -157,8 +169,6 @@ async def list_projects(
 async def add_key(body: NewKey, parts: PartsOf) -> NewKeyDocument:
     """The answer holds the secret, this once."""
     at, secret = parts.now(), secret_for(parts, signs=body.signs_tokens)
-    if body.expires_at is not None and body.expires_at <= at:
-        raise ExpiryInThePast
     key = Key(
         id=new_id("key", at),
         project=body.project,
@@ -170,7 +180,7 @@ async def add_key(body: NewKey, parts: PartsOf) -> NewKeyDocument:
         scopes=body.scopes,
         allowed_cidrs=body.allowed_cidrs,
         limits=limits_of(body.limits),
-        expires_at=body.expires_at,
+        expires_at=expiry_of(body.expires_at, now=at),
         service_account=body.service_account,
         priority=body.priority,
         fallback_models=body.fallback_models,
@@ -178,11 +188,24 @@ async def add_key(body: NewKey, parts: PartsOf) -> NewKeyDocument:
     )
     async with parts.database.begin() as session:
         await store.project(session, key.project)
+        await require_priced(session, body.limits)
         if key.service_account is not None:
             await service_account_store.take_on_key(session, key.service_account, project=key.project)
         record = await store.add_key(session, key)
     await _push_soon(parts, record)
     return {**key_document(key), "secret": secret}
+
+
+def expiry_of(wanted: datetime | None, *, now: datetime) -> datetime | None:
+    """Raises `ExpiryInThePast`: a key is ended by its revocation, which says so of itself."""
+    if wanted is None:
+        return None
+    if wanted <= now:
+        raise ExpiryInThePast
+    try:
+        return wanted.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRequest("expires_at: no calendar counts that far; null is for ever.") from error
 
 
 def secret_for(parts: Parts, *, signs: bool) -> str:
