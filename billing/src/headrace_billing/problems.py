@@ -126,6 +126,7 @@ STATUSES: dict[str, int] = {
     "version_missing": 428,
     "version_conflict": 412,
     "key_not_active": 409,
+    "model_unknown": 422,
     "service_account_disabled": 409,
     "service_account_full": 409,
     "push_pending": 503,

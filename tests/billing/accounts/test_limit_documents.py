@@ -4,8 +4,9 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
-from tests.billing.accounts.test_changes import CREDITS, DAY, change
+from tests.billing.accounts.test_changes import CREDITS, DAY, change, project_record
 from tests.billing.seller import Seller
 
 FIXED: dict[str, Any] = {
@@ -66,3 +67,12 @@ async def test_a_rate_that_would_never_hold_is_refused(seller: Seller, limit: An
     path = f"/v1/keys/{customer.key}"
     refused = await seller.refused(path, {"limits": [limit]}, method="PATCH", **{"if-match": "1"})
     assert refused == (400, "invalid_request")
+
+
+async def test_a_new_organisation_may_have_limits_from_the_beginning(seller: Seller, valkey: Redis) -> None:
+    organization = await seller.post("/v1/organizations", {"name": "acme", "limits": EVERY})
+    assert organization["limits"] == EVERY
+    body = {"organization": organization["id"], "name": "p", "currency": "USD", "disposition": "payg"}
+    project = await seller.post("/v1/projects", body)
+    record = await project_record(valkey, project["id"])
+    assert [limit.kind for limit in record.org_limits] == [limit["kind"] for limit in EVERY]

@@ -28,6 +28,7 @@ async def add_organization(session: AsyncSession, organization: Organization) ->
             "id": organization.id,
             "name": organization.name,
             "models": organization.models,
+            "limits": limits_json(organization.limits),
             "weight": organization.weight,
             "created_at": organization.created_at,
         },
@@ -227,8 +228,8 @@ def limits_json(limits: Sequence[Limit]) -> str:
 
 
 INSERT_ORGANIZATION = text("""
-    INSERT INTO organizations (id, name, models, weight, created_at)
-    VALUES (:id, :name, CAST(:models AS text[]), :weight, :created_at)
+    INSERT INTO organizations (id, name, models, limits, weight, created_at)
+    VALUES (:id, :name, CAST(:models AS text[]), CAST(:limits AS jsonb), :weight, :created_at)
 """)
 
 INSERT_PROJECT = text("""

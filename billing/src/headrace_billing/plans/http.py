@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from headrace_billing.accounts.limited_models import require_priced
 from headrace_billing.answers import Answering
 from headrace_billing.bodies import Id, Listed, PageOf, page_of
 from headrace_billing.callers import AdminOnly
@@ -17,6 +18,7 @@ router = APIRouter(tags=["plans"], dependencies=[AdminOnly], route_class=Answeri
 async def publish_plan(body: PlanBody, parts: PartsOf) -> PlanDocument:
     """A version of a plan, for good. The same once more changes nothing, and anything else needs the next version."""
     async with parts.database.begin() as session:
+        await require_priced(session, body.entitlements.limits, plan=True)
         return plan_document(await plan_store.publish(session, body, at=parts.now()))
 
 
