@@ -130,6 +130,47 @@ async def test_counting_tokens_is_free_and_needs_a_key(stack: Stack) -> None:
             await stranger.messages.count_tokens(model=MODEL, messages=HELLO)
 
 
+@pytest.mark.parametrize("root", ["", "/api/anthropic"])
+async def test_models_are_listed_as_anthropic_s_client_reads_them(stack: Stack, root: str) -> None:
+    stack.offer(released_at=1_790_000_000)
+    async with client_of(stack).with_options(base_url=f"{stack.url}{root}") as client:
+        page = await client.models.list()
+        one = await client.models.retrieve(MODEL)
+        with pytest.raises(anthropic.NotFoundError) as refused:
+            await client.models.retrieve("glm-none")
+
+    assert [(model.id, model.type, model.display_name) for model in page.data] == [(MODEL, "model", MODEL)]
+    assert (page.first_id, page.last_id, page.has_more) == (MODEL, MODEL, False)
+    assert one == page.data[0]
+    assert int(one.created_at.timestamp()) == 1_790_000_000
+    body: Any = refused.value.body
+    assert (body["type"], body["error"]["type"]) == ("error", "not_found_error")
+
+
+async def test_models_are_openai_s_to_whoever_does_not_say_who_it_is(stack: Stack) -> None:
+    reply = await stack.http.get(
+        "/v1/models", headers={"authorization": "", "x-api-key": stack.account.secret}
+    )
+    assert reply.json()["object"] == "list"
+    reply = await stack.http.get("/v1/models/glm-none")
+    assert reply.json()["error"]["param"] is None
+
+
+async def test_whatever_is_refused_below_z_ai_s_path_is_in_anthropic_s_shape(stack: Stack) -> None:
+    for path in ("/api/anthropic", "/api/anthropic/v1/complete", "/api/anthropic/v1/messages/batches"):
+        reply = await stack.http.post(path, json={})
+        assert (reply.status_code, reply.json()["error"]["type"]) == (404, "not_found_error")
+
+
+async def test_an_empty_key_header_is_none(stack: Stack) -> None:
+    body = {"model": MODEL, "messages": HELLO}
+    ask = "/v1/messages/count_tokens"
+    assert (await stack.http.post(ask, json=body, headers={"x-api-key": ""})).status_code == 200
+    reply = await stack.http.post(ask, json=body, headers={"x-api-key": "", "authorization": ""})
+    assert reply.status_code == 401
+    assert "`x-api-key: <key>`" in reply.json()["error"]["message"]
+
+
 async def test_an_unknown_model_is_refused_in_anthropic_s_shape(stack: Stack) -> None:
     async with client_of(stack) as client:
         with pytest.raises(anthropic.NotFoundError) as refused:

@@ -25,13 +25,17 @@ def bearer_token(exchange: Exchange) -> str:
 
 def api_key(exchange: Exchange) -> str:
     """As Anthropic's clients send it: in a header of its own, or as a bearer token."""
-    value = exchange.header("x-api-key")
-    if value is None:
-        return bearer_token(exchange)
-    key = value.strip()
-    if not key or len(key) > TOKEN_MAX:
+    key = (exchange.header("x-api-key") or "").strip()
+    if len(key) > TOKEN_MAX:
         raise Unauthenticated("This is no API key.")
-    return key
+    if key:
+        return key
+    try:
+        return bearer_token(exchange)
+    except KeyMissing:
+        raise KeyMissing(
+            "Send your API key as `x-api-key: <key>` or `Authorization: Bearer <key>`."
+        ) from None
 
 
 def id_header(exchange: Exchange, name: str) -> str | None:

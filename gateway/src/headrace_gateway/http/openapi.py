@@ -65,8 +65,8 @@ def _paths() -> Schema:
         },
         "/v1/embeddings": {"post": _post("OpenAI", "Embeddings", _embeddings())},
         "/v1/audio/transcriptions": {"post": _heard("OpenAI", {FORM: _transcription()}, says=(JSON, TEXT))},
-        "/v1/models": {"get": _get("OpenAI", "The models that the key may use")},
-        "/v1/models/{model}": {"get": _of_one("OpenAI", "A model", "model")},
+        "/v1/models": {"get": _get("OpenAI", "The models that the key may use", takes_api_key=True)},
+        "/v1/models/{model}": {"get": _of_one("OpenAI", "A model", "model", takes_api_key=True)},
         "/healthz": {"get": _open_to_all("The process answers", ready=False)},
         "/readyz": {"get": _open_to_all("Requests can be admitted", ready=True)},
     }
@@ -75,6 +75,9 @@ def _paths() -> Schema:
         paths[f"{root}/v1/messages/count_tokens"] = {
             "post": _post("Anthropic", "Count a message's tokens, for free", _counted())
         }
+    beneath = ANTHROPIC_ROOTS[1]
+    paths[f"{beneath}/v1/models"] = {"get": _get("Anthropic", "The models that the key may use")}
+    paths[f"{beneath}/v1/models/{{model}}"] = {"get": _of_one("Anthropic", "A model", "model")}
     for root in ZAI_ROOTS:
         paths[f"{root}/chat/completions"] = {
             "post": _post("Zai", "Chat completion", _zai_chat(), streams=True)
@@ -113,14 +116,17 @@ def _heard(dialect: str, bodies: dict[str, Schema], *, says: tuple[str, ...]) ->
     return operation
 
 
-def _get(dialect: str, summary: str, *, streams: bool = False) -> Schema:
+def _get(dialect: str, summary: str, *, streams: bool = False, takes_api_key: bool = False) -> Schema:
     content: Schema = {JSON: {"schema": {"type": "object"}}}
     if streams:
         content[EVENTS] = {"schema": EVENT}
     return {
         "tags": [dialect],
         "summary": summary,
-        "security": [{"bearer": []}, {"apiKey": []}] if dialect == "Anthropic" else [{"bearer": []}],
+        "security": [
+            {"bearer": []},
+            *([{"apiKey": []}] if takes_api_key or dialect == "Anthropic" else []),
+        ],
         "responses": {
             "200": {"description": "Served.", "content": content},
             "default": {
@@ -131,9 +137,9 @@ def _get(dialect: str, summary: str, *, streams: bool = False) -> Schema:
     }
 
 
-def _of_one(dialect: str, summary: str, name: str) -> Schema:
+def _of_one(dialect: str, summary: str, name: str, *, takes_api_key: bool = False) -> Schema:
     parameter = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    return _get(dialect, summary) | {"parameters": [parameter]}
+    return _get(dialect, summary, takes_api_key=takes_api_key) | {"parameters": [parameter]}
 
 
 def _open_to_all(summary: str, *, ready: bool) -> Schema:

@@ -20,7 +20,7 @@ from headrace_gateway.http.problems import (
     ShuttingDown,
 )
 from headrace_gateway.http.responses import Responses
-from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ZAI_ROOTS, refusal_headers, shape_at
+from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ZAI_ROOTS, refusal_headers, shape_of
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import MESSAGE_TOKENS, ZAI_TOKENS, TokenCounts
 from headrace_gateway.http.trace import trace_of_refused
@@ -42,7 +42,10 @@ log = structlog.get_logger()
 Handler = Callable[[Exchange], Awaitable[None]]
 
 RESPONSE_PATH = "/v1/responses/"
-MODELS_PATHS = ("/v1/models", *(f"{root}/models" for root in ZAI_ROOTS))
+MODELS_PATHS = (
+    *(f"{root}/v1/models" for root in ANTHROPIC_ROOTS),
+    *(f"{root}/models" for root in ZAI_ROOTS),
+)
 
 
 class Gateway:
@@ -76,12 +79,12 @@ class Gateway:
             "/v1/responses": ("POST", inference.at(RESPONSES)),
             "/v1/embeddings": ("POST", inference.at(EMBEDDINGS)),
             "/v1/audio/transcriptions": ("POST", uploads.bounded(inference.at(TRANSCRIPTIONS))),
-            "/v1/models": ("GET", models.every),
             "/v1/openapi.json": ("GET", self._described),
             "/healthz": ("GET", self._healthy),
             "/readyz": ("GET", self._ready),
         }
         for root in ANTHROPIC_ROOTS:
+            self._routes[f"{root}/v1/models"] = ("GET", models.every)
             self._routes[f"{root}/v1/messages"] = ("POST", inference.at(MESSAGES))
             self._routes[f"{root}/v1/messages/count_tokens"] = ("POST", counts.at(MESSAGE_TOKENS))
         for root, wire in zip(ZAI_ROOTS, (ZAI_CHAT, ZAI_CODING_CHAT), strict=True):
@@ -110,7 +113,7 @@ class Gateway:
     def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
         assert not exchange.answered, f"{error.code} after the answer had begun"
         self._requests.told(error.code)
-        shape, request_id = shape_at(exchange.path), exchange.request_id
+        shape, request_id = shape_of(exchange), exchange.request_id
         status = shape.status(error)
         log.info(
             "request_refused",
@@ -165,7 +168,7 @@ class Gateway:
         if method != "GET":
             raise MethodNotAllowed("GET")
         one: Handler = partial(self._models.one, name=name)
-        await (one if path.startswith(MODELS_PATHS[0]) else self._signed.taken_by(one))(exchange)
+        await (self._signed.taken_by(one) if path.startswith(ZAI_ROOTS) else one)(exchange)
 
     async def _response(self, exchange: Exchange, response_id: str) -> None:
         if exchange.method == "GET":

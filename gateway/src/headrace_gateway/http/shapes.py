@@ -9,6 +9,7 @@ import msgspec
 from headrace_gateway.dialects.sse import event, named_event
 from headrace_gateway.errors import ContextLengthExceeded, GatewayError, InvalidRequest, LimitReached
 from headrace_gateway.http import zai_codes
+from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.heads import Headers
 from headrace_gateway.http.problems import body_of, details_of, fields_of, headers_of, message_of, status_of
 from headrace_gateway.limits.headers import anthropic_headers, openai_headers
@@ -20,7 +21,9 @@ ZAI_ROOTS = ("/api/paas/v4", "/api/coding/paas/v4")
 ANTHROPIC_ROOTS = ("", "/api/anthropic")
 """Z.ai has Anthropic's dialect below a path of its own."""
 
-ANTHROPIC_PATHS = tuple(f"{root}/v1/messages" for root in ANTHROPIC_ROOTS)
+ANTHROPIC_PATHS = (f"{ANTHROPIC_ROOTS[0]}/v1/messages", ANTHROPIC_ROOTS[1])
+SHARED_PATHS = ("/v1/models",)
+"""OpenAI's and Anthropic's: whose client asks there shows in a header that all of Anthropic's send."""
 
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -151,11 +154,15 @@ def refusal_headers(shape: Shape, error: GatewayError) -> Headers:
     return headers_of(error) + limits
 
 
-def shape_at(path: str) -> Shape:
-    """Of whatever is refused at a path, known or not."""
+def shape_of(exchange: Exchange) -> Shape:
+    """Of whatever is answered to a client, at a path that is known or not."""
+    path = exchange.path
     if _is_below(path, ZAI_ROOTS):
         return ZAI
-    return ANTHROPIC if _is_below(path, ANTHROPIC_PATHS) else OPENAI
+    if _is_below(path, ANTHROPIC_PATHS):
+        return ANTHROPIC
+    told = exchange.header("anthropic-version") is not None
+    return ANTHROPIC if told and _is_below(path, SHARED_PATHS) else OPENAI
 
 
 def _is_below(path: str, roots: Iterable[str]) -> bool:
