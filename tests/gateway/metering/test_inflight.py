@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from headrace_contracts.usage import Ending
 from headrace_gateway.metering.inflight import (
+    ENDINGS,
     HEAD_BYTES_MAX,
     USAGE_BYTES_MAX,
     InflightTable,
+    note_journalled,
     read_table,
 )
 from tests.gateway import forking
@@ -76,6 +79,30 @@ def test_only_open_slots_are_found_again(tmp_path: Path) -> None:
     table.open(table.take() or 0, b"c")  # the slot's former counts are not the next one's
     assert {(found.head, found.usage) for found in read_table(tmp_path / "t")} == {(b"b", b""), (b"c", b"")}
     table.close()
+
+
+def test_a_slot_tells_that_only_its_settlement_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    table = InflightTable(path, slots=3)
+    first, second, third = (slot for _ in range(3) if (slot := table.take()) is not None)
+    for slot in (first, second, third):
+        table.open(slot, b"head", b"claim")
+    table.note(first, b"usage", first_token_at_us=1, attempts=1)
+    table.journalled(first, Ending.WITHHELD)
+    table.close()
+    note_journalled(path, {second: Ending.GATEWAY_LOST})
+    found = {inflight.slot: inflight for inflight in read_table(path)}
+    assert {(one.head, one.claim) for one in found.values()} == {(b"head", b"claim")}
+    assert [found[slot].journalled for slot in (first, second, third)] == [
+        Ending.WITHHELD,
+        Ending.GATEWAY_LOST,
+        None,
+    ]
+    assert found[first].usage == b"usage"
+
+
+def test_every_ending_has_a_number() -> None:
+    assert set(ENDINGS) == set(Ending)
 
 
 @pytest.mark.parametrize("size", [0, 10, 5000])

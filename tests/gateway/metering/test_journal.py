@@ -1,8 +1,10 @@
 """The journal keeps what it called durable, in order, within its space, until it is acknowledged."""
 
 import asyncio
+import errno
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +16,7 @@ from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.producers import Claim, claim_orphans, claim_own
 from headrace_gateway.metering.segments import RECORD_BYTES_MAX, Record, read_records
 from tests.gateway import forking
+from tests.gateway.waiting import eventually
 
 SEGMENT_BYTES = 4 * RECORD_BYTES_MAX
 
@@ -31,7 +34,7 @@ def event(sequence: int, *, size: int = 300) -> bytes:
 
 def append(journal: Journal, *, size: int = 300) -> int:
     assert journal.reserve()
-    return journal.append(lambda sequence: event(sequence, size=size), lambda: None)
+    return journal.append(lambda sequence: event(sequence, size=size))
 
 
 def records_of(folder: Path) -> list[Record]:
@@ -46,7 +49,7 @@ async def append_forever(claim: Claim, durable: int) -> None:
         while True:
             if journal.reserve():
                 build = partial(event, size=random.randrange(1, 2000))
-                sequence = journal.append(build, lambda: None)
+                sequence = journal.append(build)
                 await journal.durable(sequence)
                 os.write(durable, b"%d\n" % sequence)
             else:
@@ -94,15 +97,57 @@ async def test_a_tick_is_one_write_and_one_sync_serves_all(claim: Claim) -> None
     journal.close()
 
 
-async def test_a_slot_is_told_only_once_its_bytes_are_the_kernels(claim: Claim) -> None:
+async def test_an_events_bytes_are_the_kernels_at_the_end_of_the_tick(claim: Claim) -> None:
     journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
     journal.start()
-    seen: list[int] = []
-    assert journal.reserve()
-    journal.append(event, lambda: seen.append(len(records_of(claim.folder))))
-    assert seen == []
+    append(journal)
+    assert records_of(claim.folder) == []
     await asyncio.sleep(0)
-    assert seen == [1]
+    assert len(records_of(claim.folder)) == 1
+    journal.close()
+
+
+async def test_after_a_sync_that_failed_nothing_more_is_called_durable(
+    claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
+    journal.start()
+    assert journal.reserve()  # for the one that ends after the failure
+    syncs: list[int] = []
+
+    def fdatasync(descriptor: int) -> None:
+        syncs.append(descriptor)
+        if len(syncs) == 1:
+            raise OSError(errno.EIO, "the disk lost it")
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    first = journal.durable(append(journal))
+    await eventually(lambda: not journal.writable)
+    second = journal.durable(journal.append(event))
+    await eventually(lambda: len(syncs) == 2)
+    await asyncio.sleep(0.05)
+    assert not first.done()
+    assert not second.done()
+    journal.close()
+
+
+async def test_what_billing_has_goes_only_once_it_is_on_the_disk(
+    claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 3)
+    journal.start()
+    may_sync = threading.Event()
+    monkeypatch.setattr(os, "fdatasync", lambda _: may_sync.wait(10))
+    while len(journal.segments) == 1:
+        append(journal, size=RECORD_BYTES_MAX - 100)
+        await asyncio.sleep(0)
+    [full, _] = journal.segments
+    journal.acknowledge(journal.last_sequence)
+    assert full.exists()
+    may_sync.set()
+    await journal.durable(journal.last_sequence)
+    journal.acknowledge(journal.last_sequence)
+    assert not full.exists()
     journal.close()
 
 
@@ -129,7 +174,7 @@ async def test_space_is_reserved_before_and_given_back_by_acknowledgement(claim:
     size = RECORD_BYTES_MAX - 100
     appended = 0
     while journal.reserve():
-        appended = journal.append(lambda sequence: event(sequence, size=size), lambda: None)
+        appended = journal.append(lambda sequence: event(sequence, size=size))
         await journal.durable(appended)
         await asyncio.sleep(0.005)  # the next segment is made in the thread
     assert 6 <= appended <= 12
@@ -156,7 +201,7 @@ async def test_what_was_reserved_always_fits(claim: Claim) -> None:
         reserved += 1
     assert reserved == 6
     for _ in range(reserved):
-        last = journal.append(lambda sequence: event(sequence, size=RECORD_BYTES_MAX - 40), lambda: None)
+        last = journal.append(lambda sequence: event(sequence, size=RECORD_BYTES_MAX - 40))
     await journal.durable(last)
     assert len(records_of(claim.folder)) == reserved
     assert sum(path.stat().st_size for path in claim.folder.glob("*.journal")) == SEGMENT_BYTES * 2

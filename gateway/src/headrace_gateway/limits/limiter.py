@@ -170,7 +170,10 @@ class Limiter:
         then: Then,
         outcome: Outcome | None = None,
     ) -> None:
-        """1 if the lease still stood, else 0; the event is in the stream either way. For `Settler` alone."""
+        """1 if the lease still stood, else 0; the event is in the stream either way. For `Settler` alone.
+
+        `event`: empty where billing is known to have it.
+        """
         kept = () if outcome is None else outcome.arguments()
         self._settle.send(
             self.valkey, then, request_id.encode(), b"%d" % cost, _by_class(tokens).encode(), event, *kept

@@ -8,6 +8,7 @@ request then by recovery or the reaper.
 import asyncio
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -47,8 +48,10 @@ log = structlog.get_logger()
 # Rounds of one admission: records changed, or others took the money between two calls.
 ADMIT_ROUNDS_MAX = 6
 
-# Beside these go the id, the time and the prices: under 200 bytes.
+# Beside these go the id, the time and the prices: under 200 bytes; and an idempotency key's claim: two digests and
+# the project's id.
 FIXED_BYTES_MAX = HEAD_BYTES_MAX - 256
+CLAIM_BYTES_MAX = 384
 
 POLL_SECONDS = 0.05
 
@@ -155,11 +158,15 @@ class GatewayMeter:
         lease: RunningLease,
         build: Callable[[int], bytes],
         *,
+        ending: Ending,
         cost: int,
         tokens: TokenCounts,
         outcome: Outcome | None,
     ) -> asyncio.Future[None]:
-        """Journals a lease's final event and settles it; done when both are, but soon in any case."""
+        """Journals a lease's final event and settles it; done when both are, but soon in any case.
+
+        Until both are, its slot stands: whoever comes after this process has to do what is missing.
+        """
         self.running.pop(lease.id, None)
         event = b""
 
@@ -168,9 +175,16 @@ class GatewayMeter:
             event = build(sequence)
             return event
 
-        both = self._confirmations.begin(parts=2)
-        sequence = self.journal.append(build_once, lambda: self.table.give_back(lease.slot))
-        self.journal.when_durable(sequence, both.part_done)
+        both = self._confirmations.begin(parts=2, then=partial(self.table.give_back, lease.slot))
+        sequence = self.journal.append(build_once)
+
+        def journalled() -> None:
+            both.part_done()
+            if both.missing:
+                # Billing may acknowledge the event, and its segment go, before Valkey has answered.
+                self.table.journalled(lease.slot, ending)
+
+        self.journal.when_durable(sequence, journalled)
         self.settler.settle(
             lease.id, cost=cost, tokens=tokens, event=event, then=both.part_done, outcome=outcome
         )
@@ -218,7 +232,7 @@ class GatewayMeter:
                 limits.append(slots_limit(deployment, org=project.org, weight=weight, has_turn=has_turn))
             fixed = identity_of(call, prepared, project)
             claim = claim_of(call, project)
-            if len(fixed) > FIXED_BYTES_MAX:
+            if len(fixed) > FIXED_BYTES_MAX - (0 if claim is None else CLAIM_BYTES_MAX):
                 raise InvalidRequest("The request's names and headers are too long together.")
             input_value = prompt_tokens_max * prices.input_max
             hold = pricing.micros(input_value + granted_each * call.choices * prices.output)

@@ -6,21 +6,30 @@ equally long, so one timer, set for the one that has waited longest, does for al
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 
 class Confirmation:
-    """Done when so many parts are."""
+    """Done when so many parts are; `then` is called when they all are, however long that takes."""
 
-    __slots__ = ("_missing", "future", "until")
+    __slots__ = ("_missing", "_then", "future", "until")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, parts: int, until: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, parts: int, then: Callable[[], None], until: float
+    ) -> None:
         self.future: asyncio.Future[None] = loop.create_future()
         self.until = until
         self._missing = parts
+        self._then = then
+
+    @property
+    def missing(self) -> int:
+        return self._missing
 
     def part_done(self) -> None:
         self._missing -= 1
         if self._missing == 0:
+            self._then()
             self.end()
 
     def end(self) -> None:
@@ -37,9 +46,10 @@ class Confirmations:
         self._waiting: deque[Confirmation] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, *, parts: int) -> Confirmation:
+    def begin(self, *, parts: int, then: Callable[[], None]) -> Confirmation:
         loop = asyncio.get_running_loop()
-        confirmation = Confirmation(loop, parts=parts, until=loop.time() + self._timeout_seconds)
+        until = loop.time() + self._timeout_seconds
+        confirmation = Confirmation(loop, parts=parts, then=then, until=until)
         waiting = self._waiting
         # What is done need not stand here until its time; the oldest nearly always are.
         while waiting and waiting[0].future.done():

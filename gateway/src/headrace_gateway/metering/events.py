@@ -68,6 +68,18 @@ def id_of_event(event: bytes) -> str:
     return id_of(event[1:])
 
 
+class _Served(msgspec.Struct, frozen=True):
+    revision: str = ""
+
+
+_decode_served = msgspec.json.Decoder(_Served).decode
+
+
+def revision_of(identity: bytes) -> str:
+    """Of the model that served it."""
+    return _decode_served(b"{%b}" % identity).revision
+
+
 def counts_fragment(
     *, attempts: int, first_token_at_us: int | None, tokens: TokenCounts, engine_usage: bytes | None
 ) -> bytes:

@@ -1,27 +1,33 @@
-"""The in-flight table: what this worker's running requests have used so far, where a SIGKILL can't take it.
+"""The in-flight table: what this worker's requests have used so far, where a SIGKILL can't take it.
 
 One memory-mapped file a process, `slots` fixed slots. What is stored is in the kernel's page cache at once,
-so the next start settles every request that this one left, to the token relayed. What must stay true: a
-process killed at any instruction leaves in each slot either its former value or its new one, whole. Hence
-two buffers a slot, the byte that tells which is valid is written last; and the byte that opens a slot after
-everything else in it. The checksums are for a machine that lost power, where pages may be torn.
+so the next start settles every request that this one left, to the token relayed. A slot stands until its request's
+event is on the disk and Valkey has counted it; while only the second is missing it says so, and how the request ended.
+What must stay true: a process killed at any instruction leaves in each slot either its former value or its new one,
+whole. Hence two buffers a slot, the byte that tells which is valid is written last; and the byte that opens a slot
+after everything else in it. The checksums are for a machine that lost power, where pages may be torn.
 
-Slot: state u8 · valid buffer u8 · pad u16 · head length u32 · head checksum u32 · pad u32 · head ·
-buffer 0 · buffer 1; a buffer: length u32 · checksum u32 · first token µs u64 · attempts u32 · pad u32 · usage.
+Slot: state u8 · valid buffer u8 · ending u8 · pad u8 · head length u32 · head checksum u32 · claim length u32 · head ·
+claim, if it has one, after its checksum u32 · … · buffer 0 · buffer 1; a buffer: length u32 · checksum u32 · first
+token µs u64 · attempts u32 · pad u32 · usage.
 """
 
 import mmap
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
+
+from headrace_contracts.usage import Ending
 
 SLOTS = 1024  # requests at once; one worker's core relays far fewer streams
 SLOT_BYTES = 4096
 USAGE_BYTES_MAX = 768  # vLLM's usage with all details is about 250
 
-_SLOT = struct.Struct("<BBHIII")
+_SLOT = struct.Struct("<BBBBIII")
+_CLAIM = struct.Struct("<I")
 _BUFFER = struct.Struct("<IIQII")
 _BUFFER_BYTES = _BUFFER.size + USAGE_BYTES_MAX
 _BUFFERS_AT = SLOT_BYTES - 2 * _BUFFER_BYTES
@@ -31,7 +37,19 @@ _MAGIC = struct.Struct("<8sII")
 _MAGIC_TEXT = b"HRINFLT1"
 _HEADER_BYTES = SLOT_BYTES  # keeps slots on page boundaries
 
-_FREE, _OPEN = 0, 1
+_FREE, _OPEN, _JOURNALLED = 0, 1, 2
+
+ENDINGS = (
+    Ending.COMPLETED,
+    Ending.CLIENT_GONE,
+    Ending.UPSTREAM_FAILED,
+    Ending.BUDGET_STOPPED,
+    Ending.GATEWAY_LOST,
+    Ending.TIMED_OUT,
+    Ending.WITHHELD,
+)
+"""By their number in a slot, which another version may read: ones to come go to the end."""
+_NUMBERS = {ending: number for number, ending in enumerate(ENDINGS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +61,10 @@ class Inflight:
     usage: bytes
     first_token_at_us: int | None
     attempts: int
+    claim: bytes = b""
+    """Of its idempotency key; empty where it has none."""
+    journalled: Ending | None = None
+    """How it ended, if a journal has its event already or billing acknowledged it."""
 
 
 class InflightTable:
@@ -69,17 +91,24 @@ class InflightTable:
         return self._free.pop() if self._free else None
 
     def give_back(self, slot: int) -> None:
-        """Clears the slot: its request has its event in the journal, or was never admitted."""
+        """Clears the slot: its request is journalled and settled, or was never admitted."""
         self._map[_at(slot)] = _FREE
         self._free.append(slot)
 
-    def open(self, slot: int, head: bytes) -> None:
+    def open(self, slot: int, head: bytes, claim: bytes = b"") -> None:
         at = _at(slot)
-        assert len(head) <= HEAD_BYTES_MAX, len(head)
-        self._map[at + _SLOT.size : at + _SLOT.size + len(head)] = head
+        stored = head + _CLAIM.pack(crc32(claim)) + claim if claim else head
+        assert len(stored) <= HEAD_BYTES_MAX, len(stored)
+        self._map[at + _SLOT.size : at + _SLOT.size + len(stored)] = stored
         _BUFFER.pack_into(self._map, at + _BUFFERS_AT, 0, 0, 0, 0, 0)
-        _SLOT.pack_into(self._map, at, _FREE, 0, 0, len(head), crc32(head), 0)
+        _SLOT.pack_into(self._map, at, _FREE, 0, 0, 0, len(head), crc32(head), len(claim))
         self._map[at] = _OPEN
+
+    def journalled(self, slot: int, ending: Ending) -> None:
+        """Its event is on the disk; Valkey has not answered yet."""
+        at = _at(slot)
+        self._map[at + 2] = _NUMBERS[ending]
+        self._map[at] = _JOURNALLED
 
     def note(self, slot: int, usage: bytes, *, first_token_at_us: int, attempts: int) -> None:
         """Replaces the slot's counts. `usage` longer than `USAGE_BYTES_MAX` is the caller's to shorten."""
@@ -106,22 +135,39 @@ def read_table(path: Path) -> list[Inflight]:
     return [inflight for inflight in found if inflight is not None]
 
 
+def note_journalled(path: Path, slots: Mapping[int, Ending]) -> None:
+    """The same in the table of a process that is gone."""
+    with path.open("r+b") as file:
+        for slot, ending in slots.items():
+            for offset, value in ((2, _NUMBERS[ending]), (0, _JOURNALLED)):
+                os.pwrite(file.fileno(), bytes((value,)), _at(slot) + offset)
+
+
 def _read_slot(content: bytes, slot: int) -> Inflight | None:
     at = _at(slot)
-    state, valid, _, head_length, head_crc, _ = _SLOT.unpack_from(content, at)
-    if state != _OPEN or head_length > HEAD_BYTES_MAX or valid > 1:
+    state, valid, ending, _, head_length, head_crc, claim_length = _SLOT.unpack_from(content, at)
+    if state not in {_OPEN, _JOURNALLED} or valid > 1:
+        return None
+    if head_length + claim_length > HEAD_BYTES_MAX or ending >= len(ENDINGS):
         return None
     head = content[at + _SLOT.size : at + _SLOT.size + head_length]
     if crc32(head) != head_crc:
         return None
+    claim = b""
+    if claim_length:
+        claim_at = at + _SLOT.size + head_length
+        [claim_crc] = _CLAIM.unpack_from(content, claim_at)
+        claim = content[claim_at + _CLAIM.size : claim_at + _CLAIM.size + claim_length]
+        claim = claim if crc32(claim) == claim_crc else b""
+    journalled = ENDINGS[ending] if state == _JOURNALLED else None
     # The other buffer holds the value before: older, never more than was relayed.
     for flip in (valid, 1 - valid):
         buffer = at + _BUFFERS_AT + flip * _BUFFER_BYTES
         length, crc, first_token, attempts, _ = _BUFFER.unpack_from(content, buffer)
         usage = content[buffer + _BUFFER.size : buffer + _BUFFER.size + length]
         if length <= USAGE_BYTES_MAX and crc32(usage) == crc:
-            return Inflight(slot, head, usage, first_token or None, attempts)
-    return Inflight(slot, head, b"", None, 0)
+            return Inflight(slot, head, usage, first_token or None, attempts, claim, journalled)
+    return Inflight(slot, head, b"", None, 0, claim, journalled)
 
 
 def _at(slot: int) -> int:

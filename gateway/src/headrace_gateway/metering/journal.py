@@ -77,7 +77,7 @@ class Journal:
         self._current = self._create()
         self._spare: Segment | None = self._create()
         self._spare_asked = False
-        self._unwritten: list[tuple[int, bytes, Callable[[], None]]] = []
+        self._unwritten: list[tuple[int, bytes]] = []
         self._failing = self._broken = False
         self._marks: deque[tuple[float, int]] = deque(maxlen=MARKS_MAX)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -137,17 +137,17 @@ class Journal:
         assert self._reserved > 0
         self._reserved -= 1
 
-    def append(self, build: Callable[[int], bytes], written: Callable[[], None]) -> int:
+    def append(self, build: Callable[[int], bytes]) -> int:
         """Appends the event that `build` makes for its sequence, using up one reservation.
 
-        `written` is called when the bytes are the kernel's: from then on a SIGKILL loses nothing.
+        At the end of the loop's tick the bytes are the kernel's: from then on a SIGKILL loses nothing.
         """
         self.give_back()
         assert self._loop is not None
         self.last_sequence = sequence = self.last_sequence + 1
         if not self._unwritten:
             self._loop.call_soon(self._write)
-        self._unwritten.append((sequence, encode_record(sequence, build(sequence)), written))
+        self._unwritten.append((sequence, encode_record(sequence, build(sequence))))
         return sequence
 
     def durable(self, sequence: int) -> asyncio.Future[None]:
@@ -186,7 +186,9 @@ class Journal:
         self.acknowledged = max(self.acknowledged, sequence)
         while self._marks and self._marks[0][1] <= self.acknowledged:
             self._marks.popleft()
-        while self._full and self._full[0].last_sequence <= self.acknowledged:
+        # What billing has is not always on the disk yet, and until it is nobody has noted that it stands here.
+        safe = min(self.acknowledged, self._synced)
+        while self._full and self._full[0].last_sequence <= safe:
             self._full.popleft().path.unlink(missing_ok=True)
         self._want_spare()
 
@@ -222,7 +224,7 @@ class Journal:
                 if last == done:
                     self._rotate()
                     continue
-                self._write_all(b"".join(record for _, record, _ in batch[done:last]))
+                self._write_all(b"".join(record for _, record in batch[done:last]))
                 self._current.last_sequence = batch[last - 1][0]
                 done = last
         except OSError as error:
@@ -234,8 +236,6 @@ class Journal:
             self._loop.call_later(WRITE_RETRY_SECONDS, self._write)
         else:
             self._failing = False
-        for _, _, written in batch[:done]:
-            written()
         if done:
             self._written = batch[done - 1][0]
             self._want_sync(self._current)
@@ -315,7 +315,7 @@ class Journal:
         if synced is None:
             # A later fdatasync may succeed without those pages, so only a new boot may be trusted again.
             self._broken = True
-        else:
+        elif not self._broken:
             self._synced = synced
         if self._to_sync or self._spare_wanted:
             self._begin_round()

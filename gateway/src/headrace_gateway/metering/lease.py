@@ -45,6 +45,7 @@ NOT_SERVED = frozenset((Ending.UPSTREAM_FAILED, Ending.GATEWAY_LOST, Ending.TIME
 
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).decode
+_decode_claim = msgspec.msgpack.Decoder(tuple[str, str, str, int]).decode
 _encode_usage = msgspec.json.Encoder().encode
 
 
@@ -101,7 +102,8 @@ class RunningLease:
         self._trusted_tokens = 0
         self._extending = False
         self._settled = False
-        meter.table.open(slot, encode_head(self.identity, terms.prices))
+        claim = b"" if terms.claim is None else encode_claim(terms.claim)
+        meter.table.open(slot, encode_head(self.identity, terms.prices), claim)
         terms.series.begun()
 
     @property
@@ -155,6 +157,7 @@ class RunningLease:
                 log.error("engine_usage_invalid", request=self.id)
             else:
                 self._usage, self._counted = usage, (usage, counted)
+                self._note()  # for whoever settles it if this process does not come to
         counted = self._count()
         if counted is None and self._usage:
             log.error("engine_usage_invalid", request=self.id)
@@ -186,7 +189,7 @@ class RunningLease:
         if self._terms.claim is not None:
             kept = KeptAnswer(id=self.id, ending=ending, tokens=tokens, revision=self._terms.revision)
             outcome = outcome_of(self._terms.claim, kept, answer)
-        return self._meter.finish(self, build, cost=cost, tokens=tokens, outcome=outcome)
+        return self._meter.finish(self, build, ending=ending, cost=cost, tokens=tokens, outcome=outcome)
 
     def renewal(self) -> Renewal:
         """What the heartbeat says of it."""
@@ -308,6 +311,15 @@ def encode_head(identity: bytes, prices: UnitPrices) -> bytes:
 def decode_head(head: bytes) -> tuple[bytes, UnitPrices]:
     identity, units = _decode_head(head)
     return identity, UnitPrices(*units)
+
+
+def encode_claim(claim: Claim) -> bytes:
+    """What a successor needs to keep the outcome for whoever repeats the request."""
+    return _encode_head((claim.project, claim.key, claim.request, claim.kept_seconds))
+
+
+def decode_claim(claim: bytes) -> Claim | None:
+    return Claim(*_decode_claim(claim)) if claim else None
 
 
 def fragment_of(

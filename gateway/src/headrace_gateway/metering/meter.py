@@ -47,7 +47,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
         table = InflightTable(producers.table_path(claim.folder, journal.boot), slots=settings.inflight_slots)
         stack.callback(_close_table, table)
         journal.start()
-        stack.callback(journal.close)
+        stack.push_async_callback(_close_journal, journal)
 
         valkey = Valkey(settings.valkey_url, timeout_seconds=settings.valkey_timeout_seconds)
         await valkey.start()
@@ -140,6 +140,12 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def _close_journal(journal: Journal) -> None:
+    journal.close()
+    # The table hears of the last events that came to the disk before it is closed.
+    await asyncio.sleep(0)
 
 
 def _close_table(table: InflightTable) -> None:

@@ -1,14 +1,15 @@
-"""Settles what dead processes left: their running requests from the in-flight table, their journals to billing.
+"""Settles what dead processes left: their requests from the in-flight table, their journals to billing.
 
-What must stay true: a request gets one final event, so a slot whose id stands in any journal of this state
-folder gets no second one; and nothing is removed before what it holds is safe elsewhere: a table when its events are
-durable in the new journal, a segment when billing has acknowledged it.
+What must stay true: a request gets one final event, so a slot that is noted as journalled, or whose id stands in any
+journal of this state folder, gets no second one, but only the settlement that Valkey may lack; and nothing is removed
+before what it holds is safe elsewhere: a table when its events are on the disk in a journal and Valkey has counted them,
+a segment when billing has acknowledged it.
 """
 
 import asyncio
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +17,15 @@ import structlog
 
 from headrace_contracts import channels
 from headrace_contracts.usage import Ending, decode_event
+from headrace_gateway.call import KeptAnswer
+from headrace_gateway.limits.idempotency import outcome_of
 from headrace_gateway.limits.pricing import cost_micros
 from headrace_gateway.metering import producers
 from headrace_gateway.metering.counts import NONE, read_counts
-from headrace_gateway.metering.events import final_event, id_of, id_of_event
-from headrace_gateway.metering.inflight import Inflight, read_table
+from headrace_gateway.metering.events import final_event, id_of, id_of_event, revision_of
+from headrace_gateway.metering.inflight import Inflight, note_journalled, read_table
 from headrace_gateway.metering.journal import Journal
-from headrace_gateway.metering.lease import decode_head, fragment_of
+from headrace_gateway.metering.lease import decode_claim, decode_head, fragment_of
 from headrace_gateway.metering.segments import read_records
 from headrace_gateway.metering.settlement import Settler
 
@@ -54,6 +57,28 @@ class DeadJournal:
             path.unlink(missing_ok=True)
 
 
+@dataclass
+class DeadTable:
+    """What a dead process's requests had come to, kept until each is journalled and settled."""
+
+    path: Path
+    slots: dict[int, Inflight]
+    """Not settled yet."""
+    events: dict[int, bytes]
+    """What a journal has of them, by slot."""
+    journalled: bool = False
+    removed: bool = False
+
+    def settled(self, slot: int) -> None:
+        self.slots.pop(slot)
+        self.end_if_done()
+
+    def end_if_done(self) -> None:
+        if self.journalled and not self.slots:
+            self.path.unlink(missing_ok=True)
+            self.removed = True
+
+
 class Recovery:
     def __init__(self, claim: producers.Claim, state: Path, *, journal: Journal, settler: Settler) -> None:
         self._own = claim
@@ -63,6 +88,7 @@ class Recovery:
         self._own_done = False
         self._others: list[producers.Claim] = []
         self._dead: list[DeadJournal] = []
+        self._tables: list[DeadTable] = []
 
     @property
     def dead(self) -> list[DeadJournal]:
@@ -82,45 +108,68 @@ class Recovery:
 
     def release(self, *, everything: bool = False) -> None:
         """Unlocks foreign folders that are done with."""
-        busy = set() if everything else {journal.folder for journal in self.dead}
+        self._tables = [table for table in self._tables if not table.removed]
+        busy = {journal.folder for journal in self.dead} | {table.path.parent for table in self._tables}
+        if everything:
+            busy = set()
         for claim in [claim for claim in self._others if claim.folder not in busy]:
             self._others.remove(claim)
             claim.release()
 
     async def _take_over(self, claim: producers.Claim, *, boot: str | None) -> None:
-        paths = await asyncio.to_thread(producers.left_behind, claim.folder, boot=boot)
+        # A round that broke half-way is followed by another.
+        known = {table.path for table in self._tables} | {
+            path for dead in self._dead for path in dead.segments
+        }
+        found = await asyncio.to_thread(producers.left_behind, claim.folder, boot=boot)
+        paths = [path for path in found if path not in known]
         tables = [path for path in paths if path.suffix == producers.TABLE_SUFFIX]
         segments = [path for path in paths if path.suffix == producers.SEGMENT_SUFFIX]
-        for table in tables:
-            await self._settle_table(table)
-            table.unlink()
+        # Before the journals may go: afterwards nobody could tell which of the requests stood in them.
+        left = [await asyncio.to_thread(_read, table, self._state) for table in tables]
         self._dead += await asyncio.to_thread(_dead_journals, claim, segments)
+        for table in left:
+            self._tables.append(table)
+            await self._settle_table(table)
 
-    async def _settle_table(self, table: Path) -> None:
-        left = {
-            id_of(decode_head(found.head)[0]): found for found in await asyncio.to_thread(read_table, table)
-        }
-        if left:
-            written = await asyncio.to_thread(_events_written, self._state, set(left))
-            for request_id, event in written.items():
-                self._settle_again(request_id, left.pop(request_id), event)
-        last = 0
-        for request_id, found in left.items():
+    async def _settle_table(self, table: DeadTable) -> None:
+        lost: dict[int, Ending] = {}
+        for slot, found in list(table.slots.items()):
+            event = table.events.get(slot)
+            if found.journalled is not None:
+                self._settle_again(table, found, event, found.journalled)
+                continue
             while not self._journal.reserve():  # noqa: ASYNC110 - space comes with billing's acknowledgement
                 await asyncio.sleep(RESERVE_RETRY_SECONDS)
-            last = self._settle(request_id, found)
-        if last:
-            await self._journal.durable(last)
-            log.warning("requests_recovered", table=table.name, requests=len(left))
+            self._settle(table, found)
+            lost[slot] = Ending.GATEWAY_LOST
+        if lost:
+            await self._journal.durable(self._journal.last_sequence)
+            await asyncio.to_thread(note_journalled, table.path, lost)
+            log.warning("requests_recovered", table=table.path.name, requests=len(lost))
+        table.journalled = True
+        table.end_if_done()
 
-    def _settle_again(self, request_id: str, found: Inflight, event: bytes) -> None:
-        """Its event was written, but perhaps not sent; if it was, this moves nothing."""
-        tokens = decode_event(event).tokens
-        cost = cost_micros(decode_head(found.head)[1], tokens)
-        self._settler.settle(request_id, cost=cost, tokens=tokens, event=event)
-
-    def _settle(self, request_id: str, found: Inflight) -> int:
+    def _settle_again(self, table: DeadTable, found: Inflight, event: bytes | None, ending: Ending) -> None:
+        """It is journalled, but perhaps not settled; if it was, this moves nothing."""
         identity, prices = decode_head(found.head)
+        request_id = id_of(identity)
+        # Without the event billing had all of its journal, and the slot has the same counts.
+        tokens = (read_counts(found.usage) or NONE) if event is None else decode_event(event).tokens
+        claim, outcome = decode_claim(found.claim), None
+        # Who was cut off by a death may simply try again.
+        if claim is not None and ending is not Ending.GATEWAY_LOST:
+            kept = KeptAnswer(id=request_id, ending=ending, tokens=tokens, revision=revision_of(identity))
+            outcome = outcome_of(claim, kept, None)
+        cost = cost_micros(prices, tokens)
+        then = partial(table.settled, found.slot)
+        self._settler.settle(
+            request_id, cost=cost, tokens=tokens, event=event or b"", then=then, outcome=outcome
+        )
+
+    def _settle(self, table: DeadTable, found: Inflight) -> None:
+        identity, prices = decode_head(found.head)
+        request_id = id_of(identity)
         counted = read_counts(found.usage)
         if counted is None and found.usage:
             log.error("engine_usage_invalid", request=request_id)
@@ -137,11 +186,27 @@ class Recovery:
         )
         sequence = self._journal.last_sequence + 1
         event = build(sequence=sequence)
-        appended = self._journal.append(lambda _: event, lambda: None)
+        appended = self._journal.append(lambda _: event)
         assert appended == sequence
         tokens = counted or NONE
-        self._settler.settle(request_id, cost=cost_micros(prices, tokens), tokens=tokens, event=event)
-        return sequence
+        cost, then = cost_micros(prices, tokens), partial(table.settled, found.slot)
+        self._settler.settle(request_id, cost=cost, tokens=tokens, event=event, then=then)
+
+
+def _read(table: Path, state: Path) -> DeadTable:
+    """What stands in it, and what any journal has of that: noted there, because the journals go before it does."""
+    slots = {found.slot: found for found in read_table(table)}
+    by_id = {id_of(decode_head(found.head)[0]): slot for slot, found in slots.items()}
+    events: dict[int, bytes] = {}
+    if by_id:
+        events = {
+            by_id[request_id]: event for request_id, event in _events_written(state, set(by_id)).items()
+        }
+    written = {slot: decode_event(event).ending for slot, event in events.items()}
+    note_journalled(table, written)
+    for slot, ending in written.items():
+        slots[slot] = replace(slots[slot], journalled=ending)
+    return DeadTable(table, slots, events)
 
 
 def _dead_journals(claim: producers.Claim, segments: list[Path]) -> list[DeadJournal]:

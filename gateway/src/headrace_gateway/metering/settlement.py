@@ -1,7 +1,7 @@
 """Settlements on their way to Valkey: sent at once, and again behind the request until Valkey has answered.
 
-Nothing depends on them alone. The journal has the event, and a lease that is never settled is reaped; so
-when more wait than `UNSETTLED_MAX`, the oldest may be given up.
+Nothing depends on them alone. The journal has the event, and the in-flight table keeps the request until Valkey has
+answered; so when more wait than `UNSETTLED_MAX`, the oldest may be given up: the next start settles it.
 """
 
 import asyncio
@@ -101,7 +101,6 @@ class Settler:
             given_up = self._waiting.popleft()
             self.given_up += 1
             log.error("settlement_given_up", request=given_up.id)
-            given_up.then()
         if settlement.outcome is not None:
             # Answers are too large to wait by the thousand.
             settlement.outcome = settlement.outcome.brief_alone()

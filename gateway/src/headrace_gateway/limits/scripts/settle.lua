@@ -2,13 +2,13 @@
 -- of the same id moves nothing; after the reaper's they move once more, by what the final event says beyond its
 -- estimate. The event is appended in any case (billing knows an event by its id and grade). Cold is no obstacle:
 -- the journal is the record.
--- ARGV: id, actual cost in micro-units, tokens by class, event; and of a request with an idempotency key its place, the
--- request's hash, its outcome ('' frees the key), the outcome in brief, ms to keep it, the counter of its project's
--- kept bytes, their bound. Replies 1 if the lease stood, else 0.
+-- ARGV: id, actual cost in micro-units, tokens by class, event ('' where billing has it already); and of a request with an
+-- idempotency key its place, the request's hash, its outcome ('' frees the key), the outcome in brief, ms to keep it, the
+-- counter of its project's kept bytes, their bound. Replies 1 if the lease stood, else 0.
 local actual, tokens = tonumber(ARGV[2]), tokens_of(ARGV[3])
 local lease = read_lease(ARGV[1])
 if lease then end_lease(ARGV[1], lease, actual, tokens) else correct(ARGV[1], actual, tokens) end
-redis.call('XADD', USAGE, '*', 'e', ARGV[4])
+if ARGV[4] ~= '' then redis.call('XADD', USAGE, '*', 'e', ARGV[4]) end
 
 local function keep_outcome(place, request, whole, brief, kept_ms, counter, bytes_max)
   local found = redis.call('HMGET', place, 'l', 'o')
