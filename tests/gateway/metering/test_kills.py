@@ -1,0 +1,203 @@
+"""A gateway is killed between any two steps of a request: what it used counts once, in every place, and whoever repeats
+it with its idempotency key is told so."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from headrace_contracts.access import Limit, LimitKind, Window, WindowShape, WindowUnit
+from headrace_contracts.usage import Ending, Grade
+from headrace_gateway.call import AlreadyAnswered, Call, Idempotency
+from headrace_gateway.metering.meter import open_meter
+from headrace_gateway.metering.settings import MeterSettings
+from tests.gateway import forking
+from tests.gateway.account import Account, call, usage
+from tests.gateway.billing import Billing, running_billing
+from tests.gateway.conftest import INGEST_TOKEN
+from tests.gateway.limits.ground import let_lapse, let_return_lapse
+from tests.gateway.waiting import eventually
+
+STEPS = ("admitted", "generated", "journalled", "acknowledged", "settle_sent", "settle_answered")
+"""After which of them the gateway is killed. `acknowledged`: by billing, which had it over HTTP."""
+
+USED = {"admitted": 0, "generated": 130}
+USED_BY_ALL = 400
+
+
+@pytest.fixture
+def billing() -> Iterator[Billing]:
+    with running_billing(INGEST_TOKEN) as running:
+        yield running
+
+
+@pytest.fixture
+def to_billing(settings: MeterSettings, billing: Billing) -> MeterSettings:
+    return dataclasses.replace(settings, billing_url=billing.url, resend_after_seconds=0.2)
+
+
+class Line:
+    """The gateway's way to its Valkey, which may be cut, or lose all replies."""
+
+    def __init__(self) -> None:
+        self.mute = False
+        self.url = ""
+        self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+        self._host: str | None = None
+        self._port: int | None = None
+
+    @contextlib.asynccontextmanager
+    async def open(self, url: str) -> AsyncIterator["Line"]:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname, parts.port
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        here = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.url = url.replace(f"{parts.hostname}:{parts.port}", here)
+        try:
+            yield self
+        finally:
+            self.cut()
+
+    def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_valkey, to_valkey = await asyncio.open_connection(self._host, self._port)
+        self._writers += [writer, to_valkey]
+        with contextlib.suppress(OSError):
+            await asyncio.gather(self._pipe(reader, to_valkey), self._pipe(from_valkey, writer, replies=True))
+
+    async def _pipe(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool = False
+    ) -> None:
+        while piece := await reader.read(65536):
+            if replies and self.mute:
+                continue
+            writer.write(piece)
+
+
+def asked(account: Account) -> Call:
+    once = Idempotency(key="a" * 64, request="b" * 64)
+    return call(account, prompt_tokens_max=100, output_tokens_max=300, idempotency=once)
+
+
+async def run_to(step: str, account: Account, settings: MeterSettings, told: Callable[[str], None]) -> None:
+    line = Line()
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(line.open(settings.valkey_url))
+        meter = await stack.enter_async_context(
+            open_meter(dataclasses.replace(settings, valkey_url=line.url))
+        )
+        lease = await meter.admit(asked(account))
+        told(lease.id)
+        if step == "admitted":
+            told("done")
+        lease.attempt()
+        lease.relayed(usage(100, 30), output_tokens=30, first=True)
+        if step == "generated":
+            told("done")
+        if step in {"journalled", "acknowledged"}:
+            line.cut()
+            await eventually(lambda: not meter.limiter.valkey.connected)
+        elif step == "settle_sent":
+            line.mute = True
+        await lease.settle(Ending.COMPLETED, usage=usage(100, 300))
+        await meter.journal.durable(1)
+        if step == "acknowledged":
+            await eventually(lambda: meter.journal.acknowledged == 1)
+            # Its segment goes with the last event in it, which is the only one.
+            [path] = meter.journal.segments
+            path.unlink()
+        elif step == "settle_sent":
+            await eventually(account.events)
+        told("done")
+        await asyncio.sleep(60)
+
+
+def killed_after(step: str, account: Account, settings: MeterSettings) -> str:
+    reading, writing = os.pipe()
+
+    async def serve() -> None:
+        def told(line: str) -> None:
+            os.write(writing, line.encode() + b"\n")
+            if line == "done":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        await run_to(step, account, settings, told)
+
+    child = forking.start(lambda: asyncio.run(serve()))
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        [request, done] = pipe.read().split()
+    assert done == "done"
+    forking.kill(child)
+    return request
+
+
+def files(state: Path) -> list[str]:
+    return sorted(path.name for path in state.rglob("*") if path.is_file() and path.name != "lock")
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+async def test_what_a_killed_request_used_counts_once_everywhere(
+    account: Account, to_billing: MeterSettings, billing: Billing, step: str, reaped: bool
+) -> None:
+    window = Window(seconds=10**9, shape=WindowShape.FIXED, unit=WindowUnit.TOKENS)
+    account.push_key(
+        limits=[
+            Limit(kind=LimitKind.SPEND_TOTAL, ceiling=500),
+            Limit(kind=LimitKind.CONCURRENCY, ceiling=5),
+            Limit(kind=LimitKind.WINDOW, ceiling=1000, window=window),
+        ]
+    )
+    request = await asyncio.to_thread(killed_after, step, account, to_billing)
+    used = USED.get(step, USED_BY_ALL)
+    if reaped:
+        other = dataclasses.replace(to_billing, name="other", state_dir=to_billing.state_dir / "elsewhere")
+        if account.client.exists(f"hr:lease:{request}"):
+            let_lapse(account.client, request)
+        async with open_meter(other):
+            await eventually(lambda: account.client.zcard("hr:leases") == 0)
+
+    async with open_meter(to_billing) as meter:
+        await eventually(lambda: not meter.settler.outstanding)
+        await eventually(lambda: (request, int(Grade.FINAL)) in billing.events)
+        await eventually(lambda: account.client.get("hr:limit:spend_total:key:key_1") == b"%d" % used)
+        if account.client.zcard("hr:reaped"):
+            let_return_lapse(account.client, request)
+        await eventually(lambda: account.client.zcard("hr:reaped") == 0)
+        assert account.client.get("hr:limit:spend_total:key:key_1") == b"%d" % used
+        assert account.client.get("hr:limit:concurrency:key:key_1") is None
+        assert [account.client.get(key) for key in account.client.keys("hr:limit:window-*")] == [b"%d" % used]
+        assert account.money() == (1_000_000, 0, used)
+        assert account.pending() == ({request: used} if used else {})
+
+        assert billing.conflicts == []
+        finals = {event for event in billing.events if event[1] == Grade.FINAL}
+        assert finals == {(request, int(Grade.FINAL))}
+        final = billing.events[request, int(Grade.FINAL)]
+        assert final.tokens.total == used
+        assert final.ending is (Ending.GATEWAY_LOST if step in USED else Ending.COMPLETED)
+        for event in account.events():
+            assert event.id == request
+            assert event.grade is Grade.ESTIMATED or event == final
+
+        if step not in USED:
+            with pytest.raises(AlreadyAnswered) as before:
+                await meter.admit(asked(account))
+            answer = before.value.answer
+            assert (answer.id, answer.ending, answer.tokens) == (request, Ending.COMPLETED, final.tokens)
+            assert answer.revision == "r1"
+        assert await meter.close(5)
+    assert files(to_billing.state_dir) == []
