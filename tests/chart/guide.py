@@ -7,6 +7,7 @@ from tests.chart.helm import ROOT
 
 PARTNER = ROOT / "docs" / "guides" / "partner.md"
 ENTERPRISE = ROOT / "docs" / "guides" / "enterprise.md"
+CANARY = ROOT / "docs" / "operations" / "canary.md"
 
 
 def block(guide: Path, mark: str) -> str:

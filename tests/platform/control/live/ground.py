@@ -26,6 +26,7 @@ from headrace_platform.control.probe import Prober
 from headrace_platform.control.proofs import Proofs
 from headrace_platform.control.reconcile import Reconciler
 from headrace_platform.control.replicas import Replicas
+from headrace_platform.control.resource import CONFIG_MAPS
 from tests.architecture.tree import ROOT
 from tests.platform.control.examples import body, environment
 from tests.platform.control.live.endpoints import Endpoints, serving_endpoints
@@ -160,7 +161,10 @@ class Ground:
         return (await self.conditions(key)).get("Ready") == ("True", "Serving")
 
     async def routes(self) -> dict[str, DeploymentTable]:
-        answer = await self.kube.ask("GET", ROUTES)
+        gateway = self.environment.gateway
+        answer = await self.kube.ask(
+            "GET", CONFIG_MAPS.path(gateway.pods.namespace, gateway.routes_config_map)
+        )
         entries = answer.document.get("data", {}) if answer.status == 200 else {}
         return {name: decode_table(text.encode()) for name, text in entries.items()}
 
