@@ -137,7 +137,7 @@ async def test_a_model_that_the_key_may_not_name_does_not_answer_though_it_is_li
 
 
 async def test_what_keeps_failing_is_left_alone_and_says_when_it_is_tried_again(stack: Stack) -> None:
-    stack.engine.default = FAILING
+    stack.engine.default = Behaviour(reset=True)
     for _ in range(FAILURES_IN_A_ROW):
         assert (await stack.post()).status_code == 502
     refused = await stack.post()

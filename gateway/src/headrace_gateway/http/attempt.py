@@ -35,6 +35,8 @@ class Attempt(msgspec.Struct, frozen=True):
     span: InferenceSpan | None
     watch: AnswerWatch | None
     """Who looks at its answer, if anybody."""
+    again: bool = False
+    """Whether it was tried at another deployment before."""
     outlives_client: bool = False
     """Whether it is served to its end in any case, as whoever takes the client's place asks for its answer."""
 

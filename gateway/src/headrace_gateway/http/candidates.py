@@ -55,6 +55,8 @@ class Candidates:
         allowed = [each for each in chosen if self._breakers.allows(each[0])]
         if not allowed:
             raise self._breakers.refusal(chosen[0][0])
+        if len(allowed) > 1:
+            allowed.sort(key=lambda each: self._breakers.disfavours(each[0], caller.org))
         return [
             Call(
                 credentials=credentials,
@@ -77,12 +79,15 @@ class Candidates:
             for deployment, instead in allowed
         ]
 
-    def elsewhere(self, calls: Sequence[Call], failed: Call, *, trace: str) -> list[Call]:
+    def elsewhere(self, calls: Sequence[Call], failed: Call, *, org: str, trace: str) -> list[Call]:
         """Where else the request may be tried, if it may. `trace`: that of the first try."""
         others = [
             replace(call, again=True, trace=trace)
             for call in calls
-            if call.deployment.id != failed.deployment.id and self._breakers.allows(call.deployment)
+            if call.deployment.id != failed.deployment.id
+            and self._breakers.allows(call.deployment)
+            # Who fails everywhere does not use up what others' second tries need.
+            and not self._breakers.disfavours(call.deployment, org)
         ]
         return others if others and self._budget.spend() else []
 

@@ -168,11 +168,12 @@ class Inference:
                 watch=None if about is None else self._guards.watch(about),
                 trace=trace,
                 span=None if trace is None else trace.admitted(lease.id, call),
+                again=call.again,
                 outlives_client=credentials.batched,
             )
             served = await self._serve_and_settle(attempt)
             calls = (
-                self._candidates.elsewhere(calls, call, trace=trace_id)
+                self._candidates.elsewhere(calls, call, org=caller.org, trace=trace_id)
                 if served.elsewhere and tries_left
                 else []
             )
@@ -262,6 +263,8 @@ class Inference:
             reply = await self._attempts.begin_reply(
                 lease,
                 deployment,
+                org=attempt.org,
+                again=attempt.again,
                 path=attempt.wire.path,
                 headers=attempt.trace_lines() + relayed_lines(attempt.exchange, attempt.wire.headers),
                 body=body,

@@ -39,7 +39,7 @@ class Placement:
                 full.append(call)
             except GatewayError:
                 # One that would do instead, and doesn't: that is not what the client asked for.
-                if not full:
+                if not full and (not call.instead or call is calls[-1]):
                     raise
         return await self._wait(exchange, caller, full[:LINES_MAX])
 

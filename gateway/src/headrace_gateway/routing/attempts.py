@@ -33,10 +33,13 @@ UNAVAILABLE = frozenset({502, 503})
 """What a proxy in front of an engine answers when no replica took the request."""
 
 FAILING = 500
-"""From this status on it is the engine that fails, and not the request."""
+"""From this status on it is the engine that fails. One that says so itself is there, and may fail at this request alone."""
 
 BUSY = 503
 """Which it may be without failing: to leave it alone then would let it run empty."""
+
+OUT_OF_REACH = frozenset({502, 504})
+"""What a proxy before it says, which got no answer from it."""
 
 
 class Attempts:
@@ -50,29 +53,37 @@ class Attempts:
         lease: Lease,
         deployment: Deployment,
         *,
+        org: str,
+        again: bool,
         path: str,
         headers: bytes,
         body: bytes,
         content_type: bytes,
     ) -> Reply:
-        """The first reply of the engine that is not a refusal to serve at all; close it when done."""
+        """The first reply of the engine that is not a refusal to serve at all; close it when done.
+
+        `again`: whether it was tried at another deployment before.
+        """
         breakers = self._breakers
-        breakers.begin(deployment)
+        breakers.begin(deployment, org)
         self._budget.deposit()
         try:
             reply = await self._reply(lease, deployment, path, headers, body, content_type=content_type)
         except (UpstreamFailed, UpstreamTimedOut):
-            breakers.fail(deployment)
+            breakers.fail(deployment, org)
             raise
         except BaseException:
-            breakers.abandon(deployment)
+            breakers.abandon(deployment, org)
             raise
         if reply.status < FAILING:
-            breakers.succeed(deployment)
-        elif reply.status == BUSY:
-            breakers.abandon(deployment)
+            breakers.succeed(deployment, org)
+        elif reply.status in OUT_OF_REACH:
+            breakers.fail(deployment, org)
+        elif reply.status == BUSY or again:
+            # A request that fails wherever it is sent counts at one place.
+            breakers.abandon(deployment, org)
         else:
-            breakers.fail(deployment)
+            breakers.fail_for(deployment, org)
         return reply
 
     async def _reply(

@@ -1,15 +1,18 @@
 """A circuit breaker for each deployment: what keeps failing is left alone for a while, then tried with one request.
 
 What must stay true: while it is open nothing goes there but one request at a time, and none before the pause is over;
-the pause is bounded. Every gateway learns for itself: a deployment may be out of reach from one node alone.
+the pause is bounded. Every gateway learns for itself: a deployment may be out of reach from one node alone. And no
+organisation opens one by the errors that its own requests are answered with: an engine that answers is there, and why
+it failed may be what it was asked. Such a deployment is that organisation's last choice, and nobody else's.
 
 Deployments that never failed have no breaker, so that healthy requests pay for a look into an empty table.
 """
 
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
@@ -23,16 +26,35 @@ OUTCOMES = 20
 FAILED_SHARE = 0.5
 """Open from so many failures without a success between, or from this share of the latest outcomes."""
 
+NOBODY = ""
+"""Whose failures those are that no request can be the reason of."""
+
+ORGS_OWN_MAX = 1024
+"""Breakers of single organisations, per worker; the oldest goes first, and is learnt again from five requests."""
+
+Key = TypeVar("Key")
+
 PAUSE_SECONDS_MIN = 1.0
 PAUSE_SECONDS_MAX = 60.0
 PAUSE_JITTER = 0.2
 """So that gateways do not all try at once."""
 
 
+def weight_of(failures: Counter[str]) -> int:
+    """How many of them count, by whose requests failed: of one organisation's no more than everybody else's and one.
+
+    One that fails alone is so one failure, however many; five count as five where two of them are others'.
+    """
+    most = max([count for org, count in failures.items() if org != NOBODY], default=0)
+    others = failures.total() - most
+    return others + min(most, others + 1)
+
+
 class Breaker:
     def __init__(self) -> None:
-        self._outcomes: deque[bool] = deque(maxlen=OUTCOMES)
-        self._in_a_row = 0
+        self._outcomes: deque[str | None] = deque(maxlen=OUTCOMES)
+        """Whose request failed; null for a success."""
+        self._in_a_row: Counter[str] = Counter()
         self._pause = 0.0
         self._closed_from = 0.0
         self._open = False
@@ -41,7 +63,7 @@ class Breaker:
     @property
     def spotless(self) -> bool:
         """Whether it says no more than none does."""
-        return not self._open and all(self._outcomes)
+        return not self._open and self._outcomes.count(None) == len(self._outcomes)
 
     def seconds_left(self, now: float) -> float:
         """Until it may be tried again; 0 while it may."""
@@ -57,64 +79,111 @@ class Breaker:
         self._probing = False
 
     def succeed(self) -> None:
-        if self._open:
-            self._outcomes.clear()
-        self._open = self._probing = False
-        self._in_a_row, self._pause = 0, 0.0
-        self._outcomes.append(True)
+        self._close()
+        self._pause = 0.0
+        self._in_a_row.clear()
+        self._outcomes.append(None)
 
-    def fail(self, now: float) -> bool:
-        """Whether it is open from this on, or still."""
-        self._in_a_row += 1
-        self._outcomes.append(False)
-        many = len(self._outcomes) == OUTCOMES and self._outcomes.count(False) >= OUTCOMES * FAILED_SHARE
+    def fail(self, now: float, org: str = NOBODY) -> bool:
+        """Whether it is open from this on, or still. `org`: whose request may be the reason."""
         if self._open and not self._probing:
             return True  # one of those that were under way when it opened
-        if self._probing or many or self._in_a_row >= FAILURES_IN_A_ROW:
+        if self._probing and org != NOBODY:
+            # It is there again; whether it serves others is for their requests to tell.
+            self._close()
+        self._in_a_row[org] += 1
+        self._outcomes.append(org)
+        if self._probing or self._is_failing():
             self._open, self._probing = True, False
+            self._in_a_row.clear()
             self._pause = min(PAUSE_SECONDS_MAX, max(PAUSE_SECONDS_MIN, 2 * self._pause))
             self._closed_from = now + self._pause * random.uniform(1 - PAUSE_JITTER, 1)  # noqa: S311 - no secret
         return self._open
+
+    def _close(self) -> None:
+        if self._open:
+            self._outcomes.clear()
+        self._open = self._probing = False
+
+    def _is_failing(self) -> bool:
+        if weight_of(self._in_a_row) >= FAILURES_IN_A_ROW:
+            return True
+        failed = Counter([org for org in self._outcomes if org is not None])
+        return len(self._outcomes) == OUTCOMES and weight_of(failed) >= OUTCOMES * FAILED_SHARE
 
 
 class Breakers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
+        self._orgs_own: dict[tuple[str, str], Breaker] = {}
+        """Of the errors that a deployment answers one organisation with."""
 
     def allows(self, deployment: Deployment) -> bool:
         breaker = self._breakers.get(deployment.id)
         return breaker is None or breaker.seconds_left(self._clock()) == 0
+
+    def disfavours(self, deployment: Deployment, org: str) -> bool:
+        """Whether the organisation's requests are better sent elsewhere, if there is an elsewhere."""
+        if not self._orgs_own:
+            return False
+        own = self._orgs_own.get((deployment.id, org))
+        return own is not None and own.seconds_left(self._clock()) > 0
 
     def refusal(self, deployment: Deployment) -> UpstreamUnavailable:
         breaker = self._breakers.get(deployment.id)
         seconds = PAUSE_SECONDS_MIN if breaker is None else breaker.seconds_left(self._clock())
         return UpstreamUnavailable(retry_after_seconds=max(seconds, PAUSE_SECONDS_MIN))
 
-    def begin(self, deployment: Deployment) -> None:
+    def begin(self, deployment: Deployment, org: str) -> None:
         """Raises `UpstreamUnavailable` where nothing may go there now."""
         breaker = self._breakers.get(deployment.id)
-        if breaker is None:
-            return
-        if breaker.seconds_left(self._clock()) > 0:
-            raise self.refusal(deployment)
-        breaker.begin()
+        if breaker is not None:
+            if breaker.seconds_left(self._clock()) > 0:
+                raise self.refusal(deployment)
+            breaker.begin()
+        if self._orgs_own and (own := self._orgs_own.get((deployment.id, org))) is not None:
+            own.begin()
 
-    def abandon(self, deployment: Deployment) -> None:
+    def abandon(self, deployment: Deployment, org: str) -> None:
         breaker = self._breakers.get(deployment.id)
         if breaker is not None:
             breaker.abandon()
+        if self._orgs_own and (own := self._orgs_own.get((deployment.id, org))) is not None:
+            own.abandon()
 
-    def succeed(self, deployment: Deployment) -> None:
-        breaker = self._breakers.get(deployment.id)
-        if breaker is not None:
-            breaker.succeed()
-            if breaker.spotless:
-                del self._breakers[deployment.id]
+    def succeed(self, deployment: Deployment, org: str) -> None:
+        if self._breakers:
+            _succeed(self._breakers, deployment.id)
+        if self._orgs_own:
+            _succeed(self._orgs_own, (deployment.id, org))
 
-    def fail(self, deployment: Deployment) -> None:
+    def fail(self, deployment: Deployment, org: str) -> None:
+        """It could not be reached, or was too slow: whoever asks."""
+        if self._orgs_own and (own := self._orgs_own.get((deployment.id, org))) is not None:
+            own.abandon()
         if self._breakers.setdefault(deployment.id, Breaker()).fail(self._clock()):
             log.warning("deployment_left_alone", deployment=deployment.id)
+
+    def fail_for(self, deployment: Deployment, org: str) -> None:
+        """It answered the organisation's request with an error, which may be the request's fault."""
+        if self._breakers.setdefault(deployment.id, Breaker()).fail(self._clock(), org):
+            log.warning("deployment_left_alone", deployment=deployment.id)
+        own = self._orgs_own.get((deployment.id, org))
+        if own is None:
+            if len(self._orgs_own) >= ORGS_OWN_MAX:
+                del self._orgs_own[next(iter(self._orgs_own))]
+            own = self._orgs_own[deployment.id, org] = Breaker()
+        if own.fail(self._clock()):
+            log.warning("deployment_disfavoured", deployment=deployment.id, org=org)
+
+
+def _succeed(breakers: dict[Key, Breaker], key: Key) -> None:
+    breaker = breakers.get(key)
+    if breaker is not None:
+        breaker.succeed()
+        if breaker.spotless:
+            del breakers[key]
 
 
 class RetryBudget:
