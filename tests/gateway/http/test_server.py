@@ -1,6 +1,7 @@
 """The server as clients meet it: requests in any pieces, answers in order, connections that are kept or not."""
 
 import asyncio
+import contextlib
 import gc
 import json
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +10,7 @@ import httpx2 as httpx
 import pytest
 
 from headrace_gateway.http import connection as connections
+from headrace_gateway.http import server
 from tests.gateway.http.echo import BODY_BYTES_MAX, Served, answers, serving
 from tests.gateway.waiting import eventually
 
@@ -219,6 +221,60 @@ async def test_a_connection_that_rests_makes_room_for_a_new_one(unused_port: Cal
         assert await resting.ended()
         await another.say(LAST)
         assert [status for status, _ in answers(await another.rest())] == [200]
+
+
+async def test_of_connections_that_rest_the_one_that_has_rested_longest_makes_room(
+    unused_port: Callable[[], int],
+) -> None:
+    async with (
+        serving(unused_port(), connections_max=2) as served,
+        served.client() as first,
+        served.client() as second,
+    ):
+        for client in (second, first):
+            await client.say(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await client.head()
+        async with served.client() as another:
+            assert await second.ended()
+            for client in (first, another):
+                await client.say(GET)
+                assert (await client.head()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_connection_that_begins_a_request_or_was_refused_makes_no_room(
+    unused_port: Callable[[], int],
+) -> None:
+    async with (
+        serving(unused_port(), connections_max=2) as served,
+        served.client() as working,
+        served.client() as beginning,
+    ):
+        await working.say(get("/held"))
+        await beginning.say(b"GET ")
+        for _ in range(3):
+            async with served.client() as refused, served.client() as another:
+                assert (await refused.head()).startswith(b"HTTP/1.1 503")
+                await another.say(GET)
+                assert (await another.head()).startswith(b"HTTP/1.1 503")
+        assert served.echo.served == ["/held"]
+        await beginning.say(b"/begun HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await beginning.head()).startswith(b"HTTP/1.1 200")
+
+
+async def test_only_so_many_connections_are_told_that_there_is_no_room(
+    unused_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REFUSED_MAX", 2)
+    async with (
+        serving(unused_port(), connections_max=1) as served,
+        served.client() as working,
+        contextlib.AsyncExitStack() as refused,
+    ):
+        await working.say(get("/held"))
+        for _ in range(5):
+            client = await refused.enter_async_context(served.client())
+            assert (await client.head()).startswith(b"HTTP/1.1 503")
+            assert len(served.listener) <= 1 + 2
 
 
 async def test_where_all_connections_are_at_work_a_new_one_is_told_so(

@@ -11,7 +11,7 @@ GPU would go on generating for nobody.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Protocol, cast
 
 from headrace_gateway.http.exchange import ClientGone, Exchange
@@ -49,6 +49,10 @@ class Owner(Protocol):
     def date_line(self) -> bytes: ...
     @property
     def head_timeout_seconds(self) -> float: ...
+    @property
+    def resting(self) -> MutableMapping["ClientConnection", None]:
+        """Those that have a place and no request, in the order in which they came to rest; they keep it true."""
+
     def admit(self, connection: "ClientConnection") -> bool: ...
     def forget(self, connection: "ClientConnection") -> None: ...
 
@@ -66,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
         "_queue",
         "_reader",
         "_reading_paused",
+        "_resting",
         "_task",
         "_transport",
         "_unread",
@@ -79,6 +84,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, application: Application, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._application = application
         self._owner = owner
+        self._resting = owner.resting
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(self)
@@ -105,13 +111,13 @@ class ClientConnection(asyncio.Protocol):
 
     # for the owner
 
-    @property
-    def idle(self) -> bool:
-        return self._current is None and self._reader.idle
-
-    def close_if_idle(self) -> None:
-        if self.idle and not self._ending:
-            self._close()
+    def close(self) -> None:
+        """What is buffered still leaves, if the client reads it in time."""
+        self._resting.pop(self, None)
+        self._ending = self._unread = True
+        self._await_for(STALL_SECONDS)
+        if self._transport is not None:
+            self._transport.close()
 
     def abort(self) -> None:
         """Breaks it off; what is buffered is lost."""
@@ -145,6 +151,7 @@ class ClientConnection(asyncio.Protocol):
         if not goes_on:
             self._unread = self._lingers = True
         if self._reader.in_head and not was_in_head and self._current is None:
+            self._resting.pop(self, None)
             self._await_for(self._owner.head_timeout_seconds)
         if self._reader.full:
             self._pause_reading()
@@ -240,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
         assert exchange is self._current, "the exchange that runs is the one that ends"
         self._current = self._task = None
         if self.gone:
-            self._close()
+            self.close()
         elif not exchange.keep_alive:
             self._end(linger=self._lingers or not exchange.complete)
         elif not self._writing_paused:
@@ -249,6 +256,7 @@ class ClientConnection(asyncio.Protocol):
     # the order of things
 
     def _start(self, exchange: Exchange) -> None:
+        self._resting.pop(self, None)
         self._current = exchange
         self.deadline = math.inf
         self._task = self._loop.create_task(self._application(exchange))  # type: ignore[arg-type]
@@ -261,7 +269,11 @@ class ClientConnection(asyncio.Protocol):
             self._end(linger=self._lingers)
         else:
             self._resume_reading()
-            self._await_for(self._owner.head_timeout_seconds if self._reader.in_head else KEEP_IDLE_SECONDS)
+            if self._reader.in_head:
+                self._await_for(self._owner.head_timeout_seconds)
+            else:
+                self._resting[self] = None
+                self._await_for(KEEP_IDLE_SECONDS)
 
     def _give_up(self, refusal: Unacceptable) -> None:
         """Nothing that follows can be told apart any more: what came before is served, then it ends."""
@@ -275,22 +287,16 @@ class ClientConnection(asyncio.Protocol):
 
     def _end(self, *, linger: bool) -> None:
         """Closes; who may still be sending reads the answer only if we take that in first."""
+        self._resting.pop(self, None)
         self._queue.clear()
         if not linger or self._transport is None or self._transport.is_closing():
-            self._close()
+            self.close()
             return
         self._ending = self._unread = True
         self._resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._await_for(LINGER_SECONDS)
-
-    def _close(self) -> None:
-        """What is buffered still leaves, if the client reads it in time."""
-        self._ending = self._unread = True
-        self._await_for(STALL_SECONDS)
-        if self._transport is not None:
-            self._transport.close()
 
     def _has_gone(self) -> None:
         self.gone = True

@@ -2,12 +2,13 @@
 
 What must stay true: after SIGTERM no connection is accepted, what runs may go on for the grace period, what
 then still runs ends with an error event and a settlement, and only then does `serve` return; there are never
-more connections than there are places.
+more connections than there are places, and as many as `REFUSED_MAX` that are being told so.
 """
 
 import asyncio
 import signal
 import socket
+from collections import OrderedDict
 from dataclasses import dataclass
 from email.utils import formatdate
 
@@ -23,6 +24,9 @@ BACKLOG = 1024
 
 TICK_SECONDS = 0.5
 """One look at all connections is cheaper than a timer for each request; no deadline here needs to be finer."""
+
+REFUSED_MAX = 128
+"""Connections without a place that are still read from, so that their clients read the refusal."""
 
 LAST_WORDS_SECONDS = 5.0
 """After the grace: for settlements, error events and clients that read slowly."""
@@ -70,9 +74,14 @@ class Listener:
         self.date_line = b""
         self._loop = asyncio.get_running_loop()
         self._connections: dict[ClientConnection, None] = {}
+        self._refused: OrderedDict[ClientConnection, None] = OrderedDict()
+        self.resting: OrderedDict[ClientConnection, None] = OrderedDict()
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
         self._ticking: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._connections)
 
     async def listen(self, host: str, port: int, *, shared: bool) -> None:
         self._tick()
@@ -90,8 +99,8 @@ class Listener:
             self._server.close()
             self._server = None
         self.draining = True
-        for connection in list(self._connections):
-            connection.close_if_idle()
+        for connection in list(self.resting):
+            connection.close()
         if not self._connections:
             return True
         self._empty.clear()
@@ -116,20 +125,34 @@ class Listener:
 
     def admit(self, connection: ClientConnection) -> bool:
         """Gives it a place, if need be that of the connection that has rested longest."""
-        full = len(self._connections) >= self._connections_max
-        if full:
-            resting = next((each for each in self._connections if each.idle), None)
-            if resting is not None:
-                resting.abort()
-                del self._connections[resting]
-                full = False
+        if len(self._connections) - len(self._refused) >= self._connections_max and not self._free_a_place():
+            if len(self._refused) >= REFUSED_MAX:
+                # It has had the longest time to read why.
+                self._drop(next(iter(self._refused)))
+            self._refused[connection] = None
+            self._connections[connection] = None
+            return False
+        self.resting[connection] = None
         self._connections[connection] = None
-        return not full
+        return True
 
     def forget(self, connection: ClientConnection) -> None:
+        self.resting.pop(connection, None)
+        self._refused.pop(connection, None)
         self._connections.pop(connection, None)
         if not self._connections:
             self._empty.set()
+
+    def _free_a_place(self) -> bool:
+        if not self.resting:
+            return False
+        self._drop(next(iter(self.resting)))
+        return True
+
+    def _drop(self, connection: ClientConnection) -> None:
+        """At once: what asyncio tells it later would come too late for who is to have its place."""
+        connection.abort()
+        self.forget(connection)
 
     def _tick(self) -> None:
         now = self._loop.time()
