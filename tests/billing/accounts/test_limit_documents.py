@@ -19,7 +19,7 @@ FIXED: dict[str, Any] = {
         "anchor": "2026-11-02T08:30:00.250000+00:00",
     },
 }
-EVERY = [DAY, CREDITS, FIXED, {"kind": "concurrency", "ceiling": 4}]
+EVERY = [DAY, CREDITS, FIXED | {"stop": True}, {"kind": "concurrency", "ceiling": 4}]
 
 
 def windowed(limit: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -60,9 +60,12 @@ HOURS = CREDITS["window"]["rates"][0]  # type: ignore[index]
         windowed(CREDITS, rates=[{**HOURS, "begins_minute": 840, "ends_minute": 840}]),
         windowed(FIXED, rate="0.5"),
         windowed(FIXED, rates=[HOURS]),
+        {**DAY, "stop": True},
+        {**windowed(FIXED, unit="requests"), "stop": True},
+        {**FIXED, "stop": "yes"},
     ],
 )
-async def test_a_rate_that_would_never_hold_is_refused(seller: Seller, limit: Any) -> None:
+async def test_a_rate_or_stop_that_would_never_hold_is_refused(seller: Seller, limit: Any) -> None:
     customer = await seller.customer()
     path = f"/v1/keys/{customer.key}"
     refused = await seller.refused(path, {"limits": [limit]}, method="PATCH", **{"if-match": "1"})

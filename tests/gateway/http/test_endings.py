@@ -9,7 +9,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from headrace_contracts.access import KeyStatus
+from headrace_contracts.access import KeyStatus, Limit, LimitKind, Window, WindowShape, WindowUnit
 from headrace_contracts.usage import Ending
 from tests.gateway.http.stack import Stack, chat, parsed
 from tests.gateway.waiting import eventually
@@ -316,6 +316,19 @@ async def test_a_key_that_is_revoked_ends_its_running_stream(stack: Stack) -> No
     assert event.ending is Ending.BUDGET_STOPPED
     assert event.tokens.output <= 16, "it ran for more than the slice it had"
     assert parsed(text)[-1] == "[DONE]" or error_event(parsed(text)) == "revoked"
+
+
+async def test_a_plan_s_window_that_says_stop_ends_the_stream_that_uses_it_up(stack: Stack) -> None:
+    of_tokens = Window(seconds=3600, shape=WindowShape.FIXED, unit=WindowUnit.TOKENS)
+    stack.account.push_key(limits=[Limit(kind=LimitKind.WINDOW, ceiling=400, window=of_tokens, stop=True)])
+    stack.engine.behave(Behaviour(tokens=100_000, before_each_seconds=0.005))
+    *_, last, done = await stack.events_of()
+    assert isinstance(last, dict)
+    assert (last["choices"][0]["finish_reason"], done) == ("length", "[DONE]")
+    [event] = await stack.settled()
+    assert event.ending is Ending.BUDGET_STOPPED
+    assert event.tokens.total >= 400
+    assert (await stack.post()).json()["error"]["limit"].startswith("window-fixed-3600-tokens")
 
 
 @pytest.mark.parametrize("streamed", [True, False])

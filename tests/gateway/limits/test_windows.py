@@ -228,6 +228,62 @@ async def test_a_reaped_request_counts_the_tokens_of_its_last_heartbeat_until_it
         assert _used(client) == 23
 
 
+@pytest.mark.parametrize("shape", list(WindowShape))
+async def test_a_window_that_stops_what_runs_counts_it_as_it_runs_and_tells_who_must_end(
+    client: redis.Redis, limiter: Limiter, shape: WindowShape
+) -> None:
+    of_tokens = Window(seconds=FIVE_HOURS, shape=shape, unit=WindowUnit.TOKENS)
+    limits = checked(Limit(kind=LimitKind.WINDOW, ceiling=100, window=of_tokens, stop=True), prompt=30)
+    first, second = await admit(limiter, 0, limits), await admit(limiter, 0, limits)
+
+    async def beat(*outputs: int) -> list[str]:
+        renewals = [
+            Renewal(
+                id=lease.id,
+                counts=COUNTS,
+                cost=0,
+                tokens=TokenCounts(input_uncached=10 * bool(output), output_visible=output),
+                hold=None,
+            )
+            for lease, output in zip((first, second), outputs, strict=True)
+        ]
+        return (await limiter.heartbeat(renewals, [])).used_up
+
+    assert await beat(0, 0) == []
+    assert _used(client) == 60, "nothing counted yet: what they were admitted with"
+    assert await beat(0, 30) == []
+    assert _used(client) == 30 + 40
+    assert await beat(30, 49) == []
+    assert _used(client) == 40 + 59
+    assert await beat(31, 49) == [first.id, second.id]
+    await settle(limiter, first.id, cost=0, tokens=TokenCounts(input_uncached=10, output_visible=33))
+    await settle(limiter, second.id, cost=0, tokens=TokenCounts(input_uncached=10, output_visible=50))
+    assert _used(client) == 43 + 60
+    with pytest.raises(LimitReached):
+        await admit(limiter, 0, limits)
+
+
+async def test_a_fixed_window_that_is_over_stops_nothing_any_more(
+    client: redis.Redis, limiter: Limiter
+) -> None:
+    of_tokens = Window(seconds=3600, shape=WindowShape.FIXED, unit=WindowUnit.TOKENS)
+    limits = checked(Limit(kind=LimitKind.WINDOW, ceiling=10, window=of_tokens, stop=True))
+    earlier = valkey_now(client) - timedelta(hours=1)
+    tokens = TokenCounts(input_uncached=1, output_visible=50)
+    renewal = Renewal(id="r", counts=COUNTS, cost=0, tokens=tokens, hold=None)
+    at_us = int(earlier.timestamp()) * 1_000_000
+    assert await limiter.register(renewal, limits, hold=0, fragment=FRAGMENT, admitted_at_us=at_us)
+    assert (await limiter.heartbeat([renewal], [])).used_up == []
+
+
+async def test_a_window_that_does_not_say_so_stops_nothing(limiter: Limiter) -> None:
+    limit = window(10, seconds=FIVE_HOURS, shape=WindowShape.FIXED, unit=WindowUnit.TOKENS)
+    lease = await admit(limiter, 0, [limit])
+    tokens = TokenCounts(input_uncached=3, output_visible=50)
+    renewal = Renewal(id=lease.id, counts=COUNTS, cost=0, tokens=tokens, hold=None)
+    assert (await limiter.heartbeat([renewal], [])).used_up == []
+
+
 async def test_a_lease_put_back_counts_in_the_window_it_was_admitted_in(
     client: redis.Redis, limiter: Limiter
 ) -> None:

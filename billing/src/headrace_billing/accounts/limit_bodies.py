@@ -10,6 +10,7 @@ from pydantic import (
     AwareDatetime,
     BeforeValidator,
     Field,
+    StrictBool,
     StringConstraints,
     ValidationInfo,
     model_validator,
@@ -137,11 +138,15 @@ class LimitBody(Body):
     ceiling: Ceiling
     model: ModelName | None = None
     window: WindowBody | None = None
+    stop: StrictBool = False
+    """Of a window: streams that run end with it."""
 
     @model_validator(mode="after")
     def _countable(self) -> "LimitBody":
         if (self.kind is LimitKind.WINDOW) != (self.window is not None):
             raise ValueError("window: a limit of the kind `window` has one, and no other")
+        if self.stop and (self.window is None or self.window.unit is WindowUnit.REQUESTS):
+            raise ValueError("stop: only a window of tokens or credits fills while a request runs")
         if self.kind not in BUDGETS and self.window is None and self.ceiling > RATE_CEILING_MAX:
             raise ValueError(f"ceiling: at most {RATE_CEILING_MAX}")
         return self
@@ -157,6 +162,7 @@ def limits_of(bodies: Limits) -> list[Limit]:
             ceiling=body.ceiling,
             model=body.model,
             window=None if body.window is None else body.window.window(),
+            stop=body.stop,
         )
         for body in bodies
     ]
@@ -167,6 +173,7 @@ class LimitDocument(TypedDict):
     ceiling: int
     model: NotRequired[str]
     window: NotRequired[Mapping[str, Any]]
+    stop: NotRequired[bool]
 
 
 def limit_documents(limits: Sequence[Limit]) -> list[LimitDocument]:
@@ -182,6 +189,8 @@ def limit_document(limit: Limit) -> LimitDocument:
         shown: dict[str, Any] = msgspec.to_builtins(limit.window)
         anchor_us = shown.pop("anchor_us", 0)
         document["window"] = shown | ({"anchor": _instant(anchor_us)} if anchor_us else {})
+    if limit.stop:
+        document["stop"] = True
     return document
 
 

@@ -92,7 +92,9 @@ class Attempt(msgspec.Struct, frozen=True):
             body = shape.body(problem, self.lease.id)
             exchange.answer(self.status(served), headers_of(problem) + self.identity(), body)
             return
-        rest = served.rest if problem is None else shape.event(problem, self.lease.id, number=self.events_given)
+        rest = (
+            served.rest if problem is None else shape.event(problem, self.lease.id, number=self.events_given)
+        )
         try:
             await exchange.send(rest)
         except ClientGone:

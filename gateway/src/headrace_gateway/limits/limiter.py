@@ -63,6 +63,8 @@ class Pulse:
     """Open for what runs already: a while before that."""
     reaped: list[str]
     lost: list[str]
+    used_up: list[str]
+    """Those with a window that stops what runs, and has nothing left."""
     acknowledged: list[int]
 
 
@@ -192,12 +194,13 @@ class Limiter:
             for lease in renewals
         ]
         order = pack((self.gateway, self._ttl_ms, leases, journals, next(self._numbers)))
-        epoch, reaped, lost, acknowledged, loaded = await self._heartbeat.run(self.valkey, order)
+        epoch, reaped, lost, acknowledged, loaded, used_up = await self._heartbeat.run(self.valkey, order)
         return Pulse(
             warm=bool(epoch),
             loaded=bool(loaded),
             reaped=[request_id.decode() for request_id in reaped],
             lost=[request_id.decode() for request_id in lost],
+            used_up=[request_id.decode() for request_id in used_up],
             acknowledged=[int(sequence) for sequence in acknowledged],
         )
 

@@ -1,7 +1,8 @@
 """Which limits a request must pass: a pure reading of its records.
 
 A limit goes to the scripts as (kind, counter key, ceiling, weight), and with a fifth member where its tokens weigh
-otherwise than one each or it has a window: (uncached, cached, output, request, window's milliseconds, anchor).
+otherwise than one each or it has a window: (uncached, cached, output, request, window's milliseconds, anchor, 1 where what
+runs stops with it).
 Money kinds (budgets, `wallet`) have weight 0 here: they weigh the hold.
 """
 
@@ -117,7 +118,7 @@ def _checked(limit: Limit, counter: str, model: str) -> Checked:
     if limit.kind in BUDGETS:
         return (kind, counter, ceiling, 0)
     if limit.window is not None:
-        return _windowed(limit.window, counter, ceiling, model)
+        return _windowed(limit, limit.window, counter, model)
     assert limit.kind is not LimitKind.WINDOW, counter
     assert ceiling <= RATE_CEILING_MAX, (counter, ceiling)
     weights = CLASS_WEIGHTS.get(limit.kind)
@@ -128,18 +129,19 @@ def _checked(limit: Limit, counter: str, model: str) -> Checked:
     return lambda prompt_tokens_max, _at_us: (kind, counter, ceiling, prompt_tokens_max, weights)
 
 
-def _windowed(window: Window, counter: str, ceiling: int, model: str) -> Checked:
-    kind = f"{window.shape}_window"
+def _windowed(limit: Limit, window: Window, counter: str, model: str) -> Checked:
+    kind, ceiling = f"{window.shape}_window", limit.ceiling
     sliding = window.shape is WindowShape.SLIDING
     size_ms = counters.slice_ms(window) if sliding else window.seconds * 1000
     anchor_ms = window.anchor_us // 1000
+    stop = (1,) if limit.stop else ()
     if window.unit is WindowUnit.REQUESTS:
         return (kind, counter, ceiling, 1, (0, 0, 0, 1, size_ms, anchor_ms))
 
     def weighed(prompt_tokens_max: int, weights: Weights) -> CheckedLimit:
         uncached, cached, output = weights
         weight = -(-prompt_tokens_max * max(uncached, cached) // NANOS)
-        return (kind, counter, ceiling, weight, (uncached, cached, output, 0, size_ms, anchor_ms))
+        return (kind, counter, ceiling, weight, (uncached, cached, output, 0, size_ms, anchor_ms, *stop))
 
     if window.rates:
         # The gateway's clock is near enough to say in which hour a rate holds; the window itself goes by Valkey's.

@@ -53,6 +53,10 @@ async def _hear(meter: GatewayMeter, pulse: Pulse) -> None:
         if lease is not None and not lease.revoked.is_set():
             log.warning("lease_reaped", request=request_id)
             lease.revoked.set()
+    for request_id in pulse.used_up:
+        lease = meter.running.get(request_id)
+        if lease is not None:
+            lease.stop()
     if not pulse.loaded:
         return
     for request_id in pulse.lost:

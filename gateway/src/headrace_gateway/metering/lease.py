@@ -101,6 +101,7 @@ class RunningLease:
         self._counted: tuple[bytes, TokenCounts | None] = (b"", None)
         self._trusted_tokens = 0
         self._extending = False
+        self._stopped = False
         self._settled = False
         claim = b"" if terms.claim is None else encode_claim(terms.claim)
         meter.table.open(slot, encode_head(self.identity, terms.prices), claim)
@@ -114,6 +115,11 @@ class RunningLease:
         """Its key has ended: a stream's next token ends it cleanly, and whatever waits for longer is interrupted."""
         self.output_tokens_granted = 0
         self.revoked.set()
+
+    def stop(self) -> None:
+        """Its plan's window is used up: a stream's next token ends it cleanly."""
+        self.output_tokens_granted = 0
+        self._stopped = True
 
     def expired(self, now_us: int) -> bool:
         """Whether its key has."""
@@ -137,7 +143,7 @@ class RunningLease:
     async def extend(self, *, output_tokens: int) -> bool:
         if output_tokens <= self.output_tokens_granted:
             return True
-        if self.revoked.is_set() or self._settled:
+        if self._stopped or self.revoked.is_set() or self._settled:
             return False
         self._extending = True
         try:

@@ -84,6 +84,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     window: Window | None = None
     pays: bool = False
     """A plan's window: it counts what it pays for, and no request that something else pays for."""
+    stop: bool = False
+    """Of a window of tokens or credits: once it is used up streams that run end too, and not only new requests are refused."""
 
 
 class KeyStatus(StrEnum):

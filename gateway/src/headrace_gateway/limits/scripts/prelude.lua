@@ -135,6 +135,7 @@ local kinds = {}
 -- refusal(limit): used and milliseconds to wait, or nothing when the limit lets the request pass.
 -- full(limit), of the last limit alone: whether the request must wait, which is asked when nothing else refuses it.
 -- take, settle: what admission and the end of the lease do to the counter. trues_up: settling weighs the tokens.
+-- used_up(limit): of a window, whether what runs in it must stop.
 local function bucket_state(limit)
   local level = bucket_level(limit)
   local full = limit[3] * MINUTE_MS
@@ -179,6 +180,7 @@ kinds.fixed_window = {
   end,
   take = function(limit) add_to_span(limit, limit[4]) end,
   settle = function(limit, tokens) add_to_span(limit, measured(limit, tokens) - limit[4]) end,
+  used_up = function(limit) return now_ms < limit[6] and number(redis.call('GET', limit[2])) >= limit[3] end,
 }
 
 -- Its hash has at most one field more than there are slices: older ones go with the next that is taken.
@@ -235,6 +237,7 @@ kinds.sliding_window = {
   end,
   take = function(limit) add_to_slice(limit, limit[4]) end,
   settle = function(limit, tokens) add_to_slice(limit, measured(limit, tokens) - limit[4]) end,
+  used_up = function(limit) return slices_of(limit) >= limit[3] end,
 }
 
 kinds.concurrency = {
@@ -421,6 +424,23 @@ local function end_lease(id, lease, actual, tokens)
   end
   redis.call('DEL', lease_key(id))
   redis.call('ZREM', LEASES, id)
+end
+
+-- Has a lease weigh what it used so far in the windows that stop what runs, and tells whether one of them is used up.
+local function outgrown(lease)
+  local found = false
+  for _, limit in ipairs(lease[LIMITS]) do
+    if limit[5] and limit[5][7] == 1 then
+      local kind, tokens = kinds[limit[1]], tokens_of(lease[TOKENS])
+      -- Until the engine has counted anything it weighs what it was admitted with.
+      if tokens[1] + tokens[2] + tokens[3] > 0 then
+        kind.settle(limit, tokens)
+        limit[4] = measured(limit, tokens)
+      end
+      found = found or kind.used_up(limit)
+    end
+  end
+  return found
 end
 
 -- Told to a gateway that comes back late; one silent for longer than this is not waited for.
