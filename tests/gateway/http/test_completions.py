@@ -1,8 +1,11 @@
 """The whole way of a request that goes well."""
 
+import pytest
+
 from headrace_contracts.usage import Dialect, Ending, Grade, TokenCounts
 from tests.gateway.account import MODEL
 from tests.gateway.http.stack import Stack, chat
+from tests.support.upstream import Behaviour
 
 
 async def test_a_plain_chat_is_answered_and_accounted_for(stack: Stack) -> None:
@@ -35,3 +38,25 @@ async def test_a_stream_is_relayed_event_by_event(stack: Stack) -> None:
     assert event.ending is Ending.COMPLETED
     assert event.tokens == TokenCounts(input_uncached=4, cache_read=3, output_visible=5)
     assert event.first_token_at_us is not None
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_prompt_alone_is_echoed_and_held_for_the_token_that_the_engine_makes(
+    stack: Stack, streamed: bool
+) -> None:
+    stack.engine.behave(Behaviour(tokens=1))
+    asks = {"model": MODEL, "prompt": "hello", "echo": True, "max_tokens": 0, "logprobs": 1}
+    reply = await stack.http.post("/v1/completions", json=asks | {"stream": streamed})
+
+    assert reply.status_code == 200, reply.text
+    assert (stack.engine.last.body["max_tokens"], stack.engine.last.body["echo"]) == (0, True)
+    [event] = await stack.settled()
+    assert event.ending is Ending.COMPLETED
+    assert event.tokens == TokenCounts(input_uncached=4, cache_read=3, output_visible=1)
+
+
+async def test_nothing_without_an_echo_is_no_request(stack: Stack) -> None:
+    for asks in ({}, {"echo": False}):
+        body = {"model": MODEL, "prompt": "hello", "max_tokens": 0} | asks
+        reply = await stack.http.post("/v1/completions", json=body)
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, "max_tokens")

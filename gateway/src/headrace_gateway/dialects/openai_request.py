@@ -60,6 +60,9 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
     continuous_usage: bool
     output_tokens_max: int | None
     output_field: str
+    echoes_alone: bool
+    """Whether the prompt is all that is wanted, for the probabilities of its tokens. The engine generates one token
+    nevertheless, counts it and keeps it to itself; so one is held."""
     choices_per_prompt: int
     prompts: int
     prompt_bytes: int
@@ -88,7 +91,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
         """The request as the engine gets it."""
         fields = dict(self.fields)
         fields["model"] = msgspec.Raw(_encode(deployment.engine_model))
-        if output_tokens_max is not None:
+        if output_tokens_max is not None and not self.echoes_alone:
             fields[self.output_field] = msgspec.Raw(b"%d" % output_tokens_max)
         if self.streamed:
             fields["stream_options"] = _STREAM_OPTIONS_UPSTREAM
@@ -137,7 +140,8 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
         check_functions(fields)
     if "stop" in fields:
         check_stops(fields, "stop")
-    output_field, output_tokens_max = _output(fields, dialect)
+    echoes_alone = dialect is Dialect.OPENAI_COMPLETIONS and _echoes_alone(fields)
+    output_field, output_tokens_max = ("max_tokens", 1) if echoes_alone else _output(fields, dialect)
     return OpenAIRequest(
         dialect=dialect,
         model=model,
@@ -146,6 +150,7 @@ def _read(fields: dict[str, msgspec.Raw], dialect: Dialect) -> OpenAIRequest:
         continuous_usage=include_usage and options is not None and bool(options.continuous_usage_stats),
         output_tokens_max=output_tokens_max,
         output_field=output_field,
+        echoes_alone=echoes_alone,
         choices_per_prompt=choices_per_prompt,
         prompts=prompts,
         prompt_bytes=prompt_bytes_of(fields, media, calls=b'"tool_calls"'),
@@ -191,6 +196,10 @@ def _output(fields: dict[str, msgspec.Raw], dialect: Dialect) -> tuple[str, int 
         fields.pop("max_tokens", None)
         return "max_completion_tokens", newer
     return "max_tokens", bound
+
+
+def _echoes_alone(fields: dict[str, msgspec.Raw]) -> bool:
+    return bytes(fields.get("max_tokens", b"")) == b"0" and flag_of(fields, "echo")
 
 
 def _refuse_hidden_generation(fields: dict[str, msgspec.Raw], choices: int) -> None:
