@@ -1,6 +1,7 @@
 """What can't be answered is refused early, clearly, and without a trace in the accounts."""
 
 import asyncio
+import gzip
 import json
 from typing import Any
 from uuid import UUID
@@ -74,7 +75,10 @@ async def test_what_an_engine_refuses_is_logged_by_its_status(stack: Stack) -> N
         (b'{"messages": []}', "`model` is missing"),
         (b'{"model": null, "messages": []}', "`model` is missing"),
         (b'{"model": 1, "messages": []}', "`model` must be a string"),
-        (b'{"model": "glm-test"}', "`messages` must be a list"),
+        (b'{"model": "glm-test"}', "`messages` is missing"),
+        (b'{"model": "glm-test", "messages": ["\\ud83d"]}', r"`\ud83d` is half of a character"),
+        (b'{"model": "glm-test", "messages": ["\\ud83d\\ude00 \\udE00"]}', r"`\udE00` is half"),
+        (b'{"model": "glm-test", "messages": ["\\\\ud83d\\ud83d\\ude00', "truncated"),
         (b'{"model": "glm-test", "messages": "hello"}', "`messages` must be a list"),
     ],
 )
@@ -125,6 +129,15 @@ async def test_fields_that_would_jump_the_queue_do_not_reach_the_engine(stack: S
     await stack.post(priority=-100, request_id="another", top_k=5, n=None)
 
     assert stack.engine.last.body == chat(model="engine-name", top_k=5)
+    await stack.settled()
+
+
+async def test_a_compressed_body_is_refused_as_what_it_is(stack: Stack) -> None:
+    reply = await stack.raw(gzip.compress(GOOD), content_encoding="gzip")
+    assert code_of(reply) == (415, "content_encoding_unknown")
+    assert "`Content-Encoding: gzip`" in reply.json()["error"]["message"]
+    assert stack.engine.attempts == []
+    assert (await stack.raw(GOOD, content_encoding="identity")).status_code == 200
     await stack.settled()
 
 

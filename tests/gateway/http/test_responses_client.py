@@ -206,6 +206,12 @@ async def test_a_response_is_shown_until_it_is_deleted(stack: Stack) -> None:
     for ask in (stack.http.get, stack.http.delete):
         reply = await ask(f"/v1/responses/{response.id}")
         assert (reply.status_code, reply.json()["error"]["code"]) == (404, "response_not_found")
+    reply = await stack.http.get("/v1/responses/none?stream=true")
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "stream")
+    for path in ("input_tokens", "compact"):
+        reply = await stack.http.post(f"/v1/responses/{path}", json={})
+        assert (reply.status_code, reply.json()["error"]["code"]) == (404, "path_unknown")
+        assert "is not offered" in reply.json()["error"]["message"]
     reply = await stack.http.post(f"/v1/responses/{response.id}", json={})
     assert (reply.status_code, reply.headers["allow"]) == (405, "GET, DELETE")
     async with openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="hr-" + "x" * 43) as stranger:
@@ -274,7 +280,9 @@ EVIL = {"type": "input_image", "image_url": "http://169.254.169.254/"}
 )
 async def test_what_can_t_be_asked(stack: Stack, body: dict[str, Any], code: str) -> None:
     reply = await stack.post("/v1/responses", model=MODEL, **body)
-    assert (reply.status_code, reply.json()["error"]["code"]) == (400, code), reply.text
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (400, code), reply.text
+    assert error["param"] != "messages"
     assert stack.engine.attempts == []
 
 
@@ -282,5 +290,6 @@ async def test_no_image_is_fetched_from_anywhere(stack: Stack) -> None:
     stack.offer(image_tokens_max=50)
     output = {"type": "function_call_output", "call_id": "c", "output": [EVIL]}
     reply = await stack.post("/v1/responses", model=MODEL, input=[output])
-    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_request")
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "invalid_request", "input")
     assert stack.engine.attempts == []

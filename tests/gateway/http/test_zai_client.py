@@ -371,6 +371,7 @@ async def test_tokens_are_counted_and_models_listed_below_both_roots(stack: Stac
     ("body", "code"),
     [
         ({"messages": HELLO}, "1213"),
+        ({"model": MODEL}, "1213"),
         ({"model": MODEL, "messages": "hello"}, "1214"),
         ({"model": MODEL, "messages": HELLO, "user_id": "short"}, "1214"),
         ({"model": MODEL, "messages": HELLO, "thinking": {"type": "often"}}, "1214"),

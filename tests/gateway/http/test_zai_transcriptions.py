@@ -88,7 +88,8 @@ async def test_a_transcript_as_it_is_heard(hearer: Stack) -> None:
     ]
     assert (done["type"], done["text"]) == ("transcript.text.done", " word1 word2 word3 word4 word5")
     assert {each["model"] for each in events} == {MODEL}
-    assert done["usage"]["prompt_tokens"] == 7
+    usage = done["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (7, 5, 12)
     [event] = await hearer.settled()
     assert event.tokens == TokenCounts(input_uncached=7, output_visible=5)
 

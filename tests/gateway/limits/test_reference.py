@@ -20,7 +20,13 @@ ELSEWHERE = {
     # What is wrong with a request, an engine or a connection is no limit.
     *("not_offered", "duplicate_request_id", "response_not_found", "item_not_found"),
     "previous_response_not_found",
-    *("invalid_request", "context_length_exceeded", "body_too_large", "body_too_slow"),
+    *(
+        "invalid_request",
+        "context_length_exceeded",
+        "body_too_large",
+        "body_too_slow",
+        "content_encoding_unknown",
+    ),
     *("content_refused", "guardrail_failed", "batches_unavailable"),
     *("path_unknown", "method_not_allowed", "internal_error", "shutting_down", "deadline_reached", "revoked"),
     *("upstream_failed", "upstream_busy", "upstream_timed_out", "upstream_unavailable"),

@@ -1,5 +1,6 @@
 """The fields of a request's body: the few that are looked at are decoded, the others stay the bytes they were."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,6 +26,10 @@ NOT_FOR_CLIENTS = (
 """Engine fields by which a client could jump the queue, take another's id, reach into another's cache or have an image
 be more tokens than its model's bound, for which it is held."""
 
+_WHOLE = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]..")
+"""A surrogate as an escape; and what holds none alone: pairs of them, and backslashes that stand for themselves."""
+
 Fields = dict[str, msgspec.Raw]
 Value = TypeVar("Value")
 
@@ -47,12 +52,20 @@ def read_fields(body: bytes) -> Fields:
     except msgspec.ValidationError:
         raise InvalidRequest("The body must be a JSON object.") from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}") from None
+        raise InvalidRequest(_no_json(body, error)) from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
     if b"null" not in body:
         return fields
     return {name: raw for name, raw in fields.items() if bytes(raw) != b"null"}
+
+
+def _no_json(body: bytes, error: msgspec.DecodeError) -> str:
+    half = _HALF.search(_WHOLE.sub(b" ", body))
+    if half is None:
+        return f"The body is not valid JSON: {error}"
+    escape = half[0].decode(errors="replace")
+    return f"The body is not valid JSON: `{escape}` is half of a character. Cut texts between characters."
 
 
 def model_of(fields: Fields) -> str:
@@ -67,7 +80,9 @@ def model_of(fields: Fields) -> str:
 def messages_of(fields: Fields) -> msgspec.Raw:
     """As they came; what they hold is the engine's business."""
     messages = fields.get("messages")
-    if messages is None or not bytes(messages).startswith(b"["):
+    if messages is None:
+        raise FieldMissing("messages")
+    if not bytes(messages).startswith(b"["):
         raise InvalidRequest("`messages` must be a list.", param="messages")
     return messages
 

@@ -56,6 +56,8 @@ class Media:
     """Bytes of the body that are an image or audio and no text."""
     addresses: tuple[str, ...] = field(default=())
     """From where images would be fetched."""
+    held_in: str = "messages"
+    """The request's field that they were found in."""
 
 
 NO_MEDIA = Media()
@@ -88,13 +90,14 @@ def read_media(fields: Fields, name: str = "messages", *, takes_audio: bool = Fa
     if spoken and not takes_audio:
         raise NotOffered("Audio is not taken here. Send what was said as text.", param=name)
     heard = [clip_of(part) for part in spoken]
-    sources = [source for part in seen if (source := _source(part)) is not None]
+    sources = [source for part in seen if (source := _source(part, name)) is not None]
     inline = [source for source in sources if source.startswith(DATA_URL)]
     return Media(
         images=len(sources),
         clips=tuple(clip for clip, _ in heard),
         inline_bytes=sum(len(source) - len(DATA_URL) for source in inline) + sum(size for _, size in heard),
         addresses=tuple(source for source in sources if not source.startswith(DATA_URL)),
+        held_in=name,
     )
 
 
@@ -107,14 +110,14 @@ def check_media(media: Media, deployment: Deployment, *, hosts: Container[str]) 
     if media.images and not deployment.image_tokens_max:
         raise NotOffered(
             f"The model {deployment.model!r} reads text alone. Send no images, or ask a model that sees.",
-            param="messages",
+            param=media.held_in,
         )
     for address in media.addresses:
         if not _is_allowed(address, hosts):
             raise InvalidRequest(
                 f"The image address {address[:SHOWN_CHARACTERS]!r} is not fetched from here."
                 " Send the image itself, as `data:image/png;base64,…`.",
-                param="messages",
+                param=media.held_in,
             )
 
 
@@ -144,13 +147,13 @@ def _parts(content: list[Any]) -> Iterator[dict[str, Any]]:
                 yield from _parts(inner)
 
 
-def _source(part: dict[str, Any]) -> str | None:
+def _source(part: dict[str, Any], name: str) -> str | None:
     """An image as a data URL or an address; null where the part is no image."""
     kind = part.get("type")
     if not isinstance(kind, str):
         kind = None
     if not OTHER_MEDIA.isdisjoint(part) or kind in OTHER_MEDIA:
-        raise NotOffered("Of media, only images and audio are taken here.", param="messages")
+        raise NotOffered("Of media, only images and audio are taken here.", param=name)
     if kind == "image":
         source = _anthropic_source(part.get("source"))
     elif "image_url" in part or kind in ("image_url", "input_image"):
@@ -161,10 +164,10 @@ def _source(part: dict[str, Any]) -> str | None:
         return None
     if "uuid" in part:
         # The engine would look it up among what anybody has sent.
-        raise InvalidRequest("An image is sent whole, without `uuid`.", param="messages")
+        raise InvalidRequest("An image is sent whole, without `uuid`.", param=name)
     if not isinstance(source, str) or not source:
         raise InvalidRequest(
-            "An image must be a data URL, `data:image/png;base64,…`, or an https address.", param="messages"
+            "An image must be a data URL, `data:image/png;base64,…`, or an https address.", param=name
         )
     return source
 

@@ -100,7 +100,11 @@ class ZaiWords:
         }
 
     def _all(self, transcript: Transcript) -> dict[str, Any]:
-        usage = {} if transcript.usage is None else {"usage": msgspec.Raw(transcript.usage)}
+        usage: dict[str, Any] = {}
+        if transcript.usage is not None:
+            counts = read_counts(transcript.usage)
+            total = {"total_tokens": counts.prompt_tokens + counts.completion_tokens}
+            usage["usage"] = _fields(transcript.usage) | total
         return {"text": transcript.text} | _ended(self, transcript) | usage
 
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from headrace_gateway.errors import InvalidRequest
 from headrace_gateway.http.exchange import Exchange
-from headrace_gateway.http.problems import BodyTooSlow
+from headrace_gateway.http.problems import BodyTooSlow, EncodingUnknown
 
 
 class BodyBounds(Protocol):
@@ -32,8 +32,16 @@ def is_json(exchange: Exchange) -> bool:
     return media_type.strip().lower() == "application/json"
 
 
+def check_encoding(exchange: Exchange) -> None:
+    """Raises `EncodingUnknown`: nothing is unpacked here, as a few bytes may become any number."""
+    encoding = exchange.header("content-encoding")
+    if encoding and encoding.strip().lower() != "identity":
+        raise EncodingUnknown(encoding)
+
+
 async def arrived(exchange: Exchange, *, bytes_max: int, timeout_seconds: float) -> bytes:
     """All of it."""
+    check_encoding(exchange)
     try:
         return await exchange.body(bytes_max=bytes_max, timeout_seconds=timeout_seconds)
     except TimeoutError:

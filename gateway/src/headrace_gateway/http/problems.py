@@ -38,6 +38,17 @@ class BodyTooSlow(GatewayError):
     code = "body_too_slow"
 
 
+class EncodingUnknown(GatewayError):
+    """The request's body is compressed."""
+
+    code = "content_encoding_unknown"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"A body with `Content-Encoding: {encoding[:40]}` is not read here. Send it as it is, uncompressed."
+        )
+
+
 class ShuttingDown(GatewayError):
     """This gateway is stopping; another one takes the request."""
 
@@ -94,6 +105,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "idempotency_in_progress": (409, "invalid_request_error"),
     "idempotency_answer_not_kept": (410, "invalid_request_error"),
     "body_too_large": (413, "invalid_request_error"),
+    "content_encoding_unknown": (415, "invalid_request_error"),
     "idempotency_key_reused": (422, "invalid_request_error"),
     "rate_limited": (429, "rate_limit_error"),
     "internal_error": (500, "server_error"),

@@ -11,7 +11,7 @@ import msgspec
 from headrace_contracts.access import KeyScope
 from headrace_gateway.call import Caller, Meter
 from headrace_gateway.dialects.responses_request import RESPONSE_ID_CHARACTERS_MAX, ResponsesRequest
-from headrace_gateway.errors import PreviousResponseNotFound, ResponseNotFound
+from headrace_gateway.errors import NotOffered, PreviousResponseNotFound, ResponseNotFound
 from headrace_gateway.http.authorization import bearer_token
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
@@ -58,6 +58,11 @@ class Responses:
 
     async def show(self, exchange: Exchange, response_id: str) -> None:
         project = await self._project(exchange)
+        if b"stream=true" in exchange.target.partition(b"?")[2].lower().split(b"&"):
+            raise NotOffered(
+                "The stream of a response that is kept can't be had again. Ask for it without `stream`.",
+                param="stream",
+            )
         stored = await self._found(project, response_id)
         exchange.answer(200, JSON, bytes(stored.response))
 

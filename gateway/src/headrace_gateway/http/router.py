@@ -42,6 +42,11 @@ log = structlog.get_logger()
 Handler = Callable[[Exchange], Awaitable[None]]
 
 RESPONSE_PATH = "/v1/responses/"
+NO_RESPONSES = {
+    "input_tokens": "`POST /v1/messages/count_tokens` counts the tokens of a prompt, for free.",
+    "compact": "Send a shorter conversation as `input`.",
+}
+"""What OpenAI has at paths that look like a response's."""
 MODELS_PATHS = (
     *(f"{root}/v1/models" for root in ANTHROPIC_ROOTS),
     *(f"{root}/models" for root in ZAI_ROOTS),
@@ -175,6 +180,8 @@ class Gateway:
             await self._responses.show(exchange, response_id)
         elif exchange.method == "DELETE":
             await self._responses.forget(exchange, response_id)
+        elif response_id in NO_RESPONSES:
+            raise PathUnknown(f"`{exchange.path}` is not offered. {NO_RESPONSES[response_id]}")
         else:
             raise MethodNotAllowed("GET, DELETE")
 

@@ -36,6 +36,7 @@ ANTHROPIC_TYPES = {
     409: "invalid_request_error",
     410: "invalid_request_error",
     413: "request_too_large",
+    415: "invalid_request_error",
     422: "invalid_request_error",
     429: "rate_limit_error",
     500: "api_error",

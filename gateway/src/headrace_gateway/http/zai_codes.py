@@ -36,6 +36,7 @@ CODES: dict[str, tuple[int, str]] = {
     "idempotency_answer_not_kept": (410, "1230"),
     "idempotency_key_reused": (422, "1210"),
     "body_too_large": (413, "1210"),
+    "content_encoding_unknown": (415, "1210"),
     "rate_limited": (429, "1303"),
     "internal_error": (500, "500"),
     "upstream_failed": (500, "1234"),
