@@ -130,6 +130,13 @@ class Billing:
     async def refuse(self, _: web.Request) -> web.Response:
         return web.json_response({"error": {"code": "file_too_large"}}, status=413)
 
+    async def put_off(self, request: web.Request) -> web.Response:
+        error = web.json_response({"error": {"code": "unavailable"}}, status=503)
+        if request.match_info["batch"] == "empty":
+            error = web.Response(status=503)
+        error.headers["retry-after"] = "7"
+        return error
+
     async def content(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "application/octet-stream"})
         await response.prepare(request)
@@ -150,6 +157,7 @@ async def with_billing(
     app.router.add_get("/v1/files/{file}/content", billing.content)
     app.router.add_post("/v1/batches/{batch}/cancel", billing.take)
     app.router.add_post("/v1/batches", billing.refuse)
+    app.router.add_get("/v1/batches/{batch}", billing.put_off)
     async with (
         serving_app(app) as url,
         running_stack(account, replace(settings, billing_url=url), port) as stack,
@@ -213,6 +221,20 @@ async def test_a_refusal_reaches_whoever_is_still_sending(relaying: tuple[Stack,
     stack, _ = relaying
     answer = await stack.http.post("/v1/batches", content=b"x" * 2**20)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "file_too_large")
+
+
+@pytest.mark.parametrize("batch", ["batch_1", "empty"])
+async def test_when_to_come_back_is_handed_on(relaying: tuple[Stack, Billing], batch: str) -> None:
+    stack, _ = relaying
+    answer = await stack.http.get(f"/v1/batches/{batch}")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
+
+
+async def test_a_compressed_file_is_refused_before_billing_is_asked(relaying: tuple[Stack, Billing]) -> None:
+    stack, billing = relaying
+    answer = await stack.http.post("/v1/files", content=b"x", headers={"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "content_encoding_unknown")
+    assert billing.requests == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from headrace_contracts.batch_tokens import batch_token
 from headrace_gateway.call import Meter
 from headrace_gateway.errors import GatewayError
 from headrace_gateway.http.authorization import bearer_token, relayed_lines
+from headrace_gateway.http.bodies import check_encoding
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.problems import BodyTooSlow
@@ -58,6 +59,7 @@ class Batches:
         await self._meter.authenticate(
             self._addresses.credentials(exchange, key), KeyScope.INFERENCE, anew=True
         )
+        check_encoding(exchange)
         try:
             reply = await self._upstream.relay(
                 self._billing_url,
@@ -86,10 +88,13 @@ class Batches:
 
     async def _answer(self, exchange: Exchange, reply: Reply) -> None:
         begun = False
+        headers = [("content-type", reply.content_type)]
+        if reply.retry_after is not None:
+            headers.append(("retry-after", reply.retry_after))
         try:
             while piece := await reply.read():
                 if not begun:
-                    exchange.begin(reply.status, [("content-type", reply.content_type)])
+                    exchange.begin(reply.status, headers)
                     begun = True
                 await exchange.send(piece)
         except UpstreamError as error:
@@ -99,7 +104,7 @@ class Batches:
             exchange.break_off()
             return
         if not begun:
-            exchange.answer(reply.status, [("content-type", reply.content_type)], b"")
+            exchange.answer(reply.status, headers, b"")
 
 
 def _request(exchange: Exchange) -> bytes:

@@ -17,6 +17,7 @@ from headrace_gateway.routing.upstream.reply import Reply
 
 CACHED_TOKENS = CACHED_TOKENS_HEADER.encode()
 CACHED_TOKENS_VALUE = re.compile(rb"[0-9]{1,12}")
+RETRY_AFTER_VALUE = re.compile(rb"[0-9]{1,9}", re.ASCII)
 
 READ_AHEAD_BYTES_MAX = 256 * 1024
 """A client that reads slower than the engine writes makes the engine wait instead of filling our memory."""
@@ -172,6 +173,8 @@ class Connection(asyncio.Protocol):
             self._reply.cached_tokens = int(value) if CACHED_TOKENS_VALUE.fullmatch(value) else None
         elif name in (b"content-length", b"transfer-encoding"):
             self._framed = True
+        elif name == b"retry-after" and RETRY_AFTER_VALUE.fullmatch(value):
+            self._reply.retry_after = value.decode()
 
     def on_headers_complete(self) -> None:
         assert self._reply is not None, "a head belongs to a reply"

@@ -40,6 +40,7 @@ class Reply:
         "content_type",
         "deadline",
         "left",
+        "retry_after",
         "status",
         "wait_seconds",
     )
@@ -58,6 +59,8 @@ class Reply:
         self.content_type = ""
         self.cached_tokens: int | None = None
         """What the engine's headers say of the prefix cache."""
+        self.retry_after: str | None = None
+        """In how many seconds to come back, where it says so."""
         self.complete = False
         self.buffered_bytes = 0
         self.wait_seconds = 0.0
