@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.producers import Claim, claim_orphans, claim_own
-from headrace_gateway.metering.segments import RECORD_BYTES_MAX, Record, read_records
+from headrace_gateway.metering.segments import RECORD_BYTES_MAX, Record, read_records, trim
 from tests.gateway import forking
 from tests.gateway.waiting import eventually
 
@@ -276,3 +277,72 @@ def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
     assert claim_own(tmp_path, "gateway").producer == "gateway-2"
     orphan.release()
     second.release()
+
+
+def killed_boot(state: Path, *, events: int) -> None:
+    """A process that appended, and was killed before anything was acknowledged."""
+
+    async def run() -> None:
+        claim = claim_own(state, "gateway")
+        journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
+        journal.start()
+        for _ in range(events):
+            append(journal)
+        await journal.durable(events)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    _, status = os.waitpid(forking.start(lambda: asyncio.run(run())), 0)
+    assert os.WIFSIGNALED(status)
+
+
+def test_a_dead_journal_takes_no_more_space_than_its_events(tmp_path: Path) -> None:
+    killed_boot(tmp_path, events=3)
+    [claim] = claim_orphans(tmp_path)
+    [used, spare] = sorted(claim.folder.glob("*.journal"))
+    before = records_of(claim.folder)
+    assert trim(used) == 3
+    assert trim(spare) == 0
+    assert not spare.exists()
+    assert used.stat().st_size == before[-1].end
+    assert records_of(claim.folder) == before
+    assert trim(used) == 3
+    claim.release()
+
+
+def test_what_can_not_be_read_is_not_cut_away(tmp_path: Path) -> None:
+    killed_boot(tmp_path, events=3)
+    [claim] = claim_orphans(tmp_path)
+    [used, _] = sorted(claim.folder.glob("*.journal"))
+    [first, *_] = read_records(used)
+    damaged = bytearray(used.read_bytes())
+    damaged[first.end + 20] ^= 1
+    used.write_bytes(damaged)
+    assert trim(used) == 1
+    assert used.read_bytes() == damaged
+    claim.release()
+
+
+async def test_dead_journals_take_from_the_space_of_the_living(claim: Claim) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 4)
+    journal.start()
+    journal.note_left_behind(SEGMENT_BYTES * 2)
+    assert journal.size_bytes == SEGMENT_BYTES * 4
+
+    async def fill() -> int:
+        count = 0
+        while journal.reserve():
+            await journal.durable(journal.append(partial(event, size=RECORD_BYTES_MAX - 100)))
+            await asyncio.sleep(0.005)  # the next segment is made in the thread
+            count += 1
+        return count
+
+    assert 0 < await fill() <= 8
+    assert len(list(claim.folder.glob("*.journal"))) == 2
+    journal.note_left_behind(0)
+    await asyncio.sleep(0.05)
+    assert await fill() > 0
+    journal.acknowledge(journal.last_sequence)
+    await asyncio.sleep(0.05)
+    journal.note_left_behind(SEGMENT_BYTES * 4 + 1)
+    assert not journal.reserve()
+    journal.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from headrace_contracts import channels
 from headrace_contracts.usage import Ending, Grade, UsageEvent
+from headrace_gateway.errors import Overloaded
 from headrace_gateway.metering.meter import open_meter
 from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway import forking
@@ -219,3 +221,44 @@ async def test_a_gap_does_not_keep_what_lies_behind_it_from_billing(
             await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
         await eventually(lambda: len(billing.events) == 7)
         assert meter.journal.acknowledged == 0
+
+
+async def test_deaths_do_not_fill_the_disk(
+    account: Account, to_billing: MeterSettings, billing: Billing
+) -> None:
+    billing.failing = True
+
+    def taken() -> int:
+        return sum(path.stat().st_size for path in to_billing.state_dir.rglob("*.journal"))
+
+    for _ in range(3):
+        await asyncio.to_thread(killed_gateway, account, to_billing, running=1, settled=1)
+    async with open_meter(to_billing):
+        # Its own two, and of the dead what their events take.
+        await eventually(lambda: taken() < 2 * to_billing.segment_bytes + 16 * 1024)
+
+
+async def test_a_start_on_a_full_disk_sends_what_is_left_behind_and_then_serves(
+    account: Account, to_billing: MeterSettings, billing: Billing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace_gateway.metering.meter.RECOVERY_PERIOD_SECONDS", 0.05)
+    monkeypatch.setattr("headrace_gateway.metering.meter.RECOVERY_WAIT_SECONDS", 0.2)
+    told = await asyncio.to_thread(killed_gateway, account, to_billing, running=0, settled=2)
+    allocate, full = os.posix_fallocate, True
+
+    def posix_fallocate(descriptor: int, offset: int, size: int) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        allocate(descriptor, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", posix_fallocate)
+    async with open_meter(to_billing) as meter:
+        with pytest.raises(Overloaded, match="no space to record"):
+            await meter.admit(call(account))
+        assert not meter.journal.writable
+        await eventually(lambda: {event.id for event in billing.events.values()} == set(told.settled))
+        full = False
+        await eventually(lambda: meter.journal.writable and meter.table.created)
+        await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
+        assert await meter.close(5)
+    assert files(to_billing.state_dir) == []

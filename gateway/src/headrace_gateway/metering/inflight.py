@@ -20,7 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+import structlog
+
 from headrace_contracts.usage import Ending
+
+log = structlog.get_logger()
 
 SLOTS = 1024  # requests at once; one worker's core relays far fewer streams
 SLOT_BYTES = 4096
@@ -69,22 +73,30 @@ class Inflight:
 
 class InflightTable:
     def __init__(self, path: Path, *, slots: int = SLOTS) -> None:
-        """Creates the file with all its space, so that a full disk shows here and not as a SIGBUS later."""
+        """Creates the file with all its space, so that a full disk shows here and not as a SIGBUS later.
+
+        Where the disk is full it has no slot, until `create` finds space.
+        """
         self.path = path
-        size = _HEADER_BYTES + slots * SLOT_BYTES
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-            self._map = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
-        _MAGIC.pack_into(self._map, 0, _MAGIC_TEXT, slots, SLOT_BYTES)
-        self._free = list(range(slots - 1, -1, -1))
         self._slots = slots
+        self._free: list[int] = []
+        self._map: mmap.mmap
+        self.created = False
+        self.create()
+
+    def create(self) -> None:
+        try:
+            self._map = _allocate(self.path, _HEADER_BYTES + self._slots * SLOT_BYTES)
+        except OSError as error:
+            log.critical("inflight_space_short", table=self.path.name, error=str(error))
+            return
+        _MAGIC.pack_into(self._map, 0, _MAGIC_TEXT, self._slots, SLOT_BYTES)
+        self._free = list(range(self._slots - 1, -1, -1))
+        self.created = True
 
     @property
     def running(self) -> int:
-        return self._slots - len(self._free)
+        return self._slots - len(self._free) if self.created else 0
 
     def take(self) -> int | None:
         """A slot for a request about to be admitted; null when all run. It reads as free until `open`."""
@@ -120,7 +132,20 @@ class InflightTable:
         self._map[at + 1] = flip
 
     def close(self) -> None:
-        self._map.close()
+        if self.created:
+            self._map.close()
+
+
+def _allocate(path: Path, size_bytes: int) -> mmap.mmap:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+        return mmap.mmap(descriptor, size_bytes)
+    except BaseException:
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def read_table(path: Path) -> list[Inflight]:

@@ -59,7 +59,11 @@ class Round:
 
 class Journal:
     def __init__(self, claim: producers.Claim, *, segment_bytes: int, bytes_max: int) -> None:
-        """Blocks on the disk: call it off the loop or before the service opens. Needs two segments' space."""
+        """Blocks on the disk: call it off the loop or before the service opens.
+
+        It opens on a full disk as well: nothing can be reserved then, but what dead processes left can go to billing,
+        and the space that this gives back is taken.
+        """
         assert segment_bytes >= 4 * RECORD_BYTES_MAX, segment_bytes
         assert bytes_max >= 2 * segment_bytes, bytes_max
         self.producer = claim.producer
@@ -70,12 +74,19 @@ class Journal:
         self.acknowledged = 0
         self._folder = claim.folder
         self._segment_bytes = segment_bytes
-        self._segments_max = bytes_max // segment_bytes
+        self._bytes_max = bytes_max
+        self._left_behind_bytes = 0
+        self._crowded = False
         self._numbers = itertools.count(1)
         self._reserved = 0
         self._full: deque[Segment] = deque()
-        self._current = self._create()
-        self._spare: Segment | None = self._create()
+        self._current: Segment | None = None
+        self._spare: Segment | None = None
+        try:
+            self._current = self._create()
+            self._spare = self._create()
+        except OSError as error:
+            log.critical("journal_space_short", journal=self.name, error=str(error))
         self._spare_asked = False
         self._unwritten: list[tuple[int, bytes]] = []
         self._failing = self._broken = False
@@ -98,20 +109,28 @@ class Journal:
     @property
     def segments(self) -> list[Path]:
         """Oldest first; the last one is being written."""
-        return [*(segment.path for segment in self._full), self._current.path]
+        written = self._full if self._current is None else (*self._full, self._current)
+        return [segment.path for segment in written]
 
     @property
     def size_bytes(self) -> int:
-        """Space that is taken up, written or not."""
-        return (len(self._full) + 1 + (self._spare is not None)) * self._segment_bytes
+        """Space that is taken up, written or not, by dead processes' journals as well."""
+        own = len(self._full) + (self._current is not None) + (self._spare is not None)
+        return own * self._segment_bytes + self._left_behind_bytes
 
     @property
     def size_bytes_max(self) -> int:
-        return self._segments_max * self._segment_bytes
+        return self._bytes_max
 
     @property
     def writable(self) -> bool:
-        return not (self._failing or self._broken)
+        return not (self._failing or self._broken or self._crowded or self._current is None)
+
+    def note_left_behind(self, size_bytes: int) -> None:
+        """What dead processes' journals take of the space. Two segments are ours, unless theirs fill all of it."""
+        self._left_behind_bytes = size_bytes
+        self._crowded = size_bytes > self._bytes_max
+        self._want_spare()
 
     @property
     def lag_seconds(self) -> float:
@@ -120,10 +139,11 @@ class Journal:
 
     def reserve(self) -> bool:
         """Space for one event. False: nothing may be admitted."""
-        if not self.writable:
+        current = self._current
+        if current is None or self._failing or self._broken or self._crowded:
             return False
         # A segment's last bytes may be too few for the next record, so one record's room is never counted.
-        free = self._segment_bytes - self._current.used_bytes - RECORD_BYTES_MAX
+        free = self._segment_bytes - current.used_bytes - RECORD_BYTES_MAX
         if self._spare is not None:
             free += self._segment_bytes - RECORD_BYTES_MAX
         unwritten = len(self._unwritten)
@@ -199,12 +219,13 @@ class Journal:
         self._rounds.put(None)
         if self._syncer.is_alive():
             self._syncer.join()
-        os.close(self._current.descriptor)
         if self._spare is not None:
             os.close(self._spare.descriptor)
             self._spare.path.unlink(missing_ok=True)
-        if self._current.last_sequence <= self.acknowledged:
-            self._current.path.unlink(missing_ok=True)
+        if self._current is not None:
+            os.close(self._current.descriptor)
+            if self._current.last_sequence <= self.acknowledged:
+                self._current.path.unlink(missing_ok=True)
 
     def _create(self) -> Segment:
         path = producers.segment_path(self._folder, self.boot, next(self._numbers))
@@ -216,16 +237,19 @@ class Journal:
         done = 0
         try:
             while done < len(batch):
-                room = self._segment_bytes - self._current.used_bytes
+                current = self._current
+                assert current is not None, "appended without a reservation"
+                room = self._segment_bytes - current.used_bytes
                 last = done
                 while last < len(batch) and len(batch[last][1]) <= room:
                     room -= len(batch[last][1])
                     last += 1
                 if last == done:
-                    self._rotate()
+                    self._rotate(current)
                     continue
-                self._write_all(b"".join(record for _, record in batch[done:last]))
-                self._current.last_sequence = batch[last - 1][0]
+                _write_all(current, b"".join(record for _, record in batch[done:last]))
+                current.last_sequence = batch[last - 1][0]
+                self._want_sync(current)
                 done = last
         except OSError as error:
             # The bytes stay in memory and their requests in the in-flight table; nothing new is admitted.
@@ -238,20 +262,12 @@ class Journal:
             self._failing = False
         if done:
             self._written = batch[done - 1][0]
-            self._want_sync(self._current)
             if not self._syncing:
                 self._begin_round()
 
-    def _write_all(self, content: bytes) -> None:
-        view, offset = memoryview(content), self._current.used_bytes
-        while view:
-            count = os.pwrite(self._current.descriptor, view, offset)
-            view, offset = view[count:], offset + count
-        self._current.used_bytes = offset
-
-    def _rotate(self) -> None:
+    def _rotate(self, full: Segment) -> None:
         # Every event was reserved in the current segment or the spare, so there is one; else it is made here.
-        full, self._current = self._current, self._spare or self._create()
+        self._current = self._spare or self._create()
         self._spare = None
         self._full.append(full)
         self._want_sync(full)
@@ -263,7 +279,10 @@ class Journal:
             self._to_sync.append(segment.descriptor)
 
     def _want_spare(self) -> None:
-        if self._spare is None and not self._spare_asked and len(self._full) + 1 < self._segments_max:
+        if self._spare is not None or self._spare_asked:
+            return
+        free = self._bytes_max - self._left_behind_bytes - len(self._full) * self._segment_bytes
+        if free >= 2 * self._segment_bytes or not (self._full or self._crowded):
             self._spare_asked = self._spare_wanted = True
             if not self._syncing:
                 self._begin_round()
@@ -308,6 +327,11 @@ class Journal:
 
     def _on_spare(self, spare: Segment | None) -> None:
         self._spare_asked = False
+        if self._current is None:
+            self._current, spare = spare, None
+            if self._current is not None:
+                log.warning("journal_space_found", journal=self.name)
+                self._want_spare()
         self._spare = spare
 
     def _on_round(self, synced: int | None) -> None:
@@ -322,6 +346,14 @@ class Journal:
         while self._waiting and self._waiting[0][0] <= self._synced:
             _, then = self._waiting.popleft()
             then()
+
+
+def _write_all(segment: Segment, content: bytes) -> None:
+    view, offset = memoryview(content), segment.used_bytes
+    while view:
+        count = os.pwrite(segment.descriptor, view, offset)
+        view, offset = view[count:], offset + count
+    segment.used_bytes = offset
 
 
 def _end(future: asyncio.Future[None]) -> None:

@@ -95,6 +95,8 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
         async def recover() -> None:
             await recovery.run()
             recovered.set()
+            if not table.created:
+                table.create()
 
         for name, period_seconds, step in (
             ("heartbeat", settings.heartbeat_seconds, heartbeat),

@@ -26,7 +26,7 @@ from headrace_gateway.metering.events import final_event, id_of, id_of_event, re
 from headrace_gateway.metering.inflight import Inflight, note_journalled, read_table
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.lease import decode_claim, decode_head, fragment_of
-from headrace_gateway.metering.segments import read_records
+from headrace_gateway.metering.segments import read_records, trim
 from headrace_gateway.metering.settlement import Settler
 
 log = structlog.get_logger()
@@ -42,6 +42,7 @@ class DeadJournal:
     folder: Path
     segments: list[Path]
     last_sequence: int
+    size_bytes: int
     acknowledged: int = 0
 
     def overdue(self, *, age_seconds: float) -> int:  # noqa: ARG002 - all of it is old
@@ -93,7 +94,10 @@ class Recovery:
     @property
     def dead(self) -> list[DeadJournal]:
         """The journals left behind that billing has not acknowledged in full."""
-        self._dead = [journal for journal in self._dead if journal.acknowledged < journal.last_sequence]
+        dead = [journal for journal in self._dead if journal.acknowledged < journal.last_sequence]
+        if len(dead) < len(self._dead):
+            self._dead = dead
+            self._note_dead()
         return self._dead
 
     async def run(self) -> None:
@@ -128,9 +132,13 @@ class Recovery:
         # Before the journals may go: afterwards nobody could tell which of the requests stood in them.
         left = [await asyncio.to_thread(_read, table, self._state) for table in tables]
         self._dead += await asyncio.to_thread(_dead_journals, claim, segments)
+        self._note_dead()
         for table in left:
             self._tables.append(table)
             await self._settle_table(table)
+
+    def _note_dead(self) -> None:
+        self._journal.note_left_behind(sum(journal.size_bytes for journal in self._dead))
 
     async def _settle_table(self, table: DeadTable) -> None:
         lost: dict[int, Ending] = {}
@@ -215,8 +223,11 @@ def _dead_journals(claim: producers.Claim, segments: list[Path]) -> list[DeadJou
         by_boot[producers.boot_of(path)].append(path)
     journals = []
     for boot, paths in by_boot.items():
-        last = max((record.sequence for path in paths for record in read_records(path)), default=0)
-        journal = DeadJournal(channels.journal(claim.producer, boot), claim.folder, paths, last)
+        # What was allocated for more than they hold would fill the disk, death by death.
+        last = max(trim(path) for path in paths)
+        kept = [path for path in paths if path.exists()]
+        size = sum(path.stat().st_size for path in kept)
+        journal = DeadJournal(channels.journal(claim.producer, boot), claim.folder, kept, last, size)
         if last:
             journals.append(journal)
         else:

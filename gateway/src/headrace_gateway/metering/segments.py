@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+import structlog
+
+log = structlog.get_logger()
+
 HEADER = struct.Struct("<IIQ")
 _SEQUENCE = struct.Struct("<Q")
 
 # An event has bounded parts: identity (2.4 KiB), counts and the engine's usage (under 1 KiB).
 RECORD_BYTES_MAX = 8192
 EVENT_BYTES_MAX = RECORD_BYTES_MAX - HEADER.size
+
+PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,30 @@ def read_records(path: Path, *, start: int = 0) -> Iterator[Record]:
                 yield Record(sequence, event, offset)
     except FileNotFoundError:
         return
+
+
+def trim(path: Path) -> int:
+    """The last sequence in a segment that nobody writes any more; 0 for none, and then the file is gone.
+
+    Gives back the space behind the last record, unless something unreadable stands there, which is kept for a person to
+    look at.
+    """
+    last, end = 0, 0
+    for record in read_records(path):
+        last, end = record.sequence, record.end
+    try:
+        with path.open("r+b") as file:
+            file.seek(end)
+            while piece := file.read(PIECE_BYTES):
+                if piece.count(0) != len(piece):
+                    log.error("journal_tail_unreadable", segment=path.name, offset=end)
+                    return last
+            file.truncate(end)
+        if last == 0:
+            path.unlink()
+    except OSError as error:
+        log.warning("journal_not_trimmed", segment=path.name, error=str(error))
+    return last
 
 
 def create_segment(path: Path, *, size_bytes: int) -> int:
