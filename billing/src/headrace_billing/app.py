@@ -15,6 +15,7 @@ from headrace_billing.accounting.http import router as accounting
 from headrace_billing.accounts.change_http import router as changes
 from headrace_billing.accounts.http import router as accounts
 from headrace_billing.accounts.service_account_http import router as service_accounts
+from headrace_billing.accounts.standing_http import router as standing_limits
 from headrace_billing.approvals.http import router as approvals
 from headrace_billing.audit.http import router as audit
 from headrace_billing.audit.trail import AuditTrail
@@ -77,6 +78,7 @@ log = structlog.get_logger()
 ROUTERS = (
     accounts,
     changes,
+    standing_limits,
     service_accounts,
     members,
     member_tokens,

@@ -69,6 +69,8 @@ STATUSES: dict[str, int] = {
     "scope_invalid": 422,
     "credit_not_refundable": 409,
     "holds_unknown": 503,
+    "limits_rebuilding": 503,
+    "limits_unavailable": 503,
     "payment_declined": 402,
     "payment_refused": 422,
     "payments_not_configured": 409,
@@ -143,6 +145,8 @@ STATUSES: dict[str, int] = {
 RETRY_AFTER_SECONDS = {
     "push_pending": "1",
     "holds_unknown": "2",
+    "limits_rebuilding": "2",
+    "limits_unavailable": "2",
     "payments_unavailable": "5",
     "unavailable": "2",
     "reconciliation_pending": "5",

@@ -2,24 +2,21 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as blocking
 from redis.asyncio import Redis
 
 from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
 from headrace_billing.database import Database
 from headrace_contracts.usage import Disposition, TokenCounts, encode_event
-from headrace_gateway.metering.settings import MeterSettings
 from tests.billing.accounts.test_changes import change
 from tests.billing.ingest.usage import Gateway, take
-from tests.billing.seller import INGEST_TOKEN, PRICES, Customer, Seller
-from tests.gateway.account import MODEL, Account
-from tests.gateway.http.stack import Stack, running_stack
+from tests.billing.seller import Customer, Seller
+from tests.gateway.account import MODEL
+from tests.gateway.http.stack import Stack
 from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
 
@@ -27,34 +24,6 @@ MUCH = TokenCounts(input_uncached=100_000)
 MUCH_MICROS = 3_000_000
 AMPLE_MICROS = 1_000_000  # for any one request of the tests
 KINDS = ("spend_day", "spend_month", "spend_total")
-
-
-@pytest.fixture
-async def customer(seller: Seller) -> Customer:
-    await seller.post("/v1/price-books", {"currency": "USD", "models": {MODEL: PRICES}})
-    return await seller.customer(credit=None, disposition="payg")
-
-
-@pytest.fixture
-async def stack(
-    customer: Customer, valkey_url: str, tmp_path: Path, unused_port: Callable[[], int]
-) -> AsyncIterator[Stack]:
-    settings = MeterSettings(
-        name="gateway",
-        state_dir=tmp_path,
-        valkey_url=valkey_url,
-        billing_url="http://127.0.0.1:9",  # discard: events are taken from the stream
-        ingest_token=INGEST_TOKEN,
-        segment_bytes=512 * 1024,
-        journal_bytes_max=4 * 512 * 1024,
-        heartbeat_seconds=0.1,
-        inflight_slots=64,
-    )
-    with blocking.Redis.from_url(valkey_url) as client:
-        account = Account(client, secret=customer.secret)
-        account.warm()
-        async with running_stack(account, settings, unused_port()) as running:
-            yield running
 
 
 @pytest.fixture

@@ -83,9 +83,7 @@ async def _push_budget(
     if began is None:
         await _raise(valkey, counter, int(spent))
         return
-    ends = counters.budget_began(
-        limit.kind, began + timedelta(days=1 if limit.kind is LimitKind.SPEND_DAY else 31)
-    )
+    ends = counters.budget_ends(limit.kind, at)
     assert ends is not None
     place = f"{counter}:{int(began.timestamp())}"
     await _raise(valkey, place, int(spent), until_ms=_ms(ends + KEPT))

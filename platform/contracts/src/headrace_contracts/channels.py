@@ -10,9 +10,9 @@
 | `USAGE` | stream, field `e` = a `UsageEvent` as JSON | settle, reap | billing |
 | `ACKNOWLEDGED` | hash `<producer>:<boot>` → sequence | billing | gateways |
 | `GATEWAYS` | sorted set, gateway → last heartbeat in ms | heartbeat | billing at a cold start |
-| `counter(...)` of budgets and windows | see `counters` | settle, admit; billing at a cold start and before a limit begins | admit, extend |
+| `counter(...)` | see `counters` | settle, admit; of budgets and windows billing, at a cold start and before a limit begins | admit, extend; billing, to show what is left |
 
-Leases, buckets and gauges are the gateways' own and stand in `headrace_gateway.limits`.
+Leases and gauges are the gateways' own and stand in `headrace_gateway.limits`.
 Amounts are integer micro-units of the wallet's currency: balances rounded down, holds and pending up.
 """
 

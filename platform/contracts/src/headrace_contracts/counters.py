@@ -2,7 +2,9 @@
 
 A budget's or fixed window's counter is an integer at `channels.counter(...)` + `:` + when its span began (seconds of
 the Unix epoch for budgets' days and months, milliseconds for windows; a total has no span). A sliding window's is
-a hash, slice number → amount. limits/scripts/prelude.lua computes the same spans, and a test compares the two.
+a hash, slice number → amount. A rate's is a bucket: `<level> <ms>`, its level in 1/60000 of its unit and when that was; a full
+one is absent. Concurrency's is an integer. limits/scripts/prelude.lua computes the same spans and levels, and tests compare
+the two.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,9 @@ WEIGHT_MAX = 10**8
 
 # A bucket's level is its count times 60,000 and must stay below 2^53.
 RATE_CEILING_MAX = 10**11
+
+BUCKET_PARTS = 60_000
+"""So that a ceiling a minute refills by whole numbers each millisecond."""
 
 Weights = tuple[int, int, int]
 """Of an uncached, a cached and an output token."""
@@ -50,6 +55,22 @@ def budget_began(kind: LimitKind, at: datetime) -> datetime | None:
     if kind is LimitKind.SPEND_DAY:
         return day_began(at)
     return month_began(at) if kind is LimitKind.SPEND_MONTH else None
+
+
+def budget_ends(kind: LimitKind, at: datetime) -> datetime | None:
+    """When the day or month of `at` is over, and a total never."""
+    began = budget_began(kind, at)
+    # Longer than the span by less than the next one lasts.
+    return began and budget_began(kind, began + timedelta(days=1 if kind is LimitKind.SPEND_DAY else 31))
+
+
+def bucket_level(stored: str | None, *, ceiling: int, at_ms: int) -> int:
+    """In 1/60000 of a request or token; below zero is debt."""
+    full = ceiling * BUCKET_PARTS
+    if stored is None or ceiling <= 0:
+        return max(0, full)
+    level, was_ms = map(int, stored.split(" "))
+    return min(full, level + max(0, at_ms - was_ms) * ceiling)
 
 
 def window_began_ms(window: Window, at_ms: int) -> int:
