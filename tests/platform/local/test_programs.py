@@ -34,10 +34,7 @@ def told(module: PythonModule, log: Path) -> dict[str, str]:
     return environment
 
 
-def test_the_gateway_has_the_guardrails_that_the_caller_s_environment_names(
-    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HEADRACE_GATEWAY_GUARDRAILS", WRITTEN)
+def server_of(state: State, program: str) -> PythonModule:
     layout = decide(None, Wishes(upstream=ELSEWHERE), alive=set(), is_free=lambda _: True)
     blueprint = Blueprint(
         state=state,
@@ -46,10 +43,37 @@ def test_the_gateway_has_the_guardrails_that_the_caller_s_environment_names(
         services_python=Path(sys.executable),
         engine_python=None,
     )
-    gateway = next(program for program in blueprint.programs() if program.name == "gateway").server
-    assert isinstance(gateway, PythonModule)
-    state.folder("gateway")
-    environment = told(dataclasses.replace(gateway, arguments=("http.server", "--help")), tmp_path / "log")
+    server = next(each for each in blueprint.programs() if each.name == program).server
+    assert isinstance(server, PythonModule)
+    state.folder(program)
+    return dataclasses.replace(server, arguments=("http.server", "--help"))
+
+
+@pytest.mark.parametrize(
+    ("named", "ports"),
+    [({}, (None, None)), ({"HEADRACE_BILLING_METRICS_PORT": "9091"}, ("9091", "9092"))],
+)
+def test_billing_s_api_and_worker_are_scraped_at_ports_of_their_own(
+    state: State,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: dict[str, str],
+    ports: tuple[str | None, str | None],
+) -> None:
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    found = [
+        told(server_of(state, program), tmp_path / "log").get("HEADRACE_BILLING_METRICS_PORT")
+        for program in ("billing-api", "billing-worker")
+    ]
+    assert tuple(found) == ports
+
+
+def test_the_gateway_has_the_guardrails_that_the_caller_s_environment_names(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_GATEWAY_GUARDRAILS", WRITTEN)
+    environment = told(server_of(state, "gateway"), tmp_path / "log")
 
     monkeypatch.setattr(os, "environ", environment)
     assert GatewaySettings.from_environment().guardrails == (

@@ -4,9 +4,10 @@ The order is the order of starting; stopping goes backwards. The engine and the 
 does, because what they have metered last still has to reach it.
 """
 
+import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -188,6 +189,8 @@ class Blueprint:
             "SIGNING_KEY": self.secrets.signing_key,
             "GATEWAY_URL": self._url("gateway"),
         }
+        if command == "worker":
+            settings |= _metrics_of_the_worker(os.environ)
         return Program(
             name=name,
             after=after,
@@ -281,3 +284,10 @@ class Blueprint:
             health=health,
             marks=marks(self.state, name),
         )
+
+
+def _metrics_of_the_worker(environment: Mapping[str, str]) -> dict[str, str]:
+    """The port after the one that the caller's environment names, which is the API's: both run on this machine."""
+    named = environment.get("HEADRACE_BILLING_METRICS_PORT", "")
+    # What is no port is billing's to refuse.
+    return {"METRICS_PORT": str(int(named) + 1)} if named.isdecimal() else {}
