@@ -10,9 +10,12 @@ import httpx2
 import headrace_billing
 from headrace_billing.app import compose
 from headrace_billing.database import Database
-from headrace_billing.errors import BillingError
+from headrace_billing.errors import BillingError, RoleMissing, ScopeMissing
+from headrace_billing.members.member import RoleTooHigh
+from headrace_billing.members.permission import Permission, Role
 from headrace_billing.parts import Parts
 from headrace_billing.problems import STATUSES
+from headrace_contracts.access import KeyScope
 from tests.billing.seller import Seller
 
 
@@ -28,6 +31,14 @@ def test_every_code_has_a_status_and_every_refusal_a_code() -> None:
             importlib.import_module(module.name)
     missing = {kind.code for kind in refusals()} - STATUSES.keys()
     assert missing == set()
+
+
+def test_scopes_roles_and_permissions_are_named_as_callers_write_them() -> None:
+    assert "lacks the scope `usage:read`." in str(ScopeMissing(KeyScope.USAGE_READ))
+    assert "The role `read-only` does not include `keys:write`." in str(
+        RoleMissing(Role.READ_ONLY, Permission.KEYS_WRITE)
+    )
+    assert "The role `admin` has no say over `owner`:" in str(RoleTooHigh(Role.ADMIN, Role.OWNER))
 
 
 def test_a_refusal_is_never_a_success() -> None:

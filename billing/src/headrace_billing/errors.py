@@ -48,7 +48,7 @@ class ScopeMissing(BillingError):
 
     def __init__(self, scope: str) -> None:
         super().__init__(
-            f"This API key lacks the scope {scope!r}. Use another, or have it added to this one."
+            f"This API key lacks the scope `{scope}`. Use another, or have it added to this one."
         )
 
 
@@ -58,7 +58,7 @@ class RoleMissing(BillingError):
     code = "role_missing"
 
     def __init__(self, role: str, permission: str) -> None:
-        super().__init__(f"The role {role!r} does not include {permission!r}. Ask a member whose role does.")
+        super().__init__(f"The role `{role}` does not include `{permission}`. Ask a member whose role does.")
 
 
 class NotFound(BillingError):

@@ -21,7 +21,7 @@ class RoleTooHigh(BillingError):
     code = "role_too_high"
 
     def __init__(self, role: Role, other: Role) -> None:
-        super().__init__(f"The role {role!r} has no say over {other!r}: have somebody of that role do it.")
+        super().__init__(f"The role `{role}` has no say over `{other}`: have somebody of that role do it.")
 
 
 class TokenLifeTooLong(BillingError):
