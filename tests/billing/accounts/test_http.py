@@ -10,11 +10,13 @@ from sqlalchemy import text
 
 from headrace_billing.accounts import outbox
 from headrace_billing.app import compose
+from headrace_billing.members.permission import Role
 from headrace_billing.parts import Parts
 from headrace_billing.valkey import connect
 from headrace_contracts import channels
 from headrace_contracts.access import KeyStatus, LimitKind, decode_key, decode_project
 from tests.billing.ledger.books import use
+from tests.billing.members.team import joined
 from tests.billing.seller import NOW, Seller
 
 
@@ -265,3 +267,32 @@ async def test_a_key_that_expires_is_told_to_the_gateway_to_the_microsecond(
         record.expires_at_us
         == 1826971200123456 - (1826971200123456 - int(expiry.timestamp()) * 10**6) + 123456
     )
+
+
+async def test_what_is_made_is_shown_alone_as_in_its_list(seller: Seller) -> None:
+    customer = await seller.customer()
+    await seller.customer()
+    for kind, subject, narrowed in (
+        ("organizations", customer.org, ""),
+        ("projects", customer.project, f"?organization={customer.org}"),
+        ("keys", customer.key, f"?project={customer.project}"),
+    ):
+        listed = {each["id"]: each for each in (await seller.get(f"/v1/{kind}{narrowed}"))["items"]}
+        shown = await seller.get(f"/v1/{kind}/{subject}")
+        assert shown == listed[subject]
+        change = await seller.ask(
+            "PATCH", f"/v1/{kind}/{subject}", {"limits": []}, **{"if-match": str(shown["version"])}
+        )
+        assert change.json()["version"] == 2
+        assert await seller.refused(f"/v1/{kind}/none", None, method="GET") == (404, "not_found")
+
+
+async def test_a_customers_people_see_their_own_projects_and_keys_alone(seller: Seller) -> None:
+    customer, other = await seller.customer(), await seller.customer()
+    member = await joined(seller, Role.READ_ONLY, org=customer.org)
+    for path in (f"/v1/projects/{customer.project}", f"/v1/keys/{customer.key}"):
+        assert (await member.get(path))["version"] == 1
+    for path in (f"/v1/projects/{other.project}", f"/v1/keys/{other.key}"):
+        assert await member.refused(path, None, method="GET") == (404, "not_found")
+    holder = replace(seller, token=customer.secret)
+    assert await holder.refused(f"/v1/keys/{customer.key}", None, method="GET") == (403, "forbidden")

@@ -121,6 +121,13 @@ async def list_organizations(parts: PartsOf, page: PageOf) -> Listed[Organizatio
     return page_of([organization_document(one) for one in found], page)
 
 
+@router.get("/v1/organizations/{organization_id}")
+async def show_organization(organization_id: Id, parts: PartsOf) -> OrganizationDocument:
+    """With the `version` that a change of it names in If-Match."""
+    async with parts.database.begin() as session:
+        return organization_document(await store.organization(session, organization_id))
+
+
 @router.post("/v1/projects", status_code=201)
 async def add_project(body: NewProject, parts: PartsOf) -> ProjectDocument:
     if body.disposition not in (Disposition.PREPAID, Disposition.PAYG):
@@ -163,6 +170,13 @@ async def list_projects(
     async with parts.database.begin() as session:
         found = await store.projects(session, org=organization, after=page.begins_after, limit=page.limit)
     return page_of([project_document(one) for one in found], page)
+
+
+@router.get("/v1/projects/{project_id}")
+async def show_project(project_id: Id, parts: PartsOf) -> ProjectDocument:
+    """With the `version` that a change of it names in If-Match."""
+    async with parts.database.begin() as session:
+        return project_document(await store.project(session, project_id))
 
 
 @router.post("/v1/keys", status_code=201)
@@ -233,6 +247,13 @@ async def list_keys(
             limit=page.limit,
         )
     return page_of([key_document(one) for one in found], page)
+
+
+@router.get("/v1/keys/{key_id}")
+async def show_key(key_id: Id, parts: PartsOf) -> KeyDocument:
+    """With the `version` that a change of it names in If-Match."""
+    async with parts.database.begin() as session:
+        return key_document(await store.key(session, key_id))
 
 
 @router.post("/v1/keys/{key_id}/revoke")
