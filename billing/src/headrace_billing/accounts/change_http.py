@@ -133,7 +133,7 @@ async def change_key(key_id: Id, body: KeyChange, parts: PartsOf, if_match: IfMa
 
 @router.post("/v1/keys/{key_id}/rotate")
 async def rotate_key(key_id: Id, body: Rotation, parts: PartsOf) -> RotatedKeyDocument:
-    """The answer holds the new secret, this once; the old one ends after the grace."""
+    """The answer holds the new secret, this once; the old one ends after the grace, and one that an earlier rotation left now."""
     ends = parts.now() + timedelta(seconds=body.grace_seconds)
     async with parts.database.begin() as session:
         before = await store.key(session, key_id)
