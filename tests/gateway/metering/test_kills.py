@@ -6,9 +6,8 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,6 +21,7 @@ from tests.gateway.account import Account, call, usage
 from tests.gateway.billing import Billing, running_billing
 from tests.gateway.conftest import INGEST_TOKEN
 from tests.gateway.limits.ground import let_lapse, let_return_lapse
+from tests.gateway.line import Line
 from tests.gateway.waiting import eventually
 
 STEPS = ("admitted", "generated", "journalled", "acknowledged", "settle_sent", "settle_answered")
@@ -40,50 +40,6 @@ def billing() -> Iterator[Billing]:
 @pytest.fixture
 def to_billing(settings: MeterSettings, billing: Billing) -> MeterSettings:
     return dataclasses.replace(settings, billing_url=billing.url, resend_after_seconds=0.2)
-
-
-class Line:
-    """The gateway's way to its Valkey, which may be cut, or lose all replies."""
-
-    def __init__(self) -> None:
-        self.mute = False
-        self.url = ""
-        self._server: asyncio.Server | None = None
-        self._writers: list[asyncio.StreamWriter] = []
-        self._host: str | None = None
-        self._port: int | None = None
-
-    @contextlib.asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator["Line"]:
-        parts = urlsplit(url)
-        self._host, self._port = parts.hostname, parts.port
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        here = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        self.url = url.replace(f"{parts.hostname}:{parts.port}", here)
-        try:
-            yield self
-        finally:
-            self.cut()
-
-    def cut(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_valkey, to_valkey = await asyncio.open_connection(self._host, self._port)
-        self._writers += [writer, to_valkey]
-        with contextlib.suppress(OSError):
-            await asyncio.gather(self._pipe(reader, to_valkey), self._pipe(from_valkey, writer, replies=True))
-
-    async def _pipe(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool = False
-    ) -> None:
-        while piece := await reader.read(65536):
-            if replies and self.mute:
-                continue
-            writer.write(piece)
 
 
 def asked(account: Account) -> Call:

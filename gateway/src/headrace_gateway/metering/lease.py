@@ -23,6 +23,7 @@ from headrace_gateway.limits.idempotency import Claim, outcome_of
 from headrace_gateway.limits.limiter import Admitted, Renewal, Short, Stale
 from headrace_gateway.limits.plan import guards_money
 from headrace_gateway.limits.pricing import UnitPrices
+from headrace_gateway.limits.request_ids import ClaimedId
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.limits.verdicts import Reaped
 from headrace_gateway.metering.confirmation import confirmed
@@ -83,7 +84,7 @@ class RunningLease:
         self.output_tokens_max = terms.output_tokens_max
         self.output_tokens_granted = self._held_for = output_tokens_granted
         self.revoked = asyncio.Event()
-        self.claim: str | None = None
+        self.claim: ClaimedId | None = None
         """Of the client's own id of the request, where it gave one."""
         self.identity = identity_fragment(admitted.id, admitted.time_us, fixed)
         self.limits = terms.limits

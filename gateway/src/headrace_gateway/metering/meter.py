@@ -75,6 +75,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
 
         async def heartbeat() -> None:
             await beat(meter, recovery.dead)
+            meter.request_ids.give_back_owed()
 
         async def reap() -> None:
             taken = await limiter.reap()
