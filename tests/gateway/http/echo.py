@@ -9,12 +9,17 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from headrace_gateway.errors import GatewayError
+from headrace_gateway.http.connection import ClientConnection
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.problems import body_of, headers_of, status_of
 from headrace_gateway.http.server import Listener
+from tests.gateway.waiting import eventually
 
 HOST = "127.0.0.1"
 BODY_BYTES_MAX = 256 * 1024
+WHOLE_BYTES = 32 * 1024 * 1024
+"""More than kernels hold on both ways."""
+
 JSON = [("content-type", "application/json")]
 
 
@@ -58,6 +63,8 @@ class Echo:
                 while True:
                     await exchange.send(b"x" * 1000)
                     self.pieces_sent += 1
+            case "/whole":
+                exchange.answer(200, JSON, b"x" * WHOLE_BYTES)
             case "/waits":
                 exchange.when_gone(self.gone.set)
                 await self.gone.wait()
@@ -79,6 +86,15 @@ class Served:
     port: int
     faults: list[object]
     """What the event loop was told of as nobody's fault but ours."""
+
+    @property
+    def connections(self) -> list[ClientConnection]:
+        return list(self.listener._connections)
+
+    async def ticked(self) -> None:
+        """Returns when the server has looked at its clock."""
+        before = self.listener.date_line
+        await eventually(lambda: self.listener.date_line is not before)
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator["Client"]:

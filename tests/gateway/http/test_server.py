@@ -11,7 +11,7 @@ import pytest
 
 from headrace_gateway.http import connection as connections
 from headrace_gateway.http import server
-from tests.gateway.http.echo import BODY_BYTES_MAX, Served, answers, serving
+from tests.gateway.http.echo import BODY_BYTES_MAX, WHOLE_BYTES, Served, answers, serving
 from tests.gateway.waiting import eventually
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -202,6 +202,51 @@ async def test_who_reads_nothing_for_long_counts_as_gone(
         await asyncio.wait_for(served.echo.gone.wait(), 5)
 
 
+async def test_who_reads_a_long_answer_for_longer_than_a_minute_gets_all_of_it(served: Served) -> None:
+    async with served.client() as client:
+        await client.say(get("/whole"))
+        await client.head()
+        [connection] = served.connections
+        for _ in range(4):
+            await client.reader.readexactly(WHOLE_BYTES // 8)
+            await a_minute_later(served, connection)
+        await client.reader.readexactly(WHOLE_BYTES // 2)
+        await client.say(LAST)
+        assert [status for status, _ in answers(await client.rest())] == [200]
+
+
+async def test_who_stops_reading_a_long_answer_counts_as_gone(served: Served) -> None:
+    async with served.client() as client:
+        await client.say(get("/whole"))
+        await client.head()
+        [connection] = served.connections
+        for _ in range(3):  # by the first look the kernel may have taken some
+            await a_minute_later(served, connection)
+        assert served.connections == []
+
+
+async def a_minute_later(served: Served, connection: connections.ClientConnection) -> None:
+    connection.deadline = 0.0
+    await served.ticked()
+
+
+@pytest.mark.parametrize("path", ["/whole", "/stream"])
+async def test_who_may_still_be_sending_gets_all_of_the_answer_before_it_is_waited_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 0.0)
+    async with served.client() as client:
+        await client.say(
+            b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n" % path.encode()
+        )
+        await served.ticked()
+        await served.ticked()
+        [(status, body)] = answers(await client.rest())
+        assert (status, len(body)) == (200, {"/whole": WHOLE_BYTES, "/stream": 11}[path])
+        # It does not close its side, and is not waited for any longer.
+        await eventually(lambda: served.connections == [])
+
+
 async def test_a_connection_that_rests_is_closed_in_the_end(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,7 +319,7 @@ async def test_only_so_many_connections_are_told_that_there_is_no_room(
         for _ in range(5):
             client = await refused.enter_async_context(served.client())
             assert (await client.head()).startswith(b"HTTP/1.1 503")
-            assert len(served.listener) <= 1 + 2
+            assert len(served.connections) <= 1 + 2
 
 
 async def test_where_all_connections_are_at_work_a_new_one_is_told_so(

@@ -9,9 +9,13 @@ GPU would go on generating for nobody.
 """
 
 import asyncio
+import contextlib
 import math
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import Protocol, cast
 
 from headrace_gateway.http.exchange import ClientGone, Exchange
@@ -25,13 +29,16 @@ WRITE_AHEAD_BYTES_MAX = 64 * 1024
 """Beyond the kernel's own buffers: what a client leaves unread of a stream before the engine has to wait."""
 
 STALL_SECONDS = 60.0
-"""For a client to read what stands in our buffer; slower than a kilobyte a second is nobody reading."""
+"""After so long we look whether a client whose answer stands in our buffer reads it."""
+
+READ_BYTES_A_SECOND_MIN = 1024
+"""Slower is nobody reading."""
 
 KEEP_IDLE_SECONDS = 75.0
 """Between exchanges. Longer than load balancers keep theirs, so that they close and never meet our closing."""
 
 LINGER_SECONDS = 2.0
-"""For a client that still sends a body we refused: most read the answer only after that."""
+"""For a client that still sends a body we refused, once our answer has left: most read it only after that."""
 
 LINGER_BYTES_MAX = 64 * 1024 * 1024
 
@@ -74,6 +81,7 @@ class ClientConnection(asyncio.Protocol):
         "_task",
         "_transport",
         "_unread",
+        "_untaken_bytes",
         "_when_gone",
         "_writing_paused",
         "deadline",
@@ -106,6 +114,7 @@ class ClientConnection(asyncio.Protocol):
 
         self._reading_paused = False
         self._writing_paused = False
+        self._untaken_bytes = 0  # when we began to wait for the client to read; none while we don't
         self._drained: asyncio.Future[None] | None = None
         self._when_gone: Callable[[], None] | None = None
 
@@ -115,9 +124,17 @@ class ClientConnection(asyncio.Protocol):
         """What is buffered still leaves, if the client reads it in time."""
         self._resting.pop(self, None)
         self._ending = self._unread = True
-        self._await_for(STALL_SECONDS)
+        self._await_reader()
         if self._transport is not None:
             self._transport.close()
+
+    def overdue(self) -> None:
+        """Its deadline has passed: breaks it off, unless a client that has much to read goes on reading."""
+        taken_bytes = self._untaken_bytes - self._untaken()
+        if taken_bytes >= STALL_SECONDS * READ_BYTES_A_SECOND_MIN:
+            self._await_reader()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Breaks it off; what is buffered is lost."""
@@ -178,15 +195,16 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
-        self._await_for(STALL_SECONDS)
+        self._await_reader()
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        self._untaken_bytes = 0
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         if self._ending:
-            return
-        if self._current is None:
+            self._heard_out()
+        elif self._current is None:
             self._go_on()
         else:
             self.deadline = math.inf
@@ -296,7 +314,17 @@ class ClientConnection(asyncio.Protocol):
         self._resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._await_for(LINGER_SECONDS)
+        if self._transport.get_write_buffer_size() == 0:
+            self._await_for(LINGER_SECONDS)
+        else:
+            # We are told when all has left, and not some of it.
+            self._transport.set_write_buffer_limits(high=0)
+            self._await_reader()
+
+    def _heard_out(self) -> None:
+        """All that we had to say has left, unless it is closed and leaves by itself."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._await_for(LINGER_SECONDS)
 
     def _has_gone(self) -> None:
         self.gone = True
@@ -308,6 +336,23 @@ class ClientConnection(asyncio.Protocol):
         if self._when_gone is not None:
             self._loop.call_soon(self._when_gone)
             self._when_gone = None
+
+    def _await_reader(self) -> None:
+        self._untaken_bytes = self._untaken()
+        self._await_for(STALL_SECONDS)
+
+    def _untaken(self) -> int:
+        """Bytes that we wrote and the client has not taken, in our buffer and the kernel's.
+
+        The kernel takes more from us a megabyte at a time, which says nothing of who reads slowly.
+        """
+        if self._transport is None:
+            return 0
+        held = self._transport.get_write_buffer_size()
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or no kernel that tells
+            socket = self._transport.get_extra_info("socket")
+            held += int.from_bytes(ioctl(socket.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)
+        return held
 
     def _await_for(self, seconds: float) -> None:
         self.deadline = self._loop.time() + seconds

@@ -80,9 +80,6 @@ class Listener:
         self._empty = asyncio.Event()
         self._ticking: asyncio.TimerHandle | None = None
 
-    def __len__(self) -> int:
-        return len(self._connections)
-
     async def listen(self, host: str, port: int, *, shared: bool) -> None:
         self._tick()
         self._server = await self._loop.create_server(
@@ -158,7 +155,7 @@ class Listener:
         now = self._loop.time()
         self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         for connection in [each for each in self._connections if each.deadline < now]:
-            connection.abort()
+            connection.overdue()
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick)
 
 
