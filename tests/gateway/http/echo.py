@@ -125,6 +125,9 @@ class Client:
             for _ in range(3):
                 await asyncio.sleep(0)
 
+    def all_has_left(self) -> bool:
+        return self.writer.transport.get_write_buffer_size() == 0
+
     async def head(self) -> bytes:
         return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
 

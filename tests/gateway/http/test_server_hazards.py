@@ -7,6 +7,7 @@ import pytest
 
 from headrace_gateway.http.request_reader import HEAD_BYTES_MAX, HEADERS_MAX
 from tests.gateway.http.echo import Served, answers, serving
+from tests.gateway.waiting import eventually
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: x\r\n"
@@ -111,6 +112,39 @@ async def test_who_sends_too_many_requests_at_once_gets_answers_to_some_and_asks
     count = len(list(answers(said)))
     assert 1 <= count < 1000
     assert served.echo.served == [f"/{number}" for number in range(count)]
+
+
+LARGE_HEAD = b"POST /behind HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 60_000 + b"\r\n"
+FAT = LARGE_HEAD + b"content-length: 60000\r\n\r\n" + b"z" * 60_000
+MANY_HEADERS = (
+    POST.replace(b"/", b"/behind", 1) + b"".join(b"%d: y\r\n" % number for number in range(120)) + b"\r\n"
+)
+
+
+@pytest.mark.parametrize(("behind", "served_of_it"), [(FAT, 1), (MANY_HEADERS, 6)])
+@pytest.mark.parametrize("before", ["/held", "/whole"])
+async def test_what_waits_behind_an_answer_has_a_bound(
+    served: Served, before: str, behind: bytes, served_of_it: int
+) -> None:
+    async with served.client() as client:
+        await client.say(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % before.encode())
+        await client.say(*[behind] * 15)
+        # Nothing of it is kept, but it is read.
+        await eventually(client.all_has_left)
+        served.echo.release.set()
+        said = await client.rest()
+    assert [status for status, _ in answers(said)] == [200] * (1 + served_of_it)
+    assert served.echo.served == [before] + ["/behind"] * served_of_it
+
+
+async def test_a_body_that_waits_behind_an_answer_has_a_bound_of_its_own(served: Served) -> None:
+    async with served.client() as client:
+        await client.say(b"GET /held HTTP/1.1\r\nhost: x\r\n\r\n")
+        await client.say(CHUNKED, *[b"8000\r\n" + b"x" * 0x8000 + b"\r\n"] * 20)
+        await eventually(client.all_has_left)
+        served.echo.release.set()
+        [(before, _), (behind, _)] = answers(await client.rest())
+    assert (before, behind) == (200, 400)
 
 
 async def test_a_head_that_does_not_end_is_not_waited_for(unused_port: Callable[[], int]) -> None:

@@ -25,6 +25,10 @@ from headrace_gateway.http.request_reader import RequestReader
 PIPELINED_MAX = 16
 """Requests that wait behind the one that runs. Who sends more reads our answers to these and asks again."""
 
+AHEAD_BYTES_MAX = 128 * 1024
+"""Of these requests, heads and bodies. Beyond it nothing is read as a request any more, but it is read: a loop that
+does not read would not see the client go. Clients send their next body when they have our answer."""
+
 WRITE_AHEAD_BYTES_MAX = 64 * 1024
 """Beyond the kernel's own buffers: what a client leaves unread of a stream before the engine has to wait."""
 
@@ -170,7 +174,10 @@ class ClientConnection(asyncio.Protocol):
         if self._reader.in_head and not was_in_head and self._current is None:
             self._resting.pop(self, None)
             self._await_for(self._owner.head_timeout_seconds)
-        if self._reader.full:
+        if self._queue:
+            if self._ahead_bytes() > AHEAD_BYTES_MAX:
+                self._give_up(_too_far_ahead())
+        elif self._reader.full:
             self._pause_reading()
 
     def eof_received(self) -> bool:
@@ -213,13 +220,14 @@ class ClientConnection(asyncio.Protocol):
 
     def take(self, exchange: Exchange) -> None:
         """A request whose head is there. Raises `Unacceptable`."""
-        if len(self._queue) >= PIPELINED_MAX:
-            # Served are those that came; the client reads that the connection closes.
-            raise malformed("too many requests at once")
         if self._current is None and not self._writing_paused:
             self._start(exchange)
-        else:
-            self._queue.append(exchange)
+            return
+        exchange.waits()
+        if len(self._queue) >= PIPELINED_MAX or self._ahead_bytes() + exchange.head_bytes > AHEAD_BYTES_MAX:
+            # Served are those that came; the client reads that the connection closes.
+            raise _too_far_ahead()
+        self._queue.append(exchange)
 
     # for exchanges
 
@@ -292,6 +300,9 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._resting[self] = None
                 self._await_for(KEEP_IDLE_SECONDS)
+
+    def _ahead_bytes(self) -> int:
+        return sum(each.head_bytes + each.body_bytes for each in self._queue)
 
     def _give_up(self, refusal: Unacceptable) -> None:
         """Nothing that follows can be told apart any more: what came before is served, then it ends."""
@@ -366,3 +377,7 @@ class ClientConnection(asyncio.Protocol):
         if self._reading_paused and self._transport is not None:
             self._reading_paused = False
             self._transport.resume_reading()
+
+
+def _too_far_ahead() -> Unacceptable:
+    return malformed("too many requests at once")

@@ -18,6 +18,9 @@ __all__ = ["ClientGone", "Exchange", "Headers"]
 READ_AHEAD_BYTES_MAX = 64 * 1024
 """Of a body that nobody has asked for yet: who has no key may send as much as one read brings, and no more."""
 
+HEADER_BYTES = 160
+"""What holding a header takes besides the bytes in it."""
+
 
 class ClientGone(Exception):
     """The client closed the connection."""
@@ -59,6 +62,7 @@ class Exchange:
         "chunked",
         "complete",
         "expects_continue",
+        "head_bytes",
         "keep_alive",
         "method",
         "path",
@@ -224,6 +228,12 @@ class Exchange:
         self._line.abort()
 
     # for the connection
+
+    def waits(self) -> None:
+        """It is held until those before it are answered; from now on `head_bytes` says what its head takes."""
+        self.head_bytes = len(self.target) + sum(
+            len(name) + len(value) + HEADER_BYTES for name, value in self._headers.items()
+        )
 
     @property
     def framing(self) -> bytes:
