@@ -358,6 +358,15 @@ async def test_the_time_that_the_reader_takes_is_not_the_engine_s() -> None:
         client.close()
 
 
+@pytest.mark.parametrize("status", [b"000", b"099", b"600", b"999"])
+async def test_a_status_that_means_nothing_is_a_broken_reply(status: bytes) -> None:
+    async with serving(says(b"HTTP/1.1 %b X\r\ncontent-length: 2\r\n\r\nok" % status)) as server:
+        client = upstream()
+        with pytest.raises(ReplyBroken):
+            await asyncio.wait_for(asked(client, server), 2)
+        client.close()
+
+
 async def test_what_came_before_a_break_can_still_be_read() -> None:
     async with serving(
         says(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nhello", then_close=True)

@@ -25,6 +25,9 @@ READ_AHEAD_BYTES_MAX = 256 * 1024
 HEAD_BYTES_MAX = 64 * 1024
 """An engine's status line and headers are some hundred bytes."""
 
+STATUSES = range(100, 600)
+"""What is outside says neither that a reply is there nor that one will come."""
+
 
 class Owner(Protocol):
     """Who keeps connections between exchanges."""
@@ -179,6 +182,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         assert self._reply is not None, "a head belongs to a reply"
         status = self._parser.get_status_code()
+        if status not in STATUSES:
+            raise ReplyBroken(f"a reply with status {status}")
         self._interim = 100 <= status < 200
         if not self._interim:
             self._reply.begin(status)
