@@ -18,12 +18,15 @@ def cut(draw: st.DrawFn, text: bytes) -> list[bytes]:
 
 
 @given(
-    st.data(), st.lists(payloads.filter(lambda data: not data.startswith(b" ")), max_size=8), st.booleans()
+    st.data(),
+    st.lists(payloads.filter(lambda data: not data.startswith(b" ")), max_size=8),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
 )
-def test_events_survive_any_cutting(data: st.DataObject, sent: list[bytes], carriage_returns: bool) -> None:
-    text = b"".join(map(event, sent))
-    if carriage_returns:
-        text = text.replace(b"\n", b"\r\n")
+def test_events_survive_any_cutting(
+    data: st.DataObject, sent: list[bytes], line_end: bytes, mark: bytes
+) -> None:
+    text = mark + b"".join(map(event, sent)).replace(b"\n", line_end)
     events = Events()
 
     received = [payload for piece in data.draw(cut(text)) for payload in events.feed(piece)]
@@ -41,10 +44,29 @@ def test_events_survive_any_cutting(data: st.DataObject, sent: list[bytes], carr
         (b'data: {"a":\ndata: 1}\n\n', [b'{"a":\n1}']),
         (b"\n\n\n\ndata: {}\n\n", [b"{}"]),
         (b"data: {}\n", []),
+        (b"data: {}\r\n\rdata: 1\n\r\n", [b"{}", b"1"]),
+        (b"data: {}\n\n\xef\xbb\xbfdata: 1\n\n", [b"{}"]),
     ],
 )
 def test_what_else_server_sent_events_may_be(text: bytes, received: list[bytes]) -> None:
     assert Events().feed(text) == received
+
+
+def test_a_large_event_costs_no_more_than_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    class Counting(bytearray):
+        def find(self, sought: bytes, start: int = 0) -> int:  # type: ignore[override]
+            nonlocal looked_at
+            looked_at += len(self) - start
+            return super().find(sought, start)
+
+    monkeypatch.setattr(sse, "bytearray", Counting, raising=False)
+    events = Events()
+    text = b'data: "' + b"x" * 2**20 + b'"\n\n'
+    received = [payload for at in range(0, len(text), 1024) for payload in events.feed(text[at : at + 1024])]
+    assert received == [text[6:-2]]
+    assert looked_at < 2 * len(text)
 
 
 def test_an_event_without_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
