@@ -3,16 +3,21 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
+from headrace_billing.accounts import changing, outbox, store
 from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
 from headrace_billing.database import Database
+from headrace_contracts.access import KeyStatus, Limit, LimitKind
 from headrace_contracts.usage import Disposition, TokenCounts, encode_event
-from tests.billing.accounts.test_changes import change
+from tests.billing.accounts.test_changes import change, key_record
 from tests.billing.ingest.usage import Gateway, take
 from tests.billing.seller import Customer, Seller
 from tests.gateway.account import MODEL
@@ -171,3 +176,23 @@ async def test_live_and_cold_a_budget_has_counted_the_same(
     await valkey.flushall()
     assert await load_if_cold(database, valkey, drain_wait_seconds=0)
     assert await counters_in(valkey) == live
+
+
+async def test_a_past_that_can_t_be_added_up_keeps_back_no_other_record(
+    seller: Seller, customer: Customer, database: Database, valkey: Redis
+) -> None:
+    other = await seller.post("/v1/keys", {"project": customer.project, "name": "other"})
+    async with database.begin() as session:
+        key = await store.key(session, customer.key)
+        limits = [Limit(kind=LimitKind.SPEND_DAY, ceiling=1)]
+        await changing.change_key(session, replace(key, limits=limits))
+        await store.revoke_key(session, other["id"], at=datetime.now(UTC))
+        await session.execute(text("ALTER TABLE usage_rollups RENAME TO away"))
+    with pytest.raises(ProgrammingError):
+        await outbox.push_waiting(database, valkey)
+    assert (await key_record(valkey, other["secret"])).status is KeyStatus.REVOKED
+    assert (await key_record(valkey, customer.secret)).limits == []
+    async with database.begin() as session:
+        await session.execute(text("ALTER TABLE away RENAME TO usage_rollups"))
+    assert await outbox.push_waiting(database, valkey) == 1
+    assert (await key_record(valkey, customer.secret)).limits == limits

@@ -9,42 +9,66 @@ load of a cold Valkey finds it. Nothing counts twice (spent.py).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import structlog
 from redis.asyncio import Redis
+from sqlalchemy.exc import SQLAlchemyError
 
 from headrace_billing.accounts import spent
 from headrace_billing.database import Database
 from headrace_contracts import channels, counters
 from headrace_contracts.access import BUDGETS, Limit, decode_key, decode_project
 
+log = structlog.get_logger()
+
 Subject = tuple[str, str]
 """A scope and an id in it."""
 
 
-async def count_the_past(database: Database, valkey: Redis, records: Mapping[str, str]) -> None:
-    """`records` are about to be pushed, each to its Valkey key."""
+@dataclass(frozen=True, slots=True)
+class Beginnings:
+    limits: dict[Subject, dict[str, Limit]] = field(default_factory=dict)
+    """By name: many projects' records bring the same limit of their organisation."""
+    records: dict[str, set[Subject]] = field(default_factory=dict)
+    """Whose limits begin, by the Valkey key of each record that brings some."""
+
+
+async def beginnings(valkey: Redis, records: Mapping[str, str]) -> Beginnings:
+    """What begins by `records`, which are about to be pushed, each to its Valkey key."""
+    found = Beginnings()
     counting = {place: record for place, record in records.items() if any(_remembering(place, record))}
     if not counting:
-        return
+        return found
     async with valkey.pipeline(transaction=False) as pipeline:
         for place in counting:
             pipeline.hget(place, "r")
         standing = await pipeline.execute()
-    # By name: many projects' records bring the same limit of their organisation.
-    begin: dict[Subject, dict[str, Limit]] = {}
     for (place, record), before in zip(counting.items(), standing, strict=True):
-        known = set() if before is None else {found[:2] for found in _remembering(place, before)}
+        known = set() if before is None else {each[:2] for each in _remembering(place, before)}
         for subject, name, limit in _remembering(place, record):
             if (subject, name) not in known:
-                begin.setdefault(subject, {})[name] = limit
-    if not begin:
-        return
+                found.limits.setdefault(subject, {})[name] = limit
+                found.records.setdefault(place, set()).add(subject)
+    return found
+
+
+async def count_the_past(
+    database: Database, valkey: Redis, begin: Beginnings
+) -> dict[Subject, SQLAlchemyError]:
+    """Fills the counters of what begins. Those of the others must not wait for one that takes too long to add up."""
+    failed: dict[Subject, SQLAlchemyError] = {}
     seconds, _ = await valkey.time()
     at = datetime.fromtimestamp(seconds, UTC)
-    async with database.begin() as session:
-        for (scope, one), limits in begin.items():
-            await spent.push(session, valkey, limits.values(), scope=scope, subject=one, at=at)
+    for (scope, one), limits in begin.limits.items():
+        try:
+            async with database.begin() as session:
+                await spent.push(session, valkey, limits.values(), scope=scope, subject=one, at=at)
+        except SQLAlchemyError as error:
+            log.warning("past_not_counted", scope=scope, subject=one, error=type(error).__name__)
+            failed[scope, one] = error
+    return failed
 
 
 def _remembering(place: str, record: str | bytes) -> Iterator[tuple[Subject, str, Limit]]:

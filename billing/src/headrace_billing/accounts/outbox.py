@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from headrace_billing.accounts import beginning
+from headrace_billing.accounts.beginning import beginnings, count_the_past
 from headrace_billing.database import Database
 from headrace_contracts.access import encode_record
 
@@ -76,12 +76,25 @@ class Entry:
 async def _push(
     database: Database, valkey: Redis, entries: Sequence[Entry], *, counted: bool = False
 ) -> None:
+    if counted:
+        await _send(database, valkey, entries)
+        return
+    begin = await beginnings(valkey, {entry.key: entry.record for entry in entries if entry.live})
+    # A revocation, say, waits for nobody's past.
+    await _send(database, valkey, [entry for entry in entries if entry.key not in begin.records])
+    if not begin.records:
+        return
+    failed = await count_the_past(database, valkey, begin)
+    brought = [entry for entry in entries if entry.key in begin.records]
+    await _send(database, valkey, [entry for entry in brought if begin.records[entry.key].isdisjoint(failed)])
+    if failed:
+        # What is not pushed waits for the next time.
+        raise next(iter(failed.values()))
+
+
+async def _send(database: Database, valkey: Redis, entries: Sequence[Entry]) -> None:
     if not entries:
         return
-    if not counted:
-        await beginning.count_the_past(
-            database, valkey, {entry.key: entry.record for entry in entries if entry.live}
-        )
     script = valkey.register_script(PUSH_SCRIPT)
     async with valkey.pipeline(transaction=False) as pipeline:
         for entry in entries:
