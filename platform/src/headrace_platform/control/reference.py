@@ -34,7 +34,7 @@ spec:
         window: {days: [Mon, Tue, Wed, Thu, Fri], start: "08:00", end: "19:00", timeZone: Europe/Berlin}
         minReplicas: 2
         maxReplicas: 2
-  routing: {policy: session}
+  routing: {policy: session, overflow: true, waitSeconds: 10}  # what finds it full goes on to those of all
   upgrade:
     strategy: NewCluster                  # a second cluster for a while: its quota is 32 H200s
     window: {days: [Sat, Sun], start: "22:00", end: "06:00"}
