@@ -228,6 +228,25 @@ async def test_of_a_withheld_response_nothing_is_kept_that_was_not_given(stack: 
     assert (await stack.openai.responses.retrieve(last.response.id)).output_text == " word1 word2 word3"
 
 
+@pytest.mark.parametrize("tool", [False, True])
+async def test_a_conversation_goes_on_from_a_response_that_ended_before_its_text_or_amid_a_call(
+    stack: Stack, tool: bool
+) -> None:
+    """An engine fails at a message without parts, and at arguments that end anywhere."""
+    thinks = 0 if tool else GIVEN
+    stack.engine.default = Behaviour(tokens=SAYS, thinking_tokens=thinks, tool=tool)
+    stream = await stack.openai.responses.create(model=MODEL, input="hello", stream=True)
+    last = [event async for event in stream][-1]
+    assert last.type == "response.incomplete"
+    [given] = last.response.output
+    assert given.type == ("function_call" if tool else "reasoning")
+
+    stack.engine.default = Behaviour(tokens=GIVEN)
+    await stack.openai.responses.create(model=MODEL, input="and?", previous_response_id=last.response.id)
+    sent = stack.engine.last.body["input"]
+    assert [item.get("type") for item in sent] == ([None, None] if tool else [None, "reasoning", None])
+
+
 async def test_a_repeated_request_is_given_the_withheld_answer_again(stack: Stack) -> None:
     answers = [
         await stack.http.post("/v1/chat/completions", json=chat(), headers={"idempotency-key": "once"})

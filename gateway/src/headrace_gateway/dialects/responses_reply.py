@@ -3,6 +3,7 @@
 import msgspec
 
 from headrace_gateway.dialects.dialect import NoCompletion
+from headrace_gateway.dialects.response_items import can_be_gone_on_from
 from headrace_gateway.dialects.running_counts import (
     CachedTokens,
     Counts,
@@ -39,10 +40,11 @@ class FinalResponse:
         self.id = ""
         self.body = msgspec.Raw()
         self.output: list[msgspec.Raw] = []
+        """What a later request goes on from."""
 
     def take(self, fields: Raws, body: bytes) -> None:
         self.id = _text(fields["id"])
-        self.output = _items(fields["output"])
+        self.output = [raw for raw in _items(fields["output"]) if can_be_gone_on_from(raw)]
         self.body = msgspec.Raw(body)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from headrace_gateway.dialects.dialect import BadChunk, Chunk, Cut
+from headrace_gateway.dialects.response_items import is_empty
 from headrace_gateway.dialects.responses_reply import (
     FinalResponse,
     Raws,
@@ -104,10 +105,11 @@ class ResponseEvents:
             self._grow(event)
 
     def cut_short(self, usage: bytes | None, cut: Cut = Cut.LENGTH) -> bytes:
+        items = [msgspec.Raw(_encode(self._output[index])) for index in sorted(self._output)]
         response = self._response | {
             "status": msgspec.Raw(b'"incomplete"'),
             "incomplete_details": msgspec.Raw(_encode({"reason": REASONS[cut]})),
-            "output": msgspec.Raw(_encode([self._output[index] for index in sorted(self._output)])),
+            "output": msgspec.Raw(_encode([item for item in items if not is_empty(item)])),
         }
         if usage is not None:
             response["usage"] = msgspec.Raw(_encode(usage_fields(read_counts(usage))))

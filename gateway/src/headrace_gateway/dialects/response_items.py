@@ -1,0 +1,44 @@
+"""Which items of a response a conversation can go on from: an engine fails at some that a cut stream leaves behind."""
+
+import msgspec
+
+_NOTHING = (b"null", b"[]")
+_NULL = msgspec.Raw(b"null")
+
+
+class Item(msgspec.Struct):
+    type: str = ""
+    status: str | None = None
+    content: msgspec.Raw = _NULL
+    summary: msgspec.Raw = _NULL
+    encrypted_content: msgspec.Raw = _NULL
+
+
+_item = msgspec.json.Decoder(Item).decode
+
+
+def is_empty(raw: msgspec.Raw) -> bool:
+    """A message or thought that was begun, and of which nothing came."""
+    item = _read(raw)
+    return item is not None and _is_empty(item)
+
+
+def can_be_gone_on_from(raw: msgspec.Raw) -> bool:
+    """Not half a call either: its arguments are no JSON yet, and nobody will answer it."""
+    item = _read(raw)
+    if item is None:
+        return True
+    is_cut = item.status in ("in_progress", "incomplete")
+    return not (_is_empty(item) or (is_cut and item.type.endswith("_call")))
+
+
+def _is_empty(item: Item) -> bool:
+    parts = (item.content, item.summary, item.encrypted_content)
+    return item.type in ("message", "reasoning") and all(bytes(part) in _NOTHING for part in parts)
+
+
+def _read(raw: msgspec.Raw) -> Item | None:
+    try:
+        return _item(raw)
+    except msgspec.MsgspecError:
+        return None  # of a kind that nobody knows here
