@@ -258,6 +258,13 @@ async def test_openai_s_client_knows_the_error_of_a_stream(stack: Stack) -> None
     await stack.settled()
 
 
+async def test_a_message_without_parts_is_refused_however_it_is_written(stack: Stack) -> None:
+    body = b'{"model":"%b","input":[{"role":"user","content":"a"},{"role":"assistant","content":[\n ]}]}'
+    reply = await stack.http.post("/v1/responses", content=body % MODEL.encode())
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "input[1].content")
+    assert stack.engine.attempts == []
+
+
 EVIL = {"type": "input_image", "image_url": "http://169.254.169.254/"}
 
 
@@ -268,6 +275,7 @@ EVIL = {"type": "input_image", "image_url": "http://169.254.169.254/"}
         ({"input": 1}, "invalid_request"),
         ({"input": [{"role": "user", "content": [EVIL]}]}, "not_offered"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": [EVIL]}]}, "not_offered"),
+        ({"input": [{"type": "message", "role": "assistant", "content": []}]}, "invalid_request"),
         ({"input": [{"type": "item_reference"}]}, "invalid_request"),
         ({"input": [{"type": "item_reference", "id": "msg_2"}] * 2}, "invalid_request"),
         ({"input": "hello", "background": True}, "not_offered"),

@@ -28,6 +28,7 @@ from headrace_gateway.dialects.fields import (
     value_of,
 )
 from headrace_gateway.dialects.media import NO_MEDIA, Media, read_media
+from headrace_gateway.dialects.response_items import check_said
 from headrace_gateway.dialects.responses_reply import FinalResponse, read_response, withheld
 from headrace_gateway.dialects.responses_stream import ResponseEvents
 from headrace_gateway.errors import FieldMissing, InvalidRequest, ItemNotFound, NotOffered
@@ -143,6 +144,7 @@ def decode_responses(body: bytes) -> ResponsesRequest:
     for name in (*NOT_FOR_CLIENTS, "previous_response_id", "store", "background"):
         fields.pop(name, None)
     items = _items_of(fields)
+    check_said(items)
     request = ResponsesRequest(
         model=model,
         streamed=flag_of(fields, "stream"),
