@@ -121,3 +121,13 @@ def test_a_torn_page_falls_back_to_the_value_before(tmp_path: Path) -> None:
     content = (tmp_path / "t").read_bytes()
     (tmp_path / "t").write_bytes(content.replace(b"newest", b"ne\0\0\0\0"))
     assert [found.usage for found in read_table(tmp_path / "t")] == [b"before"]
+
+
+def test_the_value_before_can_be_had_as_well(tmp_path: Path) -> None:
+    table = InflightTable(tmp_path / "t", slots=1)
+    table.open(table.take() or 0, b"head")
+    for value in (b"first", b"before", b"newest"):
+        table.note(0, value, first_token_at_us=1, attempts=1)
+    table.close()
+    [found] = read_table(tmp_path / "t")
+    assert (found.usage, found.usage_before) == (b"newest", b"before")

@@ -60,6 +60,9 @@ async def run_to(step: str, account: Account, settings: MeterSettings, told: Cal
             told("done")
         lease.attempt()
         lease.relayed(usage(100, 30), output_tokens=30, first=True)
+        if step == "told_nonsense":
+            lease.relayed(b'{"prompt_tokens":-1}', output_tokens=31)
+            told("done")
         if step == "generated":
             told("done")
         if step in {"journalled", "acknowledged"}:
@@ -157,3 +160,14 @@ async def test_what_a_killed_request_used_counts_once_everywhere(
             assert answer.revision == "r1"
         assert await meter.close(5)
     assert files(to_billing.state_dir) == []
+
+
+async def test_a_last_count_that_can_not_be_leaves_the_one_before_after_a_death_too(
+    account: Account, to_billing: MeterSettings
+) -> None:
+    request = await asyncio.to_thread(killed_after, "told_nonsense", account, to_billing)
+    async with open_meter(to_billing):
+        await eventually(account.events)
+        [event] = account.events()
+        assert (event.id, event.tokens.total) == (request, 130)
+        assert account.money() == (1_000_000, 0, 130)

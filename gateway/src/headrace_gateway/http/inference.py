@@ -290,8 +290,6 @@ class Inference:
         except NoCompletion as error:
             log.warning("reply_unreadable", request=attempt.lease.id, error=str(error))
             raise UpstreamFailed("The model's answer could not be read.") from error
-        if usage is None:
-            log.error("usage_missing", request=attempt.lease.id, deployment=attempt.deployment.id)
         if attempt.watch is not None and await attempt.watch.refuses(
             said_in(client_body, media_type=attempt.content_type)
         ):

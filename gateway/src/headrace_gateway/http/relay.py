@@ -176,8 +176,6 @@ class StreamRelay:
 
     async def _complete(self, last: Chunk) -> Served:
         await self._hand_on()
-        if self._usage is None and last.usage is None:
-            log.error("usage_missing", request=self._lease.id)
         # HTTP's own end often comes a packet later; with it the connection can carry another request.
         self._reply.leave(seconds=LEAVE_SECONDS)
         self._begin_if_empty()

@@ -69,6 +69,8 @@ class Inflight:
     """Of its idempotency key; empty where it has none."""
     journalled: Ending | None = None
     """How it ended, if a journal has its event already or billing acknowledged it."""
+    usage_before: bytes = b""
+    """What stood there until `usage` came."""
 
 
 class InflightTable:
@@ -186,13 +188,20 @@ def _read_slot(content: bytes, slot: int) -> Inflight | None:
         claim = claim if crc32(claim) == claim_crc else b""
     journalled = ENDINGS[ending] if state == _JOURNALLED else None
     # The other buffer holds the value before: older, never more than was relayed.
-    for flip in (valid, 1 - valid):
-        buffer = at + _BUFFERS_AT + flip * _BUFFER_BYTES
-        length, crc, first_token, attempts, _ = _BUFFER.unpack_from(content, buffer)
-        usage = content[buffer + _BUFFER.size : buffer + _BUFFER.size + length]
-        if length <= USAGE_BYTES_MAX and crc32(usage) == crc:
-            return Inflight(slot, head, usage, first_token or None, attempts, claim, journalled)
-    return Inflight(slot, head, b"", None, 0, claim, journalled)
+    noted = [found for flip in (valid, 1 - valid) if (found := _read_buffer(content, at, flip)) is not None]
+    if not noted:
+        return Inflight(slot, head, b"", None, 0, claim, journalled)
+    usage, first_token, attempts = noted[0]
+    return Inflight(slot, head, usage, first_token or None, attempts, claim, journalled, noted[-1][0])
+
+
+def _read_buffer(content: bytes, at: int, flip: int) -> tuple[bytes, int, int] | None:
+    buffer = at + _BUFFERS_AT + flip * _BUFFER_BYTES
+    length, crc, first_token, attempts, _ = _BUFFER.unpack_from(content, buffer)
+    usage = content[buffer + _BUFFER.size : buffer + _BUFFER.size + length]
+    if length > USAGE_BYTES_MAX or crc32(usage) != crc:
+        return None
+    return usage, first_token, attempts
 
 
 def _at(slot: int) -> int:

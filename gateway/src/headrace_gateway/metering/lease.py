@@ -30,7 +30,7 @@ from headrace_gateway.metering.confirmation import confirmed
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import counts_fragment, final_event, identity_fragment
 from headrace_gateway.metering.inflight import USAGE_BYTES_MAX
-from headrace_gateway.metrics.requests import Series
+from headrace_gateway.metrics.requests import Doubt, Series
 
 if TYPE_CHECKING:
     from headrace_gateway.metering.admission import GatewayMeter
@@ -98,7 +98,8 @@ class RunningLease:
         self._first_token_at_us = 0
         self._attempts = 0
         self.tokens = NONE
-        self._usage = b""
+        self._usage = self._usage_before = b""
+        self._doubts: set[Doubt] = set()
         self._counted: tuple[bytes, TokenCounts | None] = (b"", None)
         self._trusted_tokens = 0
         self._extending = False
@@ -138,7 +139,7 @@ class RunningLease:
             return  # the slot is another request's now
         if first and not self._first_token_at_us:
             self._first_token_at_us = self._now_us()
-        self._usage = usage
+        self._usage_before, self._usage = self._usage, usage
         self._note()
 
     async def extend(self, *, output_tokens: int) -> bool:
@@ -161,14 +162,17 @@ class RunningLease:
         if usage is not None:
             counted = read_counts(usage)
             if counted is None:
-                log.error("engine_usage_invalid", request=self.id)
+                self._doubt(Doubt.INVALID)
             else:
                 self._usage, self._counted = usage, (usage, counted)
                 self._note()  # for whoever settles it if this process does not come to
         counted = self._count()
-        if counted is None and self._usage:
-            log.error("engine_usage_invalid", request=self.id)
         self.tokens = tokens = counted or NONE
+        if counted is None and ending is Ending.COMPLETED:
+            self._doubt(Doubt.MISSING)
+        # A template may be longer than the catalogue has it, so this may be true: it is charged, and somebody looks.
+        if tokens.input > self._terms.prompt_tokens_max:
+            self._doubt(Doubt.BEYOND_BOUND)
         finished_at_us = self._now_us()
         self._terms.series.settled(
             ending,
@@ -285,10 +289,24 @@ class RunningLease:
         return pricing.input_value(self._terms.prices, counted)
 
     def _count(self) -> TokenCounts | None:
-        """The newest usage, parsed only when somebody asks."""
+        """The newest usage that is one, parsed only when somebody asks."""
         if self._counted[0] is not self._usage:
-            self._counted = (self._usage, read_counts(self._usage))
+            counted = read_counts(self._usage)
+            if counted is None and self._usage:
+                self._doubt(Doubt.INVALID)
+                before = read_counts(self._usage_before)
+                if before is not None:
+                    self._counted = (self._usage_before, before)
+                self._usage = self._counted[0]
+            else:
+                self._counted = (self._usage, counted)
         return self._counted[1]
+
+    def _doubt(self, doubt: Doubt) -> None:
+        if doubt not in self._doubts:
+            self._doubts.add(doubt)
+            self._terms.series.doubted(doubt)
+            log.error(f"usage_{doubt.value}", request=self.id, deployment=self._terms.series.deployment)
 
     def _counts_fragment(self) -> bytes:
         counted = self._count()

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from headrace_contracts import channels
-from headrace_contracts.usage import Ending, decode_event
+from headrace_contracts.usage import Ending, TokenCounts, decode_event
 from headrace_gateway.call import KeptAnswer
 from headrace_gateway.limits.idempotency import outcome_of
 from headrace_gateway.limits.pricing import cost_micros
@@ -163,7 +163,7 @@ class Recovery:
         identity, prices = decode_head(found.head)
         request_id = id_of(identity)
         # Without the event billing had all of its journal, and the slot has the same counts.
-        tokens = (read_counts(found.usage) or NONE) if event is None else decode_event(event).tokens
+        tokens = (_counted(found)[1] or NONE) if event is None else decode_event(event).tokens
         claim, outcome = decode_claim(found.claim), None
         # Who was cut off by a death may simply try again.
         if claim is not None and ending is not Ending.GATEWAY_LOST:
@@ -178,11 +178,9 @@ class Recovery:
     def _settle(self, table: DeadTable, found: Inflight) -> None:
         identity, prices = decode_head(found.head)
         request_id = id_of(identity)
-        counted = read_counts(found.usage)
-        if counted is None and found.usage:
-            log.error("engine_usage_invalid", request=request_id)
+        usage, counted = _counted(found)
         counts = fragment_of(
-            found.usage, counted, first_token_at_us=found.first_token_at_us, attempts=found.attempts
+            usage, counted, first_token_at_us=found.first_token_at_us, attempts=found.attempts
         )
         build = partial(
             final_event,
@@ -199,6 +197,16 @@ class Recovery:
         tokens = counted or NONE
         cost, then = cost_micros(prices, tokens), partial(table.settled, found.slot)
         self._settler.settle(request_id, cost=cost, tokens=tokens, event=event, then=then)
+
+
+def _counted(found: Inflight) -> tuple[bytes, TokenCounts | None]:
+    """The newest usage that is one, as its lease would have it."""
+    counted = read_counts(found.usage)
+    if counted is not None or not found.usage:
+        return found.usage, counted
+    log.error("usage_invalid", request=id_of(decode_head(found.head)[0]))
+    before = read_counts(found.usage_before)
+    return (b"" if before is None else found.usage_before), before
 
 
 def _read(table: Path, state: Path) -> DeadTable:

@@ -62,6 +62,14 @@ TOKENS = Metric(
     "Tokens metered, in disjoint classes: those found in the prefix cache are `cache_read` alone.",
     ("dialect", "model", "deployment", "token_class"),
 )
+USAGE_DOUBTS = Metric(
+    "headrace_gateway_usage_doubts_total",
+    Kind.COUNTER,
+    "Requests about whose usage the engine's word is doubtful: completed without any (`missing`, so nothing is charged), "
+    "with one that can't be (`invalid`, the last that can be stands), or with a longer prompt than was sent at most "
+    "(`beyond_bound`, charged as told).",
+    ("dialect", "model", "deployment", "doubt"),
+)
 ERRORS = Metric(
     "headrace_gateway_errors_total",
     Kind.COUNTER,
@@ -145,7 +153,7 @@ SETTLEMENT_AGE = Metric(
 SETTLEMENTS_GIVEN_UP = Metric(
     "headrace_gateway_settlements_given_up_total",
     Kind.COUNTER,
-    "Settlements left to the reaper and the journal because too many waited.",
+    "Settlements left to the next start because too many waited.",
 )
 JOURNAL_BYTES = Metric("headrace_gateway_journal_bytes", Kind.GAUGE, "Space that the journal takes.")
 JOURNAL_BYTES_MAX = Metric(
@@ -186,6 +194,7 @@ CATALOGUE = {
         REQUESTS,
         ATTEMPTS,
         TOKENS,
+        USAGE_DOUBTS,
         ERRORS,
         QUEUE_WAIT,
         QUEUED,

@@ -4,6 +4,7 @@ What must stay true: a settled request costs a few additions here, whatever is s
 """
 
 from collections.abc import Iterator
+from enum import StrEnum
 
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Dialect, Ending, TokenCounts
@@ -29,6 +30,14 @@ OPERATIONS = {
 PROVIDER = "headrace"
 
 
+class Doubt(StrEnum):
+    """What may be wrong with what an engine says that a request used."""
+
+    MISSING = "missing"
+    INVALID = "invalid"
+    BEYOND_BOUND = "beyond_bound"
+
+
 class Series:
     """The requests of one dialect at one deployment."""
 
@@ -37,6 +46,7 @@ class Series:
         "completed",
         "deployment",
         "dialect",
+        "doubts",
         "failed",
         "first_token",
         "model",
@@ -56,6 +66,7 @@ class Series:
         self.first_token = Durations(catalogue.FIRST_TOKEN)
         self.output_token = Durations(catalogue.OUTPUT_TOKEN)
         self.tokens = [0, 0, 0, 0, 0]
+        self.doubts = dict.fromkeys(Doubt, 0)
 
     def begun(self) -> None:
         self.running += 1
@@ -87,6 +98,9 @@ class Series:
             if later > 0 and ending is Ending.COMPLETED:
                 self.output_token.add((duration_us - first_token_us) // later)
 
+    def doubted(self, doubt: Doubt) -> None:
+        self.doubts[doubt] += 1
+
     def _failed(self, ending: Ending) -> Durations:
         durations = self.failed.get(ending)
         if durations is None:
@@ -106,6 +120,8 @@ class Series:
         yield sample(catalogue.ATTEMPTS, self.attempts, *place)
         for token_class, count in zip(TokenCounts.__struct_fields__, self.tokens, strict=True):
             yield sample(catalogue.TOKENS, count, *place, token_class)
+        for doubt, count in self.doubts.items():
+            yield sample(catalogue.USAGE_DOUBTS, count, *place, doubt.value)
 
 
 class Requests:
