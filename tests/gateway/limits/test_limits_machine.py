@@ -75,6 +75,8 @@ class Limits(LimiterMachine):
         self.standing: dict[str, int] = {}
         self.reaped: dict[str, tuple[int, int]] = {}
         """Of those that no final event has ended: what is still held, and the estimate."""
+        self.let_go: dict[str, int] = {}
+        """The same, of those for which nothing is held any more: the estimate."""
         self.taken: set[str] = set()
         self.spent = 0
         self.events = 0
@@ -127,18 +129,22 @@ class Limits(LimiterMachine):
     @rule(lease=leases, used=st.floats(0, 1))
     def settle(self, lease: str, used: float) -> None:
         hold = self.standing.pop(lease, None)
-        rest, estimate = self.reaped.pop(lease, (0, 0))
+        late = self.let_go.pop(lease, None)
+        rest, estimate = self.reaped.pop(lease, (0, 0) if late is None else (2000, late))
         cost = int((rest + estimate if hold is None else hold) * used)
         stood = self.run(settle(self.limiter, lease, cost=cost))
         assert stood == (hold is not None)
-        if hold is not None or (rest, estimate) != (0, 0):
+        # Who has been let go moves budgets, but no wallet: billing tells what that has.
+        if hold is not None or late is not None or (rest, estimate) != (0, 0):
             self.spent += cost - estimate
         self.events += 1
 
     @rule(lease=leases)
     def nobody_returns(self, lease: str) -> None:
         """The gateway of a reaped lease stays away for longer than anything is held for it."""
-        if self.reaped.pop(lease, None) is not None:
+        reaped = self.reaped.pop(lease, None)
+        if reaped is not None:
+            _, self.let_go[lease] = reaped
             let_return_lapse(self.client, lease)
             assert self.run(self.limiter.reap()) == []
 

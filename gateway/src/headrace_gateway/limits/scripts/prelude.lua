@@ -303,7 +303,7 @@ kinds.slots = {
 }
 
 -- Money has besides: room(limit) → what may still be held, used, ceiling; hold(limit, delta);
--- spend(limit, hold, actual, id), which ends a hold.
+-- spend(limit, hold, actual, id), which ends a hold. pushed: billing tells what is left of it, again and again.
 kinds.spend_total = {
   room = function(limit)
     local used = number(redis.call('GET', limit[2]))
@@ -331,6 +331,7 @@ kinds.spend_month = budget_by(function(day)
 end)
 
 kinds.wallet = {
+  pushed = true,
   room = function(limit)
     local w = redis.call('HMGET', limit[2], 'bal', 'held', 'pend')
     local balance, used = number(w[1]), number(w[2]) + number(w[3])
@@ -358,6 +359,7 @@ kinds.commitment_then_overage = {
     return left > 0 and AMPLE or left, used, balance
   end,
   runs_on = true,
+  pushed = true,
   hold = kinds.wallet.hold,
   spend = kinds.wallet.spend,
 }
@@ -458,27 +460,30 @@ local function remember(id, lease)
   redis.call('ZADD', REAPED, whole(now_ms + RETURNS_WITHIN_MS), id)
 end
 
--- Lets go of what is still held for a reaped request, and keeps for a while only that it was reaped. Gives
--- limits, cost and tokens by which it was ended, or nothing when that was done before.
-local function forget(id)
-  local kept = redis.call('HMGET', reaped_key(id), 'l', 'r', 'k', 't')
-  if not kept[1] then return end
-  local limits = cmsgpack.unpack(kept[1])
-  change_hold(limits, -tonumber(kept[2]))
+-- Lets go of what is still held for a reaped request. Its final event may come later still, and what it says beyond the
+-- estimate counts for as long as it is remembered.
+local function let_go(id)
+  local kept = redis.call('HMGET', reaped_key(id), 'l', 'r', 'g')
   redis.call('ZREM', REAPED, id)
-  redis.call('HDEL', reaped_key(id), 'l', 'k', 't')
+  if not kept[1] or kept[3] then return end
+  change_hold(cmsgpack.unpack(kept[1]), -tonumber(kept[2]))
+  redis.call('HSET', reaped_key(id), 'r', '0', 'g', '1')
   redis.call('PEXPIRE', reaped_key(id), REMEMBERED_MS)
-  return limits, tonumber(kept[3]), tokens_of(kept[4])
 end
 
--- Ends a reaped request anew, by its final event: counters move by the difference to the estimate.
+-- Ends a reaped request anew, by its final event: counters move by the difference to the estimate. Where nothing is held
+-- for it any more, a wallet stays as it is: billing has the event and tells the balance. Budgets and windows have none who
+-- tells them.
 local function correct(id, actual, tokens)
-  local limits, cost, estimated = forget(id)
-  if not limits then return end
-  for _, limit in ipairs(limits) do
+  local kept = redis.call('HMGET', reaped_key(id), 'l', 'g', 'k', 't')
+  if not kept[1] then return end
+  let_go(id)
+  redis.call('HDEL', reaped_key(id), 'l', 'k', 't')
+  local cost, estimated = tonumber(kept[3]), tokens_of(kept[4])
+  for _, limit in ipairs(cmsgpack.unpack(kept[1])) do
     local kind = kinds[limit[1]]
     if kind.spend then
-      kind.spend(limit, 0, actual - cost, id)
+      if not (kept[2] and kind.pushed) then kind.spend(limit, 0, actual - cost, id) end
     elseif kind.trues_up then
       limit[4] = measured(limit, estimated)
       kind.settle(limit, tokens)

@@ -11,7 +11,7 @@ if now_ms - number(reaper[1]) > tonumber(ARGV[2]) then from = now_ms + tonumber(
 redis.call('HSET', REAPER, 'at', whole(now_ms), 'from', whole(from))
 if now_ms < from then return {} end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', REAPED, '-inf', whole(now_ms), 'LIMIT', 0, ARGV[1])) do forget(id) end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', REAPED, '-inf', whole(now_ms), 'LIMIT', 0, ARGV[1])) do let_go(id) end
 
 local taken = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now_ms), 'LIMIT', 0, ARGV[1])) do
