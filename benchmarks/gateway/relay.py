@@ -112,11 +112,10 @@ class Relay:
 class InMemory(Journal):
     """Counts what is appended and forgets it."""
 
-    def append(self, build: Callable[[int], bytes], written: Callable[[], None]) -> int:
+    def append(self, build: Callable[[int], bytes]) -> int:
         self.give_back()
         self.last_sequence += 1
         build(self.last_sequence)
-        written()
         return self.last_sequence
 
     def when_durable(self, sequence: int, then: Callable[[], None]) -> None:  # noqa: ARG002 - a journal's signature

@@ -10,7 +10,7 @@ import pytest
 
 from headrace_contracts import channels
 from headrace_contracts.access import KeyScope, KeyStatus, Limit, LimitKind, ModelPrice, TaskStatus
-from headrace_contracts.usage import Dialect, Disposition, Ending, Grade, ServiceTier, TokenCounts
+from headrace_contracts.usage import Disposition, Ending, Grade, ServiceTier, TokenCounts
 from headrace_gateway.call import Credentials
 from headrace_gateway.errors import (
     BudgetExhausted,
@@ -29,7 +29,6 @@ from headrace_gateway.errors import (
 from headrace_gateway.keys.directory import key_of
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
-from headrace_gateway.metrics.requests import Doubt
 from tests.gateway.account import DEPLOYMENT, MODEL, Account, call, credentials, everything, usage
 from tests.gateway.limits.ground import let_lapse
 from tests.gateway.waiting import eventually
@@ -45,10 +44,6 @@ def kept(account: Account) -> dict[str, bytes]:
     """All of Valkey but what beats once a second."""
     beating = {channels.GATEWAYS, "hr:reaper"}
     return {name: content for name, content in everything(account.client).items() if name not in beating}
-
-
-def doubts(meter: GatewayMeter) -> dict[Doubt, int]:
-    return meter.requests.of(DEPLOYMENT, Dialect.OPENAI_CHAT).doubts
 
 
 async def test_a_plain_request_holds_its_worst_case_and_pays_what_it_used(
@@ -206,52 +201,6 @@ async def test_a_heartbeat_gives_back_what_the_prompt_turned_out_not_to_need(
     await eventually(lambda: account.money()[1] == 296)
     await lease.settle(Ending.COMPLETED)
     assert account.money()[1:] == (0, 41)
-
-
-async def test_an_invalid_usage_counts_nothing_and_the_last_valid_one_stands(
-    account: Account, meter: GatewayMeter
-) -> None:
-    lease = await meter.admit(call(account, streamed=True))
-    await lease.settle(Ending.UPSTREAM_FAILED, usage=b'{"prompt_tokens":-1}')
-    other = await meter.admit(call(account, streamed=True))
-    other.relayed(usage(3, 2), output_tokens=2)
-    await other.settle(Ending.UPSTREAM_FAILED, usage=b"not json")
-    assert [event.tokens.total for event in account.events()] == [0, 5]
-    assert bytes(account.events()[0].engine_usage) == b"null"
-
-
-async def test_a_last_count_that_can_not_be_leaves_the_one_before(
-    account: Account, meter: GatewayMeter
-) -> None:
-    lease = await meter.admit(call(account, streamed=True))
-    lease.relayed(usage(3, 1), output_tokens=1, first=True)
-    lease.relayed(usage(3, 2), output_tokens=2)
-    lease.relayed(b'{"prompt_tokens":3,"completion_tokens":-1}', output_tokens=2)
-    await lease.settle(Ending.COMPLETED)
-    [event] = account.events()
-    assert event.tokens.total == 5
-    assert bytes(event.engine_usage) == usage(3, 2)
-    assert account.money() == (1_000_000, 0, 5)
-    assert doubts(meter) == {Doubt.MISSING: 0, Doubt.INVALID: 1, Doubt.BEYOND_BOUND: 0}
-
-
-async def test_a_completed_request_without_usage_is_free_and_counted(
-    account: Account, meter: GatewayMeter
-) -> None:
-    await (await meter.admit(call(account))).settle(Ending.COMPLETED)
-    await (await meter.admit(call(account))).settle(Ending.UPSTREAM_FAILED)
-    assert account.money() == (1_000_000, 0, 0)
-    assert doubts(meter) == {Doubt.MISSING: 1, Doubt.INVALID: 0, Doubt.BEYOND_BOUND: 0}
-
-
-async def test_a_prompt_longer_than_was_sent_at_most_is_charged_as_told_and_counted(
-    account: Account, meter: GatewayMeter
-) -> None:
-    for prompt in (10, 11):
-        lease = await meter.admit(call(account, prompt_tokens_max=10))
-        await lease.settle(Ending.COMPLETED, usage=usage(prompt, 1))
-    assert account.money() == (1_000_000, 0, 23)
-    assert doubts(meter) == {Doubt.MISSING: 0, Doubt.INVALID: 0, Doubt.BEYOND_BOUND: 1}
 
 
 async def test_settling_twice_counts_once(account: Account, meter: GatewayMeter) -> None:
