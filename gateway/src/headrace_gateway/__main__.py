@@ -9,10 +9,11 @@ import uvloop
 from pydantic import ValidationError
 
 from headrace_gateway.app import run
-from headrace_gateway.guardrails.guards import PlugInInvalid
+from headrace_gateway.guardrails.guards import PlugInInvalid, open_guards
 from headrace_gateway.http.server import PortTaken, check_port
 from headrace_gateway.metrics.catalogue import CATALOGUE
 from headrace_gateway.metrics.link import Workers
+from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.tables import TablesUnreadable
 from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.workers import end_with_parent, run_workers
@@ -42,6 +43,9 @@ def main(arguments: list[str]) -> int:
         check_port(str(settings.host), settings.port)
         if settings.workers == 1:
             return uvloop.run(run(settings))
+        # What no worker could open is said once: each of them would be started again and again.
+        open_guards(settings.guardrails)
+        DeploymentsFile(settings.deployments)
         return _run_workers(settings)
     except (PortTaken, MetricsPortTaken) as error:
         log.critical("port_taken", problem=str(error))

@@ -269,8 +269,11 @@ async def test_a_port_that_is_taken_is_not_shared_with_whoever_has_it(launcher: 
     assert "port_taken" in errors
 
 
-async def test_without_a_table_of_deployments_it_does_not_start(launcher: Launcher) -> None:
-    status, errors = await failed_start(launcher, deployments="/nonexistent/deployments.json")
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_without_a_table_of_deployments_it_does_not_start(launcher: Launcher, workers: str) -> None:
+    status, errors = await failed_start(
+        launcher, deployments="/nonexistent/deployments.json", workers=workers
+    )
     assert status == 2
     assert "deployments" in errors
     assert "Traceback" not in errors
@@ -301,6 +304,7 @@ async def test_a_guardrail_that_the_environment_names_refuses_a_request_and_ends
         assert "word3" not in stream.text
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize(
     ("written", "named"),
     [
@@ -311,9 +315,9 @@ async def test_a_guardrail_that_the_environment_names_refuses_a_request_and_ends
     ],
 )
 async def test_with_a_guardrail_that_can_not_be_opened_it_does_not_start(
-    launcher: Launcher, written: str, named: str
+    launcher: Launcher, written: str, named: str, workers: str
 ) -> None:
-    status, errors = await failed_start(launcher, guardrails=written)
+    status, errors = await failed_start(launcher, guardrails=written, workers=workers)
     assert status == 2
     assert named in errors
     assert "secret-value" not in errors
