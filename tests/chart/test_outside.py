@@ -72,6 +72,17 @@ def test_nginx_takes_a_recording_also_where_files_are_small(helm: Helm) -> None:
     assert int(annotations["nginx.ingress.kubernetes.io/proxy-body-size"]) == largest
 
 
+@pytest.mark.parametrize("bytes_max", [64 * 2**20, 200 * 2**20])
+def test_nginx_takes_the_largest_body_that_the_gateway_does(helm: Helm, bytes_max: int) -> None:
+    values = {
+        "gateway": {"bodyBytesMax": bytes_max},
+        "billing": {"settings": {"BATCH_FILE_BYTES_MAX": 1024}},
+    }
+    release = helm.render(merged(SLOW, values, {"ingress": {"enabled": True, "host": "a.example.com"}}))
+    annotations = release.named("Ingress", "headrace-gateway")["metadata"]["annotations"]
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-body-size"]) == bytes_max
+
+
 def test_an_alb_waits_longer_than_for_the_slowest_first_token(helm: Helm) -> None:
     annotations = ingress(helm, controller="alb")
     attributes = annotations["alb.ingress.kubernetes.io/load-balancer-attributes"]

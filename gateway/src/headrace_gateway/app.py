@@ -9,8 +9,10 @@ import structlog
 
 from headrace_gateway.guardrails.guards import Guards, open_guards
 from headrace_gateway.http.batches import Batches
+from headrace_gateway.http.bodies import Bodies
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
+from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.http.models import Models
 from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.router import Gateway
@@ -18,7 +20,6 @@ from headrace_gateway.http.server import Listening, serve, stop_on_signals
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.http.trace import Traces
-from headrace_gateway.http.uploads import Uploads
 from headrace_gateway.metering.meter import GatewayMeter, MeterSettings, open_meter
 from headrace_gateway.metrics.catalogue import CATALOGUE
 from headrace_gateway.metrics.link import answer_forever
@@ -57,8 +58,19 @@ async def run(settings: GatewaySettings, *, asked_at: socket.socket | None = Non
         spans = spans_to_collector("headrace-gateway", meter.limiter.gateway)
         if spans is not None:
             stack.callback(spans.close)
-        inference = _inference(settings, meter, deployments, upstream, traces=Traces(spans), guards=guards)
-        gateway = _gateway(settings, meter, deployments, upstream, inference, billing=billing)
+        large_bodies = LargeBodies(bytes_max=settings.bodies_bytes_max)
+        inference = _inference(
+            settings,
+            meter,
+            deployments,
+            upstream,
+            large_bodies=large_bodies,
+            traces=Traces(spans),
+            guards=guards,
+        )
+        gateway = _gateway(
+            settings, meter, deployments, upstream, inference, billing=billing, large_bodies=large_bodies
+        )
         reading_metrics = Reading(meter, inference, deployments, spans).from_thread(
             asyncio.get_running_loop()
         )
@@ -101,6 +113,7 @@ def _inference(
     deployments: DeploymentsFile,
     upstream: Upstream,
     *,
+    large_bodies: LargeBodies,
     traces: Traces,
     guards: Guards,
 ) -> Inference:
@@ -121,6 +134,7 @@ def _inference(
         _bounds(settings),
         addresses,
         responses=responses,
+        large_bodies=large_bodies,
         lines=lines,
         traces=traces,
         guards=guards,
@@ -135,13 +149,13 @@ def _gateway(
     inference: Inference,
     *,
     billing: Upstream,
+    large_bodies: LargeBodies,
 ) -> Gateway:
+    bodies = Bodies(_bounds(settings), large_bodies)
     addresses = _addresses(settings)
     return Gateway(
         inference,
-        TokenCounts(
-            meter, deployments, upstream, _bounds(settings), addresses, image_hosts=settings.image_hosts
-        ),
+        TokenCounts(meter, deployments, upstream, bodies, addresses, image_hosts=settings.image_hosts),
         Models(meter, deployments, addresses),
         responses=inference.responses,
         batches=Batches(
@@ -152,9 +166,6 @@ def _gateway(
             secret=settings.ingest_token.get_secret_value(),
         ),
         signed=SignedTokens(settings.token_signing_secret_bytes),
-        uploads=Uploads(
-            body_bytes_max=settings.audio_body_bytes_max, bytes_max=settings.audio_bodies_bytes_max
-        ),
         not_admitting=lambda: meter.not_ready,
     )
 

@@ -280,7 +280,7 @@ class LimitsUnavailable(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """No space for a usage event (disk, journal or stream), so the request could not be accounted for."""
+    """No space for a usage event (disk, journal or stream), so the request could not be accounted for; or for its body."""
 
     code = "overloaded"
     retry_after_seconds = 5.0

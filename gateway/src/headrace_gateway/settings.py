@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
 from headrace_gateway.guardrails.guards import PlugIn
+from headrace_gateway.http.large_bodies import SHARES
 from headrace_gateway.metering.settings import check_journal
 
 
@@ -59,14 +60,16 @@ class GatewaySettings(BaseSettings):
     journal_segment_bytes: int = Field(default=16 * 2**20, ge=64 * 2**10)
     journal_bytes_max: int = Field(default=256 * 2**20, ge=128 * 2**10)
 
-    # Eight MiB: a context of a million tokens in text, and no more memory per request than that.
-    body_bytes_max: int = Field(default=8 * 2**20, ge=1024)
-    # A body of that size at 300 kB/s. Longer is a client that holds a place without using it.
+    # What Anthropic takes: a context of a million tokens in text, and some images in base64.
+    body_bytes_max: int = Field(default=32 * 2**20, ge=1024)
+    # A body of a megabyte over the slowest line. Of larger ones each four MiB may take as long: slower is a client that
+    # holds a place without using it.
     body_timeout_seconds: float = Field(default=30.0, gt=0)
     # Where recordings are sent: 25 MiB, the most that an engine takes of one, written as base64, and the form around it.
     audio_body_bytes_max: int = Field(default=34 * 2**20, ge=1024)
-    # All of them at once per worker: each is held until its request ends, and for a moment twice or three times, so it is an eighth of a pod's memory.
-    audio_bodies_bytes_max: int = Field(default=128 * 2**20, ge=1024)
+    # Bodies of more than a MiB, all at once per worker, and half of it those of one organisation: each is held until its
+    # request ends, and for a moment three or four times, so it is an eighth of a pod's memory.
+    bodies_bytes_max: int = Field(default=256 * 2**20, ge=2048)
     # Between connecting or the last answer and a request's last header line.
     head_timeout_seconds: float = Field(default=30.0, ge=1)
     # Requests at once per worker: the in-flight table's slots. Others are told to come back.
@@ -133,9 +136,11 @@ class GatewaySettings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _one_recording_has_room(self) -> Self:
-        if self.audio_body_bytes_max > self.audio_bodies_bytes_max:
-            raise ValueError("audio_bodies_bytes_max: must be no less than audio_body_bytes_max")
+    def _the_largest_body_has_room(self) -> Self:
+        if max(self.body_bytes_max, self.audio_body_bytes_max) > self.bodies_bytes_max // SHARES:
+            raise ValueError(
+                f"bodies_bytes_max: must be no less than {SHARES} times body_bytes_max and audio_body_bytes_max"
+            )
         return self
 
     @model_validator(mode="after")

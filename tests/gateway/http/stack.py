@@ -17,8 +17,10 @@ from headrace_contracts.deployments import Deployment, DeploymentTable, encode_t
 from headrace_contracts.usage import UsageEvent
 from headrace_gateway.guardrails.guards import PlugIn, open_guards
 from headrace_gateway.http.batches import Batches
+from headrace_gateway.http.bodies import Bodies
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.inference import Inference, InferenceBounds
+from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.http.models import Models
 from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.router import Gateway
@@ -26,7 +28,6 @@ from headrace_gateway.http.server import Listening, serve
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.http.trace import Traces
-from headrace_gateway.http.uploads import Uploads
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.responses.store import ResponseStore
@@ -40,11 +41,12 @@ from tests.support.upstream import FakeEngine, running_engine
 
 BODY_BYTES_MAX = 64 * 1024
 AUDIO_BODY_BYTES_MAX = 2 * 1024 * 1024
+LARGE_BODIES_BYTES_MAX = 4 * AUDIO_BODY_BYTES_MAX
 SLICE_TOKENS = 8
 TABLE = "deployments.json"
 BOUNDS = InferenceBounds(
     body_bytes_max=BODY_BYTES_MAX,
-    body_timeout_seconds=0.5,
+    body_timeout_seconds=2.0,
     reply_bytes_max=1024 * 1024,
     request_timeout_seconds=30,
     audio_body_bytes_max=AUDIO_BODY_BYTES_MAX,
@@ -65,6 +67,7 @@ class Stack:
     stop: asyncio.Event
     serving: asyncio.Task[bool]
     deployments: DeploymentsFile
+    large_bodies: LargeBodies
 
     def deploy(self, *deployments: Deployment) -> None:
         """Makes these the deployments there are, from now on."""
@@ -154,6 +157,8 @@ async def running_stack(
         stack.callback(upstream.close)
         addresses = ClientAddresses(trusted_proxies, batch_secret=settings.ingest_token)
         responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
+        large_bodies = LargeBodies(bytes_max=LARGE_BODIES_BYTES_MAX)
+        bodies = Bodies(bounds, large_bodies)
         gateway = Gateway(
             Inference(
                 meter,
@@ -162,11 +167,12 @@ async def running_stack(
                 bounds,
                 addresses,
                 responses=responses,
+                large_bodies=large_bodies,
                 lines=Lines(meter.limiter, queue),
                 traces=Traces(spans),
                 guards=open_guards(guards),
             ),
-            TokenCounts(meter, deployments, upstream, bounds, addresses, image_hosts=bounds.image_hosts),
+            TokenCounts(meter, deployments, upstream, bodies, addresses, image_hosts=bounds.image_hosts),
             Models(meter, deployments, addresses),
             responses=responses,
             batches=Batches(
@@ -177,9 +183,6 @@ async def running_stack(
                 secret=settings.ingest_token,
             ),
             signed=SignedTokens(signing_secret),
-            uploads=Uploads(
-                body_bytes_max=bounds.audio_body_bytes_max, bytes_max=2 * bounds.audio_body_bytes_max
-            ),
             not_admitting=lambda: meter.not_ready,
         )
         listening = Listening(
@@ -197,7 +200,9 @@ async def running_stack(
         client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=account.secret, max_retries=0, timeout=20)
         await stack.enter_async_context(client)
         await listens(port)
-        yield Stack(url, account, engine, meter, gateway, http, client, stop, serving, deployments)
+        yield Stack(
+            url, account, engine, meter, gateway, http, client, stop, serving, deployments, large_bodies
+        )
         stop.set()
         await http.aclose()
         await client.close()

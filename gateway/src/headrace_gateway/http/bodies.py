@@ -1,9 +1,11 @@
 """Reading a request's body within its bounds."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from headrace_gateway.errors import InvalidRequest
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.http.problems import BodyTooSlow, EncodingUnknown
 
 
@@ -16,15 +18,22 @@ class BodyBounds(Protocol):
 
     @property
     def body_timeout_seconds(self) -> float:
-        """Of a body of `body_bytes_max`; larger ones may take as much longer."""
+        """Of a small body; of a large one each few megabytes may take as long."""
 
 
-async def read_body(exchange: Exchange, bounds: BodyBounds) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """All that are read here."""
+
+    bounds: BodyBounds
+    room: LargeBodies
+
+
+async def read_body(exchange: Exchange, bodies: Bodies, org: str) -> bytes:
+    """`org`: whose room it takes if it is large."""
     if not is_json(exchange):
         raise InvalidRequest("The body must be sent as `Content-Type: application/json`.")
-    return await arrived(
-        exchange, bytes_max=bounds.body_bytes_max, timeout_seconds=bounds.body_timeout_seconds
-    )
+    return await arrived(exchange, bodies, org, bytes_max=bodies.bounds.body_bytes_max)
 
 
 def is_json(exchange: Exchange) -> bool:
@@ -39,10 +48,15 @@ def check_encoding(exchange: Exchange) -> None:
         raise EncodingUnknown(encoding)
 
 
-async def arrived(exchange: Exchange, *, bytes_max: int, timeout_seconds: float) -> bytes:
+async def arrived(exchange: Exchange, bodies: Bodies, org: str, *, bytes_max: int) -> bytes:
     """All of it."""
     check_encoding(exchange)
     try:
-        return await exchange.body(bytes_max=bytes_max, timeout_seconds=timeout_seconds)
+        return await exchange.body(
+            bytes_max=bytes_max,
+            timeout_seconds=bodies.bounds.body_timeout_seconds,
+            room=bodies.room,
+            org=org,
+        )
     except TimeoutError:
         raise BodyTooSlow("The request's body did not arrive in time.") from None

@@ -1,6 +1,6 @@
 """One HTTP exchange with a client: its request as it arrives, its answer as it leaves.
 
-What must stay true: a body is never held beyond its bound; an answer is begun once; `send` returns when the
+What must stay true: a body is never held beyond its bound, nor a large one without room for it; an answer is begun once; `send` returns when the
 connection has room again, so what it returned for was taken by a client that reads; sending to a client that has
 gone raises `ClientGone`.
 """
@@ -18,12 +18,28 @@ __all__ = ["ClientGone", "Exchange", "Headers"]
 READ_AHEAD_BYTES_MAX = 64 * 1024
 """Of a body that nobody has asked for yet: who has no key may send as much as one read brings, and no more."""
 
+SMALL_BYTES_MAX = 1024 * 1024
+"""Of a body: larger ones take room. As many as there are connections may be of this size, and few are nearly."""
+
+STEP_BYTES = 1024 * 1024
+"""Of a large body that does not say how large it is, at a time."""
+
+PACE_BYTES = 4 * 1024 * 1024
+"""Of a large body; each time that so much has come, the rest may take as long again."""
+
 HEADER_BYTES = 160
 """What holding a header takes besides the bytes in it."""
 
 
 class ClientGone(Exception):
     """The client closed the connection."""
+
+
+class Room(Protocol):
+    """What large bodies take of memory, by whose they are."""
+
+    def take(self, org: str, count: int) -> None: ...
+    def give_back(self, org: str, count: int) -> None: ...
 
 
 class Line(Protocol):
@@ -53,9 +69,12 @@ class Exchange:
         "_head",
         "_headers",
         "_line",
+        "_org",
         "_pieces",
         "_piecewise",
         "_request_id",
+        "_room",
+        "_room_bytes",
         "_waiter",
         "answered",
         "body_bytes",
@@ -104,6 +123,7 @@ class Exchange:
         self._fault: str | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._head = b""
+        self._room_bytes = 0
 
     @property
     def peer(self) -> str:
@@ -131,17 +151,32 @@ class Exchange:
         """Goes on as if the client had sent this key."""
         self._headers[b"authorization"] = f"Bearer {secret}".encode()
 
-    async def body(self, *, bytes_max: int, timeout_seconds: float) -> bytes:
-        """Raises `TimeoutError` when it takes too long to come."""
-        self._bytes_max = bytes_max
+    async def body(
+        self, *, bytes_max: int, timeout_seconds: float, room: Room | None = None, org: str = ""
+    ) -> bytes:
+        """Where it is large, it takes room as that organisation's until the exchange ends; `Room` says what that raises.
+
+        Raises `TimeoutError` when it takes too long to come: of a large one, each few megabytes may take as long.
+        """
         length = self._headers.get(b"content-length")
-        if length is not None and int(length) > bytes_max:
+        size = 0 if length is None else int(length)
+        if size > bytes_max:
             raise BodyTooLarge(limit_bytes=bytes_max)
         if not self.complete:
+            if size > SMALL_BYTES_MAX:
+                self._take(room, org, size)
+            self._bytes_max = min(bytes_max, SMALL_BYTES_MAX)
             self._line.want_body(self)
-            async with asyncio.timeout(timeout_seconds):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            async with asyncio.timeout(timeout_seconds) as patience:
                 while not self._settled(bytes_max):
-                    self._waiter = asyncio.get_running_loop().create_future()
+                    if self.full:
+                        self._bytes_max = min(bytes_max, self.body_bytes + STEP_BYTES)
+                        self._take(room, org, self._bytes_max)
+                        patience.reschedule(began + timeout_seconds * (1 + self.body_bytes / PACE_BYTES))
+                        self._line.want_body(self)
+                    self._waiter = loop.create_future()
                     await self._waiter
         if self.body_bytes > bytes_max:
             raise BodyTooLarge(limit_bytes=bytes_max)
@@ -221,6 +256,9 @@ class Exchange:
             self._line.abort()
         elif self.streaming:
             self._line.write(self._head + (b"0\r\n\r\n" if self.chunked else b""))
+        if self._room_bytes:
+            assert self._room is not None, "what was taken was taken somewhere"
+            self._room.give_back(self._org, self._room_bytes)
         self._line.finished(self)
 
     def break_off(self) -> None:
@@ -266,6 +304,12 @@ class Exchange:
 
     def _settled(self, bytes_max: int) -> bool:
         return self.complete or self._fault is not None or self.body_bytes > bytes_max
+
+    def _take(self, room: Room | None, org: str, size: int) -> None:
+        """Room for so much of the body in all."""
+        if room is not None and size > self._room_bytes:
+            room.take(org, size - self._room_bytes)
+            self._room, self._org, self._room_bytes = room, org, size
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -8,7 +8,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from headrace_gateway.dialects.forms import FILE, FILE_BASE64, OBJECT, Form, encode_form
 from headrace_gateway.errors import InvalidRequest
-from headrace_gateway.http.bodies import BodyBounds, arrived, is_json
+from headrace_gateway.http.bodies import Bodies, arrived, is_json
 from headrace_gateway.http.exchange import Exchange
 
 PARTS_MAX = 64
@@ -22,7 +22,7 @@ FIELD_BYTES_MAX = 64 * 1024
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
-async def read_form(exchange: Exchange, bounds: BodyBounds) -> bytes:
+async def read_form(exchange: Exchange, bodies: Bodies, org: str) -> bytes:
     """As `encode_form` writes it. Raises `InvalidRequest` for what is none."""
     kind, parameters = parse_options_header(exchange.header("content-type"))
     if kind != b"multipart/form-data":
@@ -30,23 +30,21 @@ async def read_form(exchange: Exchange, bounds: BodyBounds) -> bytes:
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise InvalidRequest("The `Content-Type` of a form must name its `boundary`.")
-    return encode_form(_read(await _arrived(exchange, bounds), boundary))
+    return encode_form(_read(await _arrived(exchange, bodies, org), boundary))
 
 
-async def read_form_or_json(exchange: Exchange, bounds: BodyBounds) -> bytes:
+async def read_form_or_json(exchange: Exchange, bodies: Bodies, org: str) -> bytes:
     """A form as `read_form` reads it, or a JSON object from its brace on, which no form begins with."""
     if is_json(exchange):
-        body = (await _arrived(exchange, bounds)).lstrip()
+        body = (await _arrived(exchange, bodies, org)).lstrip()
         if not body.startswith(OBJECT):
             raise InvalidRequest("The body must be a JSON object.")
         return body
-    return await read_form(exchange, bounds)
+    return await read_form(exchange, bodies, org)
 
 
-async def _arrived(exchange: Exchange, bounds: BodyBounds) -> bytes:
-    bytes_max = bounds.audio_body_bytes_max
-    timeout_seconds = bounds.body_timeout_seconds * max(1.0, bytes_max / bounds.body_bytes_max)
-    return await arrived(exchange, bytes_max=bytes_max, timeout_seconds=timeout_seconds)
+async def _arrived(exchange: Exchange, bodies: Bodies, org: str) -> bytes:
+    return await arrived(exchange, bodies, org, bytes_max=bodies.bounds.audio_body_bytes_max)
 
 
 def _read(body: bytes, boundary: bytes) -> Form:

@@ -33,10 +33,12 @@ from headrace_gateway.guardrails.guards import Guards
 from headrace_gateway.guardrails.spoken import said_in
 from headrace_gateway.http.attempt import Attempt
 from headrace_gateway.http.authorization import relayed_lines
+from headrace_gateway.http.bodies import Bodies
 from headrace_gateway.http.candidates import Candidates
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.interruption import Interrupted, Interruption, Running
+from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.http.placement import Placement
 from headrace_gateway.http.relay import StreamRelay
 from headrace_gateway.http.repeats import Recording, answer_again, idempotency_of
@@ -83,6 +85,7 @@ class Inference:
         addresses: ClientAddresses,
         *,
         responses: Responses,
+        large_bodies: LargeBodies,
         lines: Lines,
         traces: Traces,
         guards: Guards,
@@ -90,6 +93,7 @@ class Inference:
         self._meter = meter
         self.responses = responses
         self._bounds = bounds
+        self._bodies = Bodies(bounds, large_bodies)
         self._addresses = addresses
         self._guards = guards
         self.lines = lines
@@ -121,7 +125,7 @@ class Inference:
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
         conversation = None
         try:
-            body = await wire.read(exchange, self._bounds)
+            body = await wire.read(exchange, self._bodies, caller.org)
             idempotency = idempotency_of(exchange, body)
             request = wire.decode(body)
             if isinstance(request, ResponsesRequest):

@@ -24,7 +24,6 @@ from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ZAI_ROOTS, refusal_hea
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import MESSAGE_TOKENS, ZAI_TOKENS, TokenCounts
 from headrace_gateway.http.trace import trace_of_refused
-from headrace_gateway.http.uploads import Uploads
 from headrace_gateway.http.wire import (
     CHAT,
     COMPLETIONS,
@@ -65,7 +64,6 @@ class Gateway:
         responses: Responses,
         batches: Batches,
         signed: SignedTokens,
-        uploads: Uploads,
         not_admitting: Callable[[], str | None],
     ) -> None:
         self._inference = inference
@@ -83,7 +81,7 @@ class Gateway:
             "/v1/completions": ("POST", inference.at(COMPLETIONS)),
             "/v1/responses": ("POST", inference.at(RESPONSES)),
             "/v1/embeddings": ("POST", inference.at(EMBEDDINGS)),
-            "/v1/audio/transcriptions": ("POST", uploads.bounded(inference.at(TRANSCRIPTIONS))),
+            "/v1/audio/transcriptions": ("POST", inference.at(TRANSCRIPTIONS)),
             "/v1/openapi.json": ("GET", self._described),
             "/healthz": ("GET", self._healthy),
             "/readyz": ("GET", self._ready),
@@ -96,7 +94,7 @@ class Gateway:
             self._routes[f"{root}/chat/completions"] = ("POST", signed.taken_by(inference.at(wire)))
             self._routes[f"{root}/tokenizer"] = ("POST", signed.taken_by(counts.at(ZAI_TOKENS)))
             self._routes[f"{root}/models"] = ("GET", signed.taken_by(models.every))
-        spoken = signed.taken_by(uploads.bounded(inference.at(ZAI_TRANSCRIPTIONS)))
+        spoken = signed.taken_by(inference.at(ZAI_TRANSCRIPTIONS))
         self._routes[f"{ZAI_ROOTS[0]}/audio/transcriptions"] = ("POST", spoken)
 
     async def __call__(self, exchange: Exchange) -> None:

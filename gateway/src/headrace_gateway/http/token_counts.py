@@ -21,7 +21,7 @@ from headrace_gateway.dialects.offer import check_task
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import ModelNotFound, UpstreamBusy, UpstreamFailed, UpstreamTimedOut
 from headrace_gateway.http.authorization import api_key, bearer_token, relayed_lines
-from headrace_gateway.http.bodies import BodyBounds, read_body
+from headrace_gateway.http.bodies import Bodies, read_body
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.lifetime import lifetime_headers
@@ -83,7 +83,7 @@ class TokenCounts:
         meter: Meter,
         deployments: DeploymentsFile,
         upstream: Upstream,
-        bounds: BodyBounds,
+        bodies: Bodies,
         addresses: ClientAddresses,
         *,
         image_hosts: frozenset[str] = frozenset(),
@@ -91,7 +91,7 @@ class TokenCounts:
         self._meter = meter
         self._deployments = deployments
         self._upstream = upstream
-        self._bounds = bounds
+        self._bodies = bodies
         self._addresses = addresses
         self._image_hosts = image_hosts
 
@@ -102,7 +102,7 @@ class TokenCounts:
     async def _answer(self, exchange: Exchange, counting: Counting) -> None:
         credentials = self._addresses.credentials(exchange, counting.secret(exchange))
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
-        request = counting.decode(await read_body(exchange, self._bounds))
+        request = counting.decode(await read_body(exchange, self._bodies, caller.org))
         named = self._deployments.current.for_model(request.model, caller.org)
         ordered = in_order(named, org=caller.org, project=caller.project_id, affinity=lambda: None)
         found = named_by(ordered, caller.may_name)

@@ -15,7 +15,7 @@ from headrace_gateway.dialects import (
 )
 from headrace_gateway.dialects.dialect import InferenceRequest
 from headrace_gateway.http.authorization import api_key, bearer_token
-from headrace_gateway.http.bodies import BodyBounds, read_body
+from headrace_gateway.http.bodies import Bodies, read_body
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.forms import read_form, read_form_or_json
 from headrace_gateway.http.shapes import ANTHROPIC, OPENAI, OPENAI_NUMBERED, ZAI, Shape
@@ -32,8 +32,8 @@ class Wire:
     decode: Callable[[bytes], InferenceRequest]
     headers: tuple[str, ...] = ("x-session-id",)
     """The client's headers that the engine gets too: Serve may keep a session at one replica."""
-    read: Callable[[Exchange, BodyBounds], Awaitable[bytes]] = read_body
-    """What `decode` gets; the same for every sending of the same request."""
+    read: Callable[[Exchange, Bodies, str], Awaitable[bytes]] = read_body
+    """What `decode` gets, by the organisation that sends it; the same for every sending of the same request."""
     texts: Callable[[bytes], bytes] = lambda body: body
     """Of what was read, what a guardrail may look at, as a JSON object."""
     content_type: bytes = b"application/json"

@@ -1,0 +1,152 @@
+"""Large bodies: they take room once their key is known, no organisation all of it, and none for a client that dawdles."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import httpx2 as httpx
+import pytest
+import redis
+
+from headrace_gateway.errors import Overloaded
+from headrace_gateway.http.exchange import SMALL_BYTES_MAX
+from headrace_gateway.http.large_bodies import LargeBodies
+from headrace_gateway.metering.settings import MeterSettings
+from tests.gateway.account import Account, another_account
+from tests.gateway.http.echo import Client, answers
+from tests.gateway.http.stack import BOUNDS, LARGE_BODIES_BYTES_MAX, Stack, chat, running_stack
+from tests.gateway.waiting import eventually
+
+BODY_BYTES_MAX = LARGE_BODIES_BYTES_MAX // 2
+"""As much as one organisation may have on its way."""
+
+LARGE = json.dumps(chat(user="x" * (BODY_BYTES_MAX * 3 // 4))).encode()
+
+
+@pytest.fixture
+async def stack(
+    account: Account, settings: MeterSettings, unused_port: Callable[[], int]
+) -> AsyncIterator[Stack]:
+    bounds = replace(BOUNDS, body_bytes_max=BODY_BYTES_MAX, body_timeout_seconds=5.0)
+    async with running_stack(account, settings, unused_port(), bounds=bounds) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def sending(stack: Stack, secret: str, framing: str) -> AsyncIterator[Client]:
+    """A client that has sent the head of a request and goes on with its body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(stack.url).port)
+    client = Client(reader, writer)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n{framing}\r\n\r\n"
+    await client.say(head.encode())
+    try:
+        yield client
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+async def test_what_one_organisation_sends_leaves_room_for_others(stack: Stack, client: redis.Redis) -> None:
+    async with sending(stack, stack.account.secret, f"content-length: {len(LARGE)}") as first:
+        await eventually(lambda: stack.large_bodies.taken_bytes == len(LARGE))
+        async with sending(
+            stack, stack.account.secret, f"expect: 100-continue\r\ncontent-length: {len(LARGE)}"
+        ) as second:
+            # It is told before it sends any of it.
+            assert (await second.head()).startswith(b"HTTP/1.1 503")
+        assert (await stack.raw(json.dumps(chat()).encode())).status_code == 200
+        async with stack.as_(another_account(client)) as others:
+            assert (await others.post("/v1/chat/completions", content=LARGE)).status_code == 200
+        await first.say(LARGE)
+        assert (await first.head()).startswith(b"HTTP/1.1 200")
+    assert stack.large_bodies.taken_bytes == 0
+
+
+async def test_a_body_that_does_not_say_how_large_it_is_takes_room_as_it_comes(stack: Stack) -> None:
+    rest = LARGE
+    async with sending(stack, stack.account.secret, "transfer-encoding: chunked") as client:
+        taken = []
+        for _ in range(3):
+            piece, rest = rest[:SMALL_BYTES_MAX], rest[SMALL_BYTES_MAX:]
+            await client.say(chunk(piece))
+            before = len(LARGE) - len(rest)
+            await eventually(
+                lambda: before == SMALL_BYTES_MAX or before <= stack.large_bodies.taken_bytes  # noqa: B023
+            )
+            taken.append(stack.large_bodies.taken_bytes)
+        assert taken[0] == 0
+        assert all(at < 4 * SMALL_BYTES_MAX for at in taken)
+        await client.say(chunk(rest), b"0\r\n\r\n")
+        assert (await client.head()).startswith(b"HTTP/1.1 200")
+    assert stack.large_bodies.taken_bytes == 0
+
+
+async def test_a_body_for_whose_rest_there_is_no_room_is_refused(stack: Stack, client: redis.Redis) -> None:
+    for other in (another_account(client).id, "third"):
+        stack.large_bodies.take(other, BODY_BYTES_MAX - SMALL_BYTES_MAX // 2)
+    async with sending(stack, stack.account.secret, "transfer-encoding: chunked") as sender:
+        await sender.say(chunk(LARGE), b"0\r\n\r\n")
+        [(status, body)] = answers(await sender.rest())
+    assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
+    assert stack.account.events() == []
+
+
+@pytest.mark.parametrize("framing", ["transfer-encoding: chunked", f"content-length: {len(LARGE)}"])
+async def test_who_has_no_key_takes_no_room(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, framing: str
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(LargeBodies, "take", lambda _, org, __: taken.append(org))
+    async with sending(stack, "hr-" + "x" * 43, framing) as client:
+        assert (await client.head()).startswith(b"HTTP/1.1 401")
+    assert taken == []
+
+
+@pytest.mark.parametrize("framing", ["transfer-encoding: chunked", f"content-length: {len(LARGE)}"])
+async def test_a_large_body_that_stops_coming_gives_its_room_back(
+    account: Account, settings: MeterSettings, unused_port: Callable[[], int], framing: str
+) -> None:
+    bounds = replace(BOUNDS, body_bytes_max=BODY_BYTES_MAX, body_timeout_seconds=0.3)
+    async with (
+        running_stack(account, settings, unused_port(), bounds=bounds) as stack,
+        sending(stack, account.secret, framing) as client,
+    ):
+        await client.say(chunk(LARGE[: len(LARGE) // 2]))
+        [(status, _)] = answers(await client.rest())
+        assert status == 408
+        assert stack.large_bodies.taken_bytes == 0
+
+
+async def test_a_large_body_may_take_longer_than_a_small_one_if_it_goes_on_coming(
+    account: Account, settings: MeterSettings, unused_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace_gateway.http.exchange.PACE_BYTES", 1024)
+    bounds = replace(BOUNDS, body_bytes_max=BODY_BYTES_MAX, body_timeout_seconds=0.5)
+    async with (
+        running_stack(account, settings, unused_port(), bounds=bounds) as stack,
+        sending(stack, account.secret, f"content-length: {len(LARGE)}") as client,
+    ):
+        await client.say(LARGE[: 2 * SMALL_BYTES_MAX])
+        await asyncio.sleep(0.8)
+        await client.say(LARGE[2 * SMALL_BYTES_MAX :])
+        assert (await client.head()).startswith(b"HTTP/1.1 200")
+
+
+def test_an_organisation_has_half_of_the_room_at_most() -> None:
+    room = LargeBodies(bytes_max=100)
+    room.take("one", 30)
+    with pytest.raises(Overloaded, match="your organisation"):
+        room.take("one", 21)
+    room.take("two", 50)
+    with pytest.raises(Overloaded, match="as many large bodies as it can"):
+        room.take("three", 21)
+    room.give_back("one", 30)
+    room.take("three", 50)
+    assert room.taken_bytes == 100
