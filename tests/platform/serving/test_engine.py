@@ -11,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from headrace_contracts.deployments import STOP_STRINGS_MAX
 from headrace_contracts.engine import EngineEnding, EngineRecord
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from tests.platform.serving.chat import chat, chat_body, chunks, posted
@@ -84,6 +85,35 @@ def test_a_prompt_that_was_seen_before_is_counted_as_cached(engine: Engine) -> N
     cached = reply["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert cached > 0
     assert ended(engine, attempt).cached == cached
+
+
+def test_a_message_begins_with_its_text_where_the_template_is_told_not_to_think(engine: Engine) -> None:
+    body = {
+        "model": engine.model,
+        "max_tokens": 50,
+        "messages": [{"role": "user", "content": "What is 17+25?"}],
+    }
+    told: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+    for extra in (told, told | {"output_config": {"effort": "high"}}):
+        with posted(engine, "/v1/messages", body | extra, engine.attempt()) as response:
+            assert response.status == 200
+            reply = json.loads(response.read())
+        assert [block["type"] for block in reply["content"]] == ["text"]
+
+
+def test_it_looks_for_as_many_strings_to_stop_at_as_the_gateway_lets_pass(engine: Engine) -> None:
+    stops = [f"{number}!" for number in range(STOP_STRINGS_MAX)]
+    assert chat(engine, "What is 2+2?", stop=stops)[0] == 200
+
+
+def test_a_prompt_that_is_echoed_alone_counts_one_token_of_output(engine: Engine) -> None:
+    attempt = engine.attempt()
+    body = {"model": engine.model, "prompt": "What is 2+2?", "echo": True, "max_tokens": 0, "logprobs": 1}
+    with posted(engine, "/v1/completions", body, attempt) as response:
+        assert response.status == 200
+        reply = json.loads(response.read())
+    assert reply["choices"][0]["text"] == "What is 2+2?"
+    assert reply["usage"]["completion_tokens"] == ended(engine, attempt).output == 1
 
 
 @pytest.mark.parametrize(
