@@ -41,7 +41,8 @@ tenth request that finds nothing; errors do leave some, a few kilobytes each."""
 
 BILLING_SECONDS = 60.0
 BILLING_CONNECTIONS_MAX = 32
-"""Files that are on their way at once: each takes a share of the time that requests to models want."""
+"""Files that are on their way at once: each takes a share of the time that requests to models want. A quarter at most
+are one organisation's."""
 
 
 async def run(settings: GatewaySettings, *, asked_at: socket.socket | None = None) -> int:
@@ -164,6 +165,7 @@ def _gateway(
             addresses,
             billing_url=settings.billing_url,
             secret=settings.ingest_token.get_secret_value(),
+            org_requests_max=BILLING_CONNECTIONS_MAX // 4,
         ),
         signed=SignedTokens(settings.token_signing_secret_bytes),
         not_admitting=lambda: meter.not_ready,

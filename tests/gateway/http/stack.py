@@ -42,6 +42,7 @@ from tests.support.upstream import FakeEngine, running_engine
 BODY_BYTES_MAX = 64 * 1024
 AUDIO_BODY_BYTES_MAX = 2 * 1024 * 1024
 LARGE_BODIES_BYTES_MAX = 4 * AUDIO_BODY_BYTES_MAX
+ORG_FILES_MAX = 4
 SLICE_TOKENS = 8
 TABLE = "deployments.json"
 BOUNDS = InferenceBounds(
@@ -181,6 +182,7 @@ async def running_stack(
                 addresses,
                 billing_url=settings.billing_url,
                 secret=settings.ingest_token,
+                org_requests_max=ORG_FILES_MAX,
             ),
             signed=SignedTokens(signing_secret),
             not_admitting=lambda: meter.not_ready,

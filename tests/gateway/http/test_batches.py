@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,10 +16,12 @@ from aiohttp import web
 from headrace_contracts.access import KeyStatus
 from headrace_contracts.batch_tokens import PREFIX, batch_token, key_behind
 from headrace_contracts.usage import Ending, ServiceTier
+from headrace_gateway.http import batches
 from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import Account, another_account
 from tests.gateway.conftest import INGEST_TOKEN
-from tests.gateway.http.stack import BODY_BYTES_MAX, Stack, chat, running_stack
+from tests.gateway.http.echo import Client
+from tests.gateway.http.stack import BODY_BYTES_MAX, ORG_FILES_MAX, Stack, chat, running_stack
 from tests.gateway.waiting import eventually
 from tests.support.http_server import serving_app
 from tests.support.upstream import Behaviour
@@ -116,13 +118,18 @@ class Billing:
 
     requests: list[tuple[str, str, str, bytes]] = field(default_factory=list)
     began: asyncio.Event = field(default_factory=asyncio.Event)
+    running: int = 0
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, request: web.Request) -> web.Response:
         body = b""
-        async for piece in request.content.iter_any():
-            body += piece
-            self.began.set()
+        self.running += 1
+        try:
+            async for piece in request.content.iter_any():
+                body += piece
+                self.began.set()
+        finally:
+            self.running -= 1
         token = request.headers["authorization"].removeprefix("Bearer ")
         self.requests.append((request.method, request.path_qs, token, body))
         return web.json_response({"id": "file_1"}, status=201)
@@ -140,6 +147,13 @@ class Billing:
     async def content(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "application/octet-stream"})
         await response.prepare(request)
+        if request.match_info["file"] == "file_endless":
+            self.running += 1
+            try:
+                while True:
+                    await response.write(b"x" * 2**20)
+            finally:
+                self.running -= 1
         await response.write(b"first")
         await self.goes_on.wait()
         await response.write(b"last")
@@ -215,6 +229,60 @@ async def test_what_is_asked_of_a_path_is_led_on(relaying: tuple[Stack, Billing]
         ("GET", "/v1/files?limit=2&after=file_0", b""),
         ("POST", "/v1/batches/batch_1/cancel", b""),
     ]
+
+
+@asynccontextmanager
+async def begun(stack: Stack, request: str, framing: str = "") -> AsyncIterator[Client]:
+    """A client that has sent the head of a request and no more."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(stack.url.rpartition(":")[2]))
+    head = f"{request} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {stack.account.secret}\r\n{framing}\r\n"
+    writer.write(head.encode())
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+CHUNKED = "transfer-encoding: chunked\r\n"
+
+
+async def test_files_of_one_organisation_leave_connections_to_others(
+    relaying: tuple[Stack, Billing], client: redis.Redis
+) -> None:
+    stack, billing = relaying
+    async with AsyncExitStack() as uploads:
+        for number in range(ORG_FILES_MAX):
+            upload = await uploads.enter_async_context(begun(stack, "POST /v1/files", CHUNKED))
+            await upload.say(b"1\r\nx\r\n")
+            await eventually(lambda: billing.running == number + 1)  # noqa: B023
+        refused = await stack.http.get("/v1/files")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+        async with stack.as_(another_account(client)) as others:
+            assert (await others.get("/v1/files")).status_code == 201
+    await eventually(lambda: not billing.running)
+    assert (await stack.http.get("/v1/files")).status_code == 201
+
+
+async def test_a_file_that_stops_coming_is_not_waited_for(
+    relaying: tuple[Stack, Billing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "GRACE_SECONDS", 0.2)
+    stack, billing = relaying
+    async with begun(stack, "POST /v1/files", CHUNKED) as upload:
+        await upload.say(b"1\r\nx\r\n")
+        assert (await upload.head()).startswith(b"HTTP/1.1 408")
+    await eventually(lambda: not billing.running)
+
+
+async def test_a_file_that_nobody_reads_on_is_broken_off(
+    relaying: tuple[Stack, Billing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(batches, "BYTES_A_SECOND_MIN", 2**30)
+    stack, billing = relaying
+    async with begun(stack, "GET /v1/files/file_endless/content") as download:
+        assert (await download.head()).startswith(b"HTTP/1.1 200")
+        await eventually(lambda: not billing.running)
 
 
 async def test_a_refusal_reaches_whoever_is_still_sending(relaying: tuple[Stack, Billing]) -> None:

@@ -1,23 +1,28 @@
 """Files and batches, which are billing's, at the one address that clients know.
 
 What must stay true: billing is never shown a key, only a token that stands for one that was looked at here; no more of
-a file is held than a connection reads ahead.
+a file is held than a connection reads ahead; no organisation takes all the connections to billing, and none is kept by a
+client that dawdles.
 """
 
 import hashlib
 import re
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
 from headrace_contracts.access import KeyScope
 from headrace_contracts.batch_tokens import batch_token
 from headrace_gateway.call import Meter
-from headrace_gateway.errors import GatewayError
+from headrace_gateway.errors import GatewayError, Overloaded
 from headrace_gateway.http.authorization import bearer_token, relayed_lines
 from headrace_gateway.http.bodies import check_encoding
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.pace import Pace
 from headrace_gateway.http.problems import BodyTooSlow
 from headrace_gateway.routing.upstream.client import Upstream
 from headrace_gateway.routing.upstream.errors import UpstreamError
@@ -28,8 +33,9 @@ PATHS = re.compile(r"/v1/(?:files|batches)(?:/[A-Za-z0-9_-]{1,100}(?:/(?:content
 TOKEN_SECONDS = 60
 """Billing looks at it when a request begins."""
 
-UPLOAD_SECONDS = 600.0
-"""A file of 100 MiB at 180 kB/s."""
+GRACE_SECONDS = 60.0
+BYTES_A_SECOND_MIN = 64 * 1024
+"""Of what a client sends or reads, after that grace: a file of 100 MiB takes less than half an hour."""
 
 RELAYED = ("content-type", "accept")
 
@@ -45,27 +51,54 @@ class BatchesUnavailable(GatewayError):
 
 class Batches:
     def __init__(
-        self, meter: Meter, upstream: Upstream, addresses: ClientAddresses, *, billing_url: str, secret: str
+        self,
+        meter: Meter,
+        upstream: Upstream,
+        addresses: ClientAddresses,
+        *,
+        billing_url: str,
+        secret: str,
+        org_requests_max: int,
     ) -> None:
-        """`upstream`: to billing alone; `secret`: the ingest token."""
+        """`upstream`: to billing alone; `secret`: the ingest token; `org_requests_max`: at once, of an organisation."""
         self._meter = meter
         self._upstream = upstream
         self._addresses = addresses
         self._billing_url = billing_url
         self._secret = secret
+        self._org_requests_max = org_requests_max
+        self._running: Counter[str] = Counter()
 
     async def __call__(self, exchange: Exchange) -> None:
         key = bearer_token(exchange)
-        await self._meter.authenticate(
+        caller = await self._meter.authenticate(
             self._addresses.credentials(exchange, key), KeyScope.INFERENCE, anew=True
         )
         check_encoding(exchange)
+        with self._share(caller.org):
+            await self._relay(exchange, key)
+
+    @contextmanager
+    def _share(self, org: str) -> Iterator[None]:
+        if self._running[org] >= self._org_requests_max:
+            raise Overloaded(
+                "Too many files and batches of your organisation are on their way through this gateway."
+            )
+        self._running[org] += 1
+        try:
+            yield
+        finally:
+            self._running[org] -= 1
+            if not self._running[org]:
+                del self._running[org]
+
+    async def _relay(self, exchange: Exchange, key: str) -> None:
         try:
             reply = await self._upstream.relay(
                 self._billing_url,
                 _request(exchange),
                 self._headers(exchange, key),
-                exchange.pieces(timeout_seconds=UPLOAD_SECONDS),
+                exchange.pieces(_pace()),
                 framing=exchange.framing,
             )
         except TimeoutError:
@@ -87,7 +120,7 @@ class Batches:
         return f"authorization: Bearer {token}\r\n".encode() + relayed_lines(exchange, RELAYED)
 
     async def _answer(self, exchange: Exchange, reply: Reply) -> None:
-        begun = False
+        begun, sent_bytes, pace = False, 0, _pace()
         headers = [("content-type", reply.content_type)]
         if reply.retry_after is not None:
             headers.append(("retry-after", reply.retry_after))
@@ -96,7 +129,14 @@ class Batches:
                 if not begun:
                     exchange.begin(reply.status, headers)
                     begun = True
-                await exchange.send(piece)
+                sent_bytes += len(piece)
+                if not exchange.push(piece):
+                    async with pace.waiting(sent_bytes):
+                        await exchange.room()
+        except TimeoutError:
+            log.info("file_read_too_slowly", request=exchange.request_id, sent_bytes=sent_bytes)
+            exchange.break_off()
+            return
         except UpstreamError as error:
             log.warning("billing_broke_off", error=str(error))
             if not begun:
@@ -105,6 +145,10 @@ class Batches:
             return
         if not begun:
             exchange.answer(reply.status, headers, b"")
+
+
+def _pace() -> Pace:
+    return Pace(grace_seconds=GRACE_SECONDS, bytes_a_second_min=BYTES_A_SECOND_MIN)
 
 
 def _request(exchange: Exchange) -> bytes:

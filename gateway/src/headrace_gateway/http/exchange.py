@@ -11,6 +11,7 @@ from typing import Protocol
 
 from headrace_gateway.errors import BodyTooLarge, InvalidRequest
 from headrace_gateway.http.heads import Headers, answer_head
+from headrace_gateway.http.pace import Pace
 from headrace_gateway.request_id import new_request_id
 
 __all__ = ["ClientGone", "Exchange", "Headers"]
@@ -185,12 +186,11 @@ class Exchange:
         pieces, self._pieces = self._pieces, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def pieces(self, *, timeout_seconds: float) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, pace: Pace) -> AsyncGenerator[bytes, None]:
         """The body as it comes, however large: the client sends more when these were taken.
 
-        Raises `TimeoutError` when the whole of it takes too long, and `InvalidRequest` where it breaks off.
+        Raises `TimeoutError` when it comes too slowly, and `InvalidRequest` where it breaks off.
         """
-        until = asyncio.get_running_loop().time() + timeout_seconds
         self._piecewise = True
         while True:
             if self._pieces:
@@ -203,7 +203,7 @@ class Exchange:
             else:
                 self._bytes_max = self.body_bytes + READ_AHEAD_BYTES_MAX
                 self._line.want_body(self)
-                async with asyncio.timeout_at(until):
+                async with pace.waiting(self.body_bytes):
                     self._waiter = asyncio.get_running_loop().create_future()
                     await self._waiter
 
