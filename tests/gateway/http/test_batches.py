@@ -319,6 +319,17 @@ async def test_nothing_else_of_billing_s_is_reached(relaying: tuple[Stack, Billi
     assert billing.requests == []
 
 
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "OPTIONS"])
+async def test_methods_that_billing_has_no_answer_to_are_not_led_on(
+    relaying: tuple[Stack, Billing], method: str
+) -> None:
+    stack, billing = relaying
+    answer = await stack.http.request(method, "/v1/files")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST, DELETE")
+    assert (await stack.http.get("/v1/files")).status_code == 201
+    assert len(billing.requests) == 1
+
+
 async def test_who_has_no_key_reaches_nothing_of_billing_s(relaying: tuple[Stack, Billing]) -> None:
     stack, billing = relaying
     for headers in ({"authorization": "Bearer hr-" + "b" * 43}, {"authorization": ""}):

@@ -23,7 +23,7 @@ from headrace_gateway.http.bodies import check_encoding
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.pace import Pace
-from headrace_gateway.http.problems import BodyTooSlow
+from headrace_gateway.http.problems import BodyTooSlow, MethodNotAllowed
 from headrace_gateway.routing.upstream.client import Upstream
 from headrace_gateway.routing.upstream.errors import UpstreamError
 from headrace_gateway.routing.upstream.reply import Reply
@@ -36,6 +36,9 @@ TOKEN_SECONDS = 60
 GRACE_SECONDS = 60.0
 BYTES_A_SECOND_MIN = 64 * 1024
 """Of what a client sends or reads, after that grace: a file of 100 MiB takes less than half an hour."""
+
+METHODS = ("GET", "POST", "DELETE")
+"""That billing answers there."""
 
 RELAYED = ("content-type", "accept")
 
@@ -70,6 +73,8 @@ class Batches:
         self._running: Counter[str] = Counter()
 
     async def __call__(self, exchange: Exchange) -> None:
+        if exchange.method not in METHODS:
+            raise MethodNotAllowed(", ".join(METHODS))
         key = bearer_token(exchange)
         caller = await self._meter.authenticate(
             self._addresses.credentials(exchange, key), KeyScope.INFERENCE, anew=True
