@@ -66,6 +66,13 @@ async def test_a_body_is_asked_for_when_it_is_wanted(served: Served) -> None:
     assert (status, json.loads(body)["body"]) == (200, "abc")
 
 
+async def test_http_1_0_is_not_told_to_go_on_as_it_would_take_that_for_the_answer(served: Served) -> None:
+    said = await served.said_to(
+        b"POST / HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n", b"abc"
+    )
+    assert said.startswith(b"HTTP/1.1 200")
+
+
 async def test_a_body_that_is_not_wanted_is_not_asked_for(served: Served) -> None:
     async with served.client() as client:
         await client.say(

@@ -48,6 +48,9 @@ HAZARDS = {
     "a chunk size that is no number": (400, CHUNKED + b"0x3\r\nabc\r\n0\r\n\r\n"),
     "HTTP/2 in a request line": (505, b"GET / HTTP/2.0\r\nhost: x\r\n\r\n"),
     "HTTP/2's preface": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "RTSP": (400, b"POST / RTSP/1.0\r\n\r\n"),
+    "RTSP in the form of HTTP/1.1": (400, b"GET / RTSP/1.1\r\nhost: x\r\n\r\n"),
+    "ICE": (400, b"SOURCE / ICE/1.0\r\n\r\n"),
     "an unknown expectation": (417, POST + b"expect: miracles\r\n\r\n"),
     "no HTTP at all": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     "a target without end": (431, b"GET /" + b"x" * (HEAD_BYTES_MAX + 1) + b" HTTP/1.1\r\nhost: x\r\n\r\n"),
@@ -75,6 +78,15 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is
     assert [answer[0] for answer in answers(said)] == [status]
     assert b"connection: close" in said
     assert "/smuggled" not in served.echo.served
+
+
+async def test_another_protocol_is_known_in_whatever_pieces_its_line_comes(served: Served) -> None:
+    sent = POST + b"\r\n" + b"GET /other RTSP/1.1\r\nhost: x\r\n\r\n" + SMUGGLED
+
+    said = await served.said_to(*(bytes((byte,)) for byte in sent))
+
+    assert [status for status, _ in answers(said)] == [200, 400]
+    assert served.echo.served == ["/"]
 
 
 async def test_what_came_before_a_hazard_is_served(served: Served) -> None:

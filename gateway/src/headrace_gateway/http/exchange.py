@@ -111,7 +111,7 @@ class Exchange:
         """Whether the connection may carry another exchange after this one; final once the answer began."""
         self.chunked = chunked
         """Whether a streamed answer is sent in chunks; HTTP/1.0 knows none, and reads until the end."""
-        self.expects_continue = b"expect" in headers
+        self.expects_continue = b"expect" in headers and chunked
         self.complete = False
         """Whether the whole request has arrived."""
         self.body_bytes = 0

@@ -30,6 +30,8 @@ class Taker(Line, Protocol):
 class RequestReader:
     __slots__ = (
         "_arriving",
+        "_begun",
+        "_fed",
         "_head_bytes",
         "_headers",
         "_parser",
@@ -51,6 +53,8 @@ class RequestReader:
         self._unseen_bytes = 0
         self._arriving: Exchange | None = None  # the one whose body is not yet whole
         self._reading_on = False
+        self._fed = b""  # what is being read now, from the line of a request on that was not whole before
+        self._begun = b""
 
     @property
     def idle(self) -> bool:
@@ -64,6 +68,7 @@ class RequestReader:
     def feed(self, data: bytes) -> bool:
         """False when nothing after it can be a request. Raises `Unacceptable`."""
         self._unseen_bytes += len(data)
+        self._fed = self._begun + data if self._begun else data
         goes_on = True
         try:
             self._parser.feed_data(data)
@@ -74,6 +79,9 @@ class RequestReader:
             raise (cause if isinstance(cause, Unacceptable) else malformed(str(error))) from error
         if self._unseen_bytes > HEAD_BYTES_MAX:
             raise _head_too_large() if self.in_head else malformed("a chunk's line has no end")
+        if self.in_head or self._begun:
+            self._keep_line()
+        self._fed = b""
         return goes_on
 
     def fail(self, why: str) -> bool:
@@ -88,6 +96,16 @@ class RequestReader:
     def let_go(self) -> None:
         """The connection is gone, and asks for nothing more: it, the parser and this would hold each other for ever."""
         del self._parser, self._taker
+
+    def _keep_line(self) -> None:
+        """For the look at a request's line when its head is whole, which it may come to be much later."""
+        self._begun = b""
+        if self.in_head and self._target:
+            line = self._target + b" HTTP/"
+            if line not in self._fed:
+                at = max(self._fed.rfind(self._target), 0)
+                line = self._fed[at : at + len(line)]
+            self._begun = line
 
     def _decline(self, rest: bytes) -> bool:
         """An offer to change the protocol: nobody has to take it up, so the request is served, and is the last.
@@ -142,6 +160,9 @@ class RequestReader:
             return
         parser, headers = self._parser, self._headers
         version = parser.get_http_version()
+        # The parser knows RTSP too, and does not tell which it was.
+        if self._target + b" HTTP/" not in self._fed:
+            raise malformed("its line is another protocol's")
         check_head(version, headers)
         method = parser.get_method()
         exchange = Exchange(
