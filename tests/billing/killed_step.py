@@ -13,6 +13,7 @@ from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
+import psycopg
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,8 +35,12 @@ from headrace_billing.valkey import connect
 from headrace_billing.webhooks import queue_store
 from headrace_billing.webhooks.jobs import Courier
 from headrace_billing.webhooks.sending import Sender
+from tests.support.patience import wait_until
 
 DEATHS_MAX = 120
+
+MORTAL = "dies in the midst of its work"
+"""By which Postgres knows the sessions of such a process."""
 
 BY_TWO = Consent("Ada", "Grace")
 
@@ -128,23 +133,34 @@ def main(name: str, database_url: str, valkey_url: str, org: str, at: str) -> in
 
     if name in INVOICED_BEFORE:
         assert survives("invoices", lambda: run_of("invoices")), "the invoice before it could not be made"
-    return until_through(name, once)
+    return until_through(name, once, database_url=database_url)
 
 
-def until_through(name: str, once: Callable[[int], None]) -> int:
+def until_through(name: str, once: Callable[[int], None], *, database_url: str) -> int:
     """How often it died. Nothing is connected yet when a child is made, so children share nothing."""
     # Makes the driver's modules load here, and not in each child anew.
     Database("postgresql://nobody@127.0.0.1:1/nowhere")
     for deaths in range(DEATHS_MAX):
         if survives(name, partial(once, deaths)):
             return deaths
+        wait_until(lambda: not has_sessions(database_url))
     raise AssertionError(f"{name} never got through")
+
+
+def has_sessions(database_url: str) -> bool:
+    """Whether Postgres has yet to notice that the last one died: what that one had locked the next would pass over."""
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s)", [MORTAL]
+        )
+        return bool(found.fetchone() == (True,))
 
 
 def survives(name: str, work: Callable[[], None]) -> bool:
     """In a process of its own; anything but success and death fails."""
     child = os.fork()
     if child == 0:
+        os.environ["PGAPPNAME"] = MORTAL
         work()
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -11,6 +11,9 @@ from tests.gateway.account import Account, open_account
 
 INGEST_TOKEN = "ingest-token-of-the-tests"
 
+VALKEY_TIMEOUT_SECONDS = 20.0
+"""For tests that are not of a Valkey that is away."""
+
 
 @pytest.fixture
 def client(valkey_url: str) -> Iterator[redis.Redis]:
@@ -36,4 +39,8 @@ def settings(valkey_url: str, tmp_path: Path) -> MeterSettings:
         journal_bytes_max=4 * 512 * 1024,
         heartbeat_seconds=0.1,
         inflight_slots=64,
+        # A Valkey that the machine keeps waiting for some seconds is not away, and what a settlement did can be seen
+        # when it is over: the tests of what happens otherwise say so.
+        valkey_timeout_seconds=VALKEY_TIMEOUT_SECONDS,
+        settle_wait_seconds=VALKEY_TIMEOUT_SECONDS,
     )

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Returns when the condition holds; fails when it doesn't in time."""
     until = time.monotonic() + seconds
     while not condition():

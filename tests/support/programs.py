@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from headrace_platform.local.processes import marks
+import psutil
+
+from headrace_platform.local.processes import STACK_MARK, marks
 from headrace_platform.local.programs import Program
 from headrace_platform.local.state import State
 
@@ -21,6 +23,12 @@ WITH_STRAY_CHILD = (
     "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True);"
     "open('stray', 'w').write(str(child.pid)); time.sleep(600)"
 )
+
+
+def is_marked(pid: int) -> bool:
+    """Whether it has its environment yet, which a process has not amid its exec, and no more when it has ended."""
+    process = psutil.Process(pid)
+    return process.status() == psutil.STATUS_ZOMBIE or STACK_MARK in process.environ()
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ class Behaviour:
     before_first_seconds: float = 0.0
     before_each_seconds: float = 0.0
     before_done_seconds: float = 0.0
+    begins: asyncio.Event | None = None
+    """Says nothing before this is set."""
+    ends: asyncio.Event | None = None
+    """Keeps back how a stream ends until this is set."""
     break_after: int | None = None
     """Resets the connection after so many chunks."""
     end_after: int | None = None
@@ -149,6 +153,8 @@ class FakeEngine:
         line.piece_bytes = behaviour.piece_bytes
         if behaviour.before_first_seconds:
             await line.sleep(behaviour.before_first_seconds)
+        if behaviour.begins is not None:
+            await line.until(behaviour.begins)
         if behaviour.reset:
             attempt.ending = "failed"
         elif behaviour.raw is not None:
@@ -204,6 +210,8 @@ class FakeEngine:
                 return
         if behaviour.before_done_seconds:
             await line.sleep(behaviour.before_done_seconds)
+        if behaviour.ends is not None:
+            await line.until(behaviour.ends)
         if attempt.body.get("stream_options", {}).get("include_usage"):
             await line.event(reply.final())
         attempt.ending = "finished"
@@ -486,6 +494,19 @@ class Line:
         done, _ = await asyncio.wait((self._ahead,), timeout=seconds)
         if done and not self._heard():
             raise Aborted
+
+    async def until(self, event: asyncio.Event) -> None:
+        """Returns when it is set; raises `Aborted` as soon as the other side goes."""
+        if self._ahead is None:
+            self._ahead = asyncio.create_task(self._reader.read(READ_BYTES))
+        setting = asyncio.create_task(event.wait())
+        try:
+            await asyncio.wait((self._ahead, setting), return_when=asyncio.FIRST_COMPLETED)
+            if self._ahead.done() and not self._heard():
+                raise Aborted
+            await setting
+        finally:
+            setting.cancel()
 
     def _heard(self) -> bytes:
         assert self._ahead is not None

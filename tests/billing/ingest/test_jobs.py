@@ -3,12 +3,15 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 
+from headrace_billing.accounts import jobs as account_jobs
 from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
 from headrace_billing.database import Database
 from headrace_billing.ingest import jobs, journal_store
@@ -25,6 +28,25 @@ SPENT_MICROS = 750  # of one event of the tests
 @pytest.fixture
 async def gateway(seller: Seller) -> Gateway:
     return Gateway(await seller.customer(), await seller.publish_prices())
+
+
+class Draining:
+    """What a load waits for while gateways send again: as long as a test wants."""
+
+    def __init__(self) -> None:
+        self.begun, self.over = asyncio.Event(), asyncio.Event()
+
+    async def sleep(self, _seconds: float) -> None:
+        self.begun.set()
+        await self.over.wait()
+
+
+@pytest.fixture
+def draining(monkeypatch: pytest.MonkeyPatch) -> Draining:
+    waits = Draining()
+    loop = SimpleNamespace(sleep=waits.sleep, get_running_loop=asyncio.get_running_loop)
+    monkeypatch.setattr(account_jobs, "asyncio", loop)
+    return waits
 
 
 async def append(valkey: Redis, *events: UsageEvent | bytes, entry: str = "*") -> None:
@@ -201,7 +223,7 @@ async def test_the_sweep_waits_while_the_stream_has_piled_up(
 
 
 async def test_an_empty_valkey_is_loaded_from_postgres_and_opened_last(
-    seller: Seller, database: Database, valkey: Redis, gateway: Gateway
+    seller: Seller, database: Database, valkey: Redis, gateway: Gateway, draining: Draining
 ) -> None:
     await take(database, gateway.event())
     await spendable.push_waiting(database, valkey)
@@ -209,11 +231,12 @@ async def test_an_empty_valkey_is_loaded_from_postgres_and_opened_last(
     await seller.post(f"/v1/keys/{gateway.customer.key}/revoke")
     before = await dump(valkey)
     await valkey.flushall()
-    loading = asyncio.create_task(load_if_cold(database, valkey, drain_wait_seconds=0.3))
-    await asyncio.sleep(0.15)
+    loading = asyncio.create_task(load_if_cold(database, valkey, drain_wait_seconds=1))
+    await draining.begun.wait()
     assert not await valkey.exists(channels.EPOCH)
     late = gateway.event()
     await take(database, late)  # sent again by a gateway while admission is closed
+    draining.over.set()
     assert await loading
     assert await valkey.exists(channels.EPOCH)
     after = await dump(valkey)
@@ -224,30 +247,35 @@ async def test_an_empty_valkey_is_loaded_from_postgres_and_opened_last(
 
 
 async def test_a_loaded_valkey_opens_when_every_gateway_has_beaten_twice(
-    database: Database, valkey: Redis
+    database: Database, valkey: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(account_jobs, "TAKE_BACK_SECONDS_MAX", 60)
     await valkey.zadd(channels.GATEWAYS, {"gateway-0": 1, "gateway-1": 1})
     loading = asyncio.create_task(load_if_cold(database, valkey, drain_wait_seconds=0))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await valkey.exists(channels.OPENING):  # noqa: ASYNC110 - it is in Valkey
             await asyncio.sleep(0.01)
-    for beats in ({"gateway-0": 2, "gateway-1": 2}, {"gateway-0": 3}):
-        await asyncio.sleep(0.25)  # it looks every tenth of a second
-        await valkey.zadd(channels.GATEWAYS, beats)
-    await asyncio.sleep(0.25)
+    # It looks every tenth of a second, and may come too late for one beat.
+    for beat in range(2, 10):
+        await valkey.zadd(channels.GATEWAYS, {"gateway-0": beat, "gateway-1": 2})
+        await asyncio.sleep(0.1)
     assert not await valkey.exists(channels.EPOCH)
-    await valkey.zadd(channels.GATEWAYS, {"gateway-1": 3})
+    beats = count(3)
+    while not loading.done():
+        await valkey.zadd(channels.GATEWAYS, {"gateway-1": next(beats)})
+        await asyncio.sleep(0.1)
     assert await loading
     assert await valkey.exists(channels.EPOCH)
 
 
 async def test_a_valkey_that_is_emptied_while_it_is_loaded_is_not_opened(
-    database: Database, valkey: Redis, gateway: Gateway
+    database: Database, valkey: Redis, gateway: Gateway, draining: Draining
 ) -> None:
     await take(database, gateway.event())
-    loading = asyncio.create_task(load_if_cold(database, valkey, drain_wait_seconds=0.3))
-    await asyncio.sleep(0.15)
+    loading = asyncio.create_task(load_if_cold(database, valkey, drain_wait_seconds=1))
+    await draining.begun.wait()
     await valkey.flushall()
+    draining.over.set()
     assert not await loading
     assert not await valkey.exists(channels.EPOCH, channels.OPENING)
     assert await load_if_cold(database, valkey, drain_wait_seconds=0)

@@ -75,7 +75,7 @@ def main(name: str, database_url: str, valkey_url: str, stripe_url: str, at: str
         asyncio.run(work(name, database_url, valkey_url, stripe_url, now))
 
     _load(stripe_of(stripe_url))
-    return until_through(name, once)
+    return until_through(name, once, database_url=database_url)
 
 
 def _load(stripe: Stripe) -> None:

@@ -1,6 +1,7 @@
 """A receiver, a courier that reaches it, and a clock that both of them go by."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from ipaddress import ip_network
@@ -70,7 +71,22 @@ class Post:
 
 @pytest.fixture
 async def post(database: Database, parts: Parts, clock: Clock) -> AsyncIterator[Post]:
-    sender = Sender(allowed=LOOPBACK, total_seconds=0.4)
+    async with posting(database, parts, clock, total_seconds=20) as patient:
+        yield patient
+
+
+@pytest.fixture
+async def hasty(database: Database, parts: Parts, clock: Clock) -> AsyncIterator[Post]:
+    """One that waits for no receiver for long."""
+    async with posting(database, parts, clock, total_seconds=0.4) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def posting(
+    database: Database, parts: Parts, clock: Clock, *, total_seconds: float
+) -> AsyncIterator[Post]:
+    sender = Sender(allowed=LOOPBACK, total_seconds=total_seconds)
     courier = Courier(database, sender, signing_key=parts.signing_key, now=clock)
     yield Post(courier, clock)
     await courier.close()

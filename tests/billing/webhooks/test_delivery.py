@@ -126,12 +126,13 @@ async def test_a_message_that_failed_comes_again_with_the_same_id_and_later_each
 
 
 async def test_a_receiver_that_never_finishes_is_timed_out_and_asked_again(
-    seller: Seller, customer: Customer, endpoint: Document, receiver: Receiver, post: Post
+    told: Told, receiver: Receiver, hasty: Post, post: Post
 ) -> None:
+    seller, customer, endpoint = told
     receiver.behaviours += [hang, drip]
     await revoke(seller, customer)
-    await post.round()
-    await post.after(seconds=10)
+    await hasty.round()
+    await hasty.after(seconds=10)
     (logged,) = await log_of(seller, endpoint)
     assert [attempt["error"] for attempt in logged["attempts"]] == ["timed out", "timed out"]
     await post.after(seconds=60)
@@ -150,7 +151,7 @@ async def test_the_body_of_an_answer_is_not_read(
 
 
 async def test_a_receiver_that_hangs_keeps_no_other_one_waiting(
-    seller: Seller, customer: Customer, endpoint: Document, receiver: Receiver, post: Post
+    seller: Seller, customer: Customer, endpoint: Document, receiver: Receiver, hasty: Post
 ) -> None:
     other = await seller.customer()
     with receiving() as quick:
@@ -160,11 +161,11 @@ async def test_a_receiver_that_hangs_keeps_no_other_one_waiting(
             await revoke(seller, customer)
         for _ in range(3):
             await revoke(seller, other)
-        await post.courier.step()
+        await hasty.courier.step()
         await asyncio.to_thread(quick.wait_for, 3)
         await asyncio.to_thread(receiver.wait_for, EACH_MAX)
         assert len(receiver.arrived) == EACH_MAX
-        await post.round()
+        await hasty.round()
 
 
 async def test_what_nobody_takes_for_days_is_given_up_and_can_be_replayed(
@@ -307,6 +308,8 @@ async def test_the_worker_delivers_by_itself_and_stops_when_it_is_told(
     told: Told, receiver: Receiver, database_url: str, valkey_url: str, clock: Clock
 ) -> None:
     seller, customer, endpoint = told
+    # The worker goes by the time of day, and forgets what is old.
+    clock.now = datetime.now(UTC)
     await revoke(seller, customer)
     env = environment(database_url, valkey_url) | {
         "HEADRACE_BILLING_SIGNING_KEY": bytes(range(32)).hex(),
@@ -321,7 +324,6 @@ async def test_the_worker_delivers_by_itself_and_stops_when_it_is_told(
         await until(delivered)
         worker.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(worker.wait, START_SECONDS) == 0
-    clock.now = datetime.now(UTC)
     (body,) = receiver.verified(endpoint["secret"])
     assert body["type"] == "key.revoked"
 

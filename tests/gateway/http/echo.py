@@ -31,7 +31,7 @@ class Echo:
     pieces_sent: int = 0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
-    body_timeout_seconds: float = 5.0
+    body_timeout_seconds: float = 20.0
 
     async def __call__(self, exchange: Exchange) -> None:
         self.served.append(exchange.path)
@@ -129,16 +129,16 @@ class Client:
         return self.writer.transport.get_write_buffer_size() == 0
 
     async def head(self) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 15)
 
     async def rest(self) -> bytes:
         said = b""
         with contextlib.suppress(ConnectionResetError):
-            while piece := await asyncio.wait_for(self.reader.read(65536), 10):
+            while piece := await asyncio.wait_for(self.reader.read(65536), 15):
                 said += piece
         return said
 
-    async def ended(self, seconds: float = 5) -> bool:
+    async def ended(self, seconds: float = 15) -> bool:
         with contextlib.suppress(ConnectionResetError):
             return await asyncio.wait_for(self.reader.read(1), seconds) == b""
         return True
@@ -146,7 +146,7 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def serving(
-    port: int, *, connections_max: int = 64, head_timeout_seconds: float = 5.0
+    port: int, *, connections_max: int = 64, head_timeout_seconds: float = 20.0
 ) -> AsyncIterator[Served]:
     echo = Echo()
     faults: list[object] = []

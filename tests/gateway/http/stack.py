@@ -47,13 +47,15 @@ SLICE_TOKENS = 8
 TABLE = "deployments.json"
 BOUNDS = InferenceBounds(
     body_bytes_max=BODY_BYTES_MAX,
-    body_timeout_seconds=2.0,
+    body_timeout_seconds=20,
     reply_bytes_max=1024 * 1024,
-    request_timeout_seconds=30,
+    request_timeout_seconds=60,
     audio_body_bytes_max=AUDIO_BODY_BYTES_MAX,
 )
 QUEUE = QueueBounds(wait_seconds=20, requests_max=64, org_requests_max=48)
-TIMEOUTS = UpstreamTimeouts(connect=5.0, first_byte=3.0, idle=3.0)
+TIMEOUTS = UpstreamTimeouts(connect=20.0, first_byte=20.0, idle=20.0)
+"""Longer than this process is ever kept waiting: no engine is given up that did nothing wrong."""
+SHORT_TIMEOUTS = UpstreamTimeouts(connect=20.0, first_byte=3.0, idle=3.0)
 
 
 @dataclass
@@ -154,7 +156,7 @@ async def running_stack(
         write_table(path, served_at(engine.url))
         deployments = DeploymentsFile(path)
         meter = await stack.enter_async_context(open_meter(replace(settings, slice_tokens=slice_tokens)))
-        upstream = Upstream(timeouts, UpstreamBounds(connections_max=connections_max, keep_idle_seconds=4.0))
+        upstream = Upstream(timeouts, UpstreamBounds(connections_max=connections_max, keep_idle_seconds=60.0))
         stack.callback(upstream.close)
         addresses = ClientAddresses(trusted_proxies, batch_secret=settings.ingest_token)
         responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
@@ -191,7 +193,7 @@ async def running_stack(
             host="127.0.0.1",
             port=port,
             connections_max=connections_max,
-            head_timeout_seconds=2,
+            head_timeout_seconds=20,
             grace_seconds=grace_seconds,
         )
         stop = asyncio.Event()
@@ -243,7 +245,7 @@ def write_table(path: Path, *deployments: Deployment) -> None:
 
 
 async def listens(port: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -253,3 +255,17 @@ async def listens(port: int) -> None:
             writer.close()
             await writer.wait_closed()
             return
+
+
+async def refuses(port: int) -> None:
+    """Returns when nobody takes connections there any more."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            await asyncio.sleep(0.01)

@@ -39,13 +39,15 @@ async def test_256_streams_at_three_gateways_end_with_the_money_and_never_below_
     funds = STREAMS * first_hold
     spent_before = account.money()[2]
     account.fund(funds + spent_before)
+    all_run = asyncio.Event()
     for gateway in gateways:
-        gateway.engine.default = Behaviour(tokens=TOKENS, before_first_seconds=2.0, before_each_seconds=0.01)
+        gateway.engine.default = Behaviour(tokens=TOKENS, begins=all_run, before_each_seconds=0.01)
 
     free: list[int] = []
     async with crowd(_watch(account, free)):
         asking = asyncio.gather(*(_stream(gateways[number % 3]) for number in range(STREAMS)))
         await eventually(lambda: sum(len(gateway.meter.running) for gateway in gateways) == STREAMS)
+        all_run.set()
         answers = await asking
 
     assert min(free) >= 0
@@ -63,10 +65,12 @@ async def test_256_streams_at_three_gateways_end_with_the_money_and_never_below_
 
 
 async def _held_by_one(gateway: Stack, account: Account) -> int:
-    gateway.engine.behave(Behaviour(before_first_seconds=0.5))
+    seen = asyncio.Event()
+    gateway.engine.behave(Behaviour(begins=seen))
     asking = asyncio.create_task(_stream(gateway))
     await eventually(lambda: len(gateway.meter.running) == 1)
     held = account.money()[1]
+    seen.set()
     await asking
     await eventually(lambda: account.money()[1] == 0)
     return held

@@ -67,8 +67,9 @@ def waiting(stack: Stack, count: int) -> bool:
 
 
 async def test_who_came_later_is_served_before_a_batch(stack: Stack, client: redis.Redis) -> None:
+    release = asyncio.Event()
     stack.offer(slots=1)
-    stack.engine.default = Behaviour(before_first_seconds=0.2)
+    stack.engine.behave(Behaviour(begins=release))
     person = another_account(client)
 
     def ask_in_words(headers: dict[str, str], words: str) -> "asyncio.Task[httpx.Response]":
@@ -81,6 +82,8 @@ async def test_who_came_later_is_served_before_a_batch(stack: Stack, client: red
         tasks.append(ask_in_words(token_for(stack.account), "batch"))
         await eventually(partial(waiting, stack, number + 1))
     tasks.append(ask_in_words({"authorization": f"Bearer {person.secret}"}, "person"))
+    await eventually(partial(waiting, stack, 4))
+    release.set()
     assert {answer.status_code for answer in await asyncio.gather(*tasks)} == {200}
     assert [attempt.body["messages"][0]["content"] for attempt in stack.engine.attempts][:2] == [
         "batch",

@@ -5,12 +5,14 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.gateway.account import Account
 from tests.gateway.http.stack import SLICE_TOKENS, Stack
+from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
 
 BESIDE = {"heartbeat", "reap", "changed"}
@@ -41,13 +43,23 @@ async def test_a_stream_calls_once_more_for_each_slice_that_it_used_up(
 
 async def test_one_heartbeat_renews_all_that_runs(stack: Stack) -> None:
     await stack.post()
-    stack.engine.default = Behaviour(tokens=SLICE_TOKENS, before_each_seconds=0.1)
+    renewed = asyncio.Event()
+    stack.engine.default = Behaviour(tokens=SLICE_TOKENS, ends=renewed)
     began = time.monotonic()
     async with _calls(stack.account) as calls:
-        await asyncio.gather(*(stack.events_of() for _ in range(20)))
+        streams = asyncio.gather(*(stack.events_of() for _ in range(20)))
+        await eventually(lambda: len(stack.meter.running) == 20)
+        for _ in range(2):
+            await eventually(partial(_has_beaten, stack, since=stack.meter.rounds["heartbeat"]))
+        renewed.set()
+        await streams
     rounds = (time.monotonic() - began) / stack.meter.settings.heartbeat_seconds
     assert 2 <= calls["heartbeat"] <= rounds + 1
     assert _of_requests(calls) == {"admit": 20, "settle": 20}
+
+
+def _has_beaten(stack: Stack, *, since: float) -> bool:
+    return stack.meter.rounds["heartbeat"] > since
 
 
 def _of_requests(calls: Counter[str]) -> Counter[str]:

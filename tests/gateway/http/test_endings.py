@@ -29,6 +29,14 @@ async def first_events(reply: httpx.Response, count: int) -> list[str]:
     return seen.split("\n\n")[:count]
 
 
+async def gone_once_the_engine_was_asked(stack: Stack, **changes: Any) -> None:
+    asking = asyncio.create_task(stack.post(**changes))
+    await eventually(lambda: stack.engine.attempts)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
 def error_of(reply: httpx.Response) -> tuple[int, str]:
     return reply.status_code, reply.json()["error"]["code"]
 
@@ -66,9 +74,8 @@ async def test_a_client_that_goes_mid_stream_pays_the_cached_prompt_as_cached(st
 
 
 async def test_a_client_that_goes_before_the_first_byte_of_a_stream(stack: Stack) -> None:
-    stack.engine.behave(Behaviour(before_first_seconds=0.9))
-    with pytest.raises(httpx.ReadTimeout):
-        await stack.http.post("/v1/chat/completions", json=chat(stream=True), timeout=0.2)
+    stack.engine.behave(Behaviour(before_first_seconds=60))
+    await gone_once_the_engine_was_asked(stack, stream=True)
 
     [event] = await stack.settled()
     assert (event.ending, event.tokens.total, event.attempts) == (Ending.CLIENT_GONE, 0, 1)
@@ -76,9 +83,8 @@ async def test_a_client_that_goes_before_the_first_byte_of_a_stream(stack: Stack
 
 
 async def test_a_client_that_goes_while_a_plain_request_runs_pays_nothing(stack: Stack) -> None:
-    stack.engine.behave(Behaviour(tokens=5, before_each_seconds=0.15))
-    with pytest.raises(httpx.ReadTimeout):
-        await stack.http.post("/v1/chat/completions", json=chat(), timeout=0.2)
+    stack.engine.behave(Behaviour(tokens=5, before_each_seconds=60))
+    await gone_once_the_engine_was_asked(stack)
 
     [event] = await stack.settled()
     assert (event.ending, event.tokens.total) == (Ending.CLIENT_GONE, 0)
@@ -87,7 +93,7 @@ async def test_a_client_that_goes_while_a_plain_request_runs_pays_nothing(stack:
 
 
 async def test_a_client_that_goes_after_the_last_word_but_before_the_end(stack: Stack) -> None:
-    stack.engine.behave(Behaviour(before_done_seconds=0.4))
+    stack.engine.behave(Behaviour(before_done_seconds=60))
     async with stack.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as reply:
         await first_events(reply, 6)
 
@@ -137,21 +143,21 @@ async def test_an_engine_that_reports_an_error_mid_stream(stack: Stack) -> None:
     assert (event.ending, event.tokens.output) == (Ending.UPSTREAM_FAILED, 2)
 
 
-async def test_an_engine_that_hangs_mid_stream(stack: Stack) -> None:
-    stack.engine.behave(Behaviour(hang_after=2))
+async def test_an_engine_that_hangs_mid_stream(impatient: Stack) -> None:
+    impatient.engine.behave(Behaviour(hang_after=2))
 
-    assert error_event(await stack.events_of()) == "upstream_timed_out"
-    [event] = await stack.settled()
+    assert error_event(await impatient.events_of()) == "upstream_timed_out"
+    [event] = await impatient.settled()
     assert (event.ending, event.tokens.output) == (Ending.TIMED_OUT, 2)
-    await eventually(lambda: stack.engine.last.ending == "aborted")
+    await eventually(lambda: impatient.engine.last.ending == "aborted")
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_an_engine_that_never_begins(stack: Stack, streamed: bool) -> None:
-    stack.engine.behave(Behaviour(before_first_seconds=3600))
+async def test_an_engine_that_never_begins(impatient: Stack, streamed: bool) -> None:
+    impatient.engine.behave(Behaviour(before_first_seconds=3600))
 
-    assert error_of(await stack.post(stream=streamed)) == (504, "upstream_timed_out")
-    [event] = await stack.settled()
+    assert error_of(await impatient.post(stream=streamed)) == (504, "upstream_timed_out")
+    [event] = await impatient.settled()
     assert (event.ending, event.tokens.total) == (Ending.TIMED_OUT, 0)
 
 
@@ -306,10 +312,12 @@ async def test_a_long_stream_is_paid_slice_by_slice(stack: Stack) -> None:
 async def test_a_key_that_is_revoked_ends_its_running_stream(stack: Stack) -> None:
     stack.engine.behave(SLOW)
     async with stack.http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as reply:
-        text = ""
+        text, revoked = "", False
         async for piece in reply.aiter_text():
             text += piece
-            if text.count("\n\n") == 3:
+            # More than one event may come in a piece.
+            if text.count("\n\n") >= 3 and not revoked:
+                revoked = True
                 stack.account.push_key(status=KeyStatus.REVOKED)
 
     [event] = await stack.settled()
@@ -349,7 +357,7 @@ async def test_a_lease_that_was_taken_away_ends_its_stream(stack: Stack) -> None
         text = ""
         async for piece in reply.aiter_text():
             text += piece
-            if text.count("\n\n") == 3:
+            if text.count("\n\n") >= 3 and stack.meter.running:
                 [lease] = stack.meter.running.values()
                 lease.revoked.set()
 

@@ -12,6 +12,7 @@ from headrace_contracts import channels
 from headrace_contracts.access import Limit, LimitKind, ModelPrice, PriceCard
 from headrace_contracts.usage import Ending
 from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.routing import breaker
 from headrace_gateway.routing.breaker import FAILURES_IN_A_ROW, RetryBudget
 from tests.gateway.account import MODEL, ONE_MICRO, Account, another_account
 from tests.gateway.http.stack import Stack, chat, running_stack, served_at
@@ -22,6 +23,8 @@ CHAT = "/v1/chat/completions"
 OTHER = "glm-other"
 TWO_MICROS = ModelPrice(input_uncached="2", cache_read="2", cache_write="2", output="2")
 FAILING = Behaviour(status=500)
+PAUSE_SECONDS = 30.0
+"""Longer than it takes to see that nothing is asked meanwhile."""
 
 
 @pytest.fixture
@@ -96,14 +99,14 @@ async def test_an_engine_s_refusal_to_serve_is_tried_elsewhere(
 
 
 @pytest.mark.parametrize(
-    "behaviour", [Behaviour(status=400), Behaviour(break_after=1), Behaviour(before_first_seconds=3)]
+    "behaviour", [Behaviour(status=400), Behaviour(break_after=1), Behaviour(before_first_seconds=3600)]
 )
 async def test_what_has_begun_or_is_the_request_s_own_fault_is_tried_nowhere_else(
-    stack: Stack, other: FakeEngine, behaviour: Behaviour
+    impatient: Stack, other: FakeEngine, behaviour: Behaviour
 ) -> None:
-    stack.engine.behave(behaviour)
-    stack.deploy(served_at(stack.engine.url), served_at(other.url, id="second", weight=0))
-    reply = await stack.post(stream=True)
+    impatient.engine.behave(behaviour)
+    impatient.deploy(served_at(impatient.engine.url), served_at(other.url, id="second", weight=0))
+    reply = await impatient.post(stream=True)
     assert reply.status_code in {200, 400, 504}
     assert other.attempts == []
 
@@ -136,7 +139,10 @@ async def test_a_model_that_the_key_may_not_name_does_not_answer_though_it_is_li
     assert other.attempts == []
 
 
-async def test_what_keeps_failing_is_left_alone_and_says_when_it_is_tried_again(stack: Stack) -> None:
+async def test_what_keeps_failing_is_left_alone_and_says_when_it_is_tried_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS_MIN", PAUSE_SECONDS)
     stack.engine.default = Behaviour(reset=True)
     for _ in range(FAILURES_IN_A_ROW):
         assert (await stack.post()).status_code == 502
@@ -156,7 +162,10 @@ async def test_an_engine_that_is_only_busy_is_not_left_alone(stack: Stack) -> No
     assert (await stack.post()).status_code == 200
 
 
-async def test_while_one_is_left_alone_the_other_is_asked_at_once(stack: Stack, other: FakeEngine) -> None:
+async def test_while_one_is_left_alone_the_other_is_asked_at_once(
+    stack: Stack, other: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "PAUSE_SECONDS_MIN", PAUSE_SECONDS)
     stack.engine.default = FAILING
     stack.deploy(served_at(stack.engine.url), served_at(other.url, id="second", weight=0))
     for _ in range(FAILURES_IN_A_ROW + 3):

@@ -50,13 +50,15 @@ async def test_the_answer_is_given_again_byte_for_byte(stack: Stack, path: str, 
 
 
 async def test_while_the_first_runs_a_repeat_is_told_to_come_back(stack: Stack) -> None:
-    stack.engine.behave(Behaviour(before_first_seconds=0.3))
+    release = asyncio.Event()
+    stack.engine.behave(Behaviour(begins=release))
     first = asyncio.create_task(ask(stack.http))
     await eventually(lambda: stack.engine.attempts)
     repeat = await ask(stack.http)
     assert error_of(repeat) == (409, "idempotency_in_progress")
     assert repeat.headers["retry-after"] == "1"
     assert (await ask(stack.http)).content == repeat.content
+    release.set()
     done = await first
     assert (await ask(stack.http)).content == done.content
     assert len(stack.engine.attempts) == 1

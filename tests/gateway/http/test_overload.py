@@ -17,15 +17,19 @@ from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour, running_engine
 
 CHAT = "/v1/chat/completions"
-SHORT = QueueBounds(wait_seconds=0.2, requests_max=8, org_requests_max=8)
-SLOW = Behaviour(tokens=1, before_first_seconds=0.6)
+SHORT = QueueBounds(wait_seconds=1.0, requests_max=8, org_requests_max=8)
 
 
-def occupied(stack: Stack, **changes: Any) -> asyncio.Task[Any]:
-    """A request that runs while others come; its engine has one slot."""
-    stack.deploy(served_at(stack.engine.url, slots=1, **changes))
-    stack.engine.behave(SLOW)
-    return asyncio.create_task(stack.post())
+def until(release: asyncio.Event) -> Behaviour:
+    return Behaviour(tokens=1, begins=release)
+
+
+def occupied(stack: Stack) -> tuple[asyncio.Task[Any], asyncio.Event]:
+    """A request that runs while others come, until it is released; its engine has one slot."""
+    release = asyncio.Event()
+    stack.deploy(served_at(stack.engine.url, slots=1))
+    stack.engine.behave(until(release))
+    return asyncio.create_task(stack.post()), release
 
 
 async def runs(stack: Stack, count: int = 1) -> None:
@@ -37,11 +41,12 @@ def waiting(stack: Stack) -> int:
 
 
 async def test_a_request_beyond_the_slots_waits_and_is_served(stack: Stack) -> None:
-    first = occupied(stack)
+    first, release = occupied(stack)
     await runs(stack)
     second = asyncio.create_task(stack.post())
     await eventually(lambda: waiting(stack) == 1)
     assert len(stack.engine.attempts) == 1
+    release.set()
     assert [(await each).status_code for each in (first, second)] == [200, 200]
     await stack.settled(2)
 
@@ -52,7 +57,7 @@ async def test_who_waited_long_enough_is_told_how_many_wait_and_when_to_come_aga
     async with running_stack(account, settings, unused_port(), queue=SHORT) as stack:
         stack.deploy(served_at(stack.engine.url, slots=1))
         assert (await stack.post()).status_code == 200  # a rate is measured
-        first = occupied(stack)
+        first, release = occupied(stack)
         await runs(stack, 2)
         refused = await asyncio.gather(stack.post(), stack.post("/v1/messages", **chat(max_tokens=5)))
         errors = [reply.json()["error"] for reply in refused]
@@ -63,12 +68,13 @@ async def test_who_waited_long_enough_is_told_how_many_wait_and_when_to_come_aga
         for reply, error in zip(refused, errors, strict=True):
             assert error["retry_after_seconds"] > 0
             assert int(reply.headers["retry-after"]) >= error["retry_after_seconds"]
+        release.set()
         await first
         await stack.settled(2)
 
 
 async def test_a_client_that_hangs_up_while_it_waits_is_forgotten(stack: Stack) -> None:
-    first = occupied(stack)
+    first, release = occupied(stack)
     await runs(stack)
     port = int(stack.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -84,13 +90,14 @@ async def test_a_client_that_hangs_up_while_it_waits_is_forgotten(stack: Stack) 
     writer.close()
     del reader
     await eventually(lambda: waiting(stack) == 0)
+    release.set()
     await first
     await stack.settled(1)
     assert len(stack.engine.attempts) == 1
 
 
 async def test_at_shutdown_who_runs_ends_and_who_waits_is_told_at_once(stack: Stack) -> None:
-    first = occupied(stack)
+    first, release = occupied(stack)
     await runs(stack)
     second = asyncio.create_task(stack.post())
     await eventually(lambda: waiting(stack) == 1)
@@ -98,6 +105,7 @@ async def test_at_shutdown_who_runs_ends_and_who_waits_is_told_at_once(stack: St
     refused = await second
     assert not first.done()
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+    release.set()
     assert (await first).status_code == 200
     await stack.settled(1)
 
@@ -108,11 +116,13 @@ async def test_what_would_do_instead_and_refuses_leaves_the_request_in_its_own_m
     stack.account.push_key(fallback_models=["glm-unpriced"])
     full = served_at(stack.engine.url, slots=1)
     stack.deploy(full, served_at(stack.engine.url, id="other", model="glm-unpriced", aliases=[]))
-    stack.engine.behave(SLOW, SLOW)
+    release = asyncio.Event()
+    stack.engine.behave(until(release))
     running = [asyncio.create_task(stack.post()) for _ in range(2)]
     await eventually(lambda: waiting(stack) == 1)
     third = asyncio.create_task(stack.post())
     await eventually(lambda: waiting(stack) == 2)
+    release.set()
     assert [(await each).status_code for each in (*running, third)] == [200, 200, 200]
 
 
@@ -128,12 +138,14 @@ async def test_an_organisation_s_full_deployment_overflows_to_those_of_all_only_
             served_at(stack.engine.url),
             served_at(dedicated.url, id="own", tenant="org_1", slots=1, overflow=overflow),
         )
-        dedicated.behave(SLOW)
+        release = asyncio.Event()
+        dedicated.behave(until(release))
         first = asyncio.create_task(stack.post())
         await eventually(lambda: len(dedicated.attempts) == 1)
         second = await stack.post()
         assert second.status_code == (200 if overflow else 503)
         assert len(stack.engine.attempts) == int(overflow)
+        release.set()
         assert (await first).status_code == 200
 
 
@@ -145,13 +157,15 @@ async def test_what_others_ask_never_takes_a_slot_of_a_dedicated_deployment(
             served_at(stack.engine.url, slots=1),
             served_at(dedicated.url, id="own", tenant="org_1", slots=1),
         )
-        stack.engine.behave(SLOW)
+        release = asyncio.Event()
+        stack.engine.behave(until(release))
         running = asyncio.create_task(stranger.post(CHAT, json=chat()))
         await runs(stack)
         queued = asyncio.create_task(stranger.post(CHAT, json=chat()))
         await eventually(lambda: waiting(stack) == 1)
         assert (await stack.post()).status_code == 200
         assert len(dedicated.attempts) == 1
+        release.set()
         assert [(await each).status_code for each in (running, queued)] == [200, 200]
         assert len(dedicated.attempts) == 1
         assert {event.deployment for event in await stack.settled(3)} == {"deployment_1", "own"}

@@ -17,7 +17,7 @@ import pytest
 from headrace_contracts.deployments import DeploymentTable, encode_table
 from headrace_contracts.usage import Ending, Grade
 from tests.gateway.account import Account
-from tests.gateway.http.stack import chat, listens, parsed, served_at
+from tests.gateway.http.stack import chat, listens, parsed, refuses, served_at
 from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour, FakeEngine, running_engine
 
@@ -34,7 +34,7 @@ class Running:
         self.process.send_signal(signal.SIGTERM)
 
     async def ended(self) -> int:
-        return await asyncio.wait_for(self.process.wait(), 15)
+        return await asyncio.wait_for(self.process.wait(), 60)
 
 
 @dataclass
@@ -89,16 +89,15 @@ async def rest_of(pieces: AsyncIterator[str]) -> str:
 
 
 async def test_sigterm_lets_a_stream_finish_and_accepts_nothing_new(launcher: Launcher) -> None:
-    launcher.engine.behave(Behaviour(tokens=60, before_each_seconds=0.01))
+    refused = asyncio.Event()
+    launcher.engine.behave(Behaviour(tokens=60, before_each_seconds=0.01, ends=refused))
     async with launcher.gateway() as gateway:
         async with gateway.http.stream("POST", "/v1/chat/completions", json=STREAM) as reply:
             pieces = reply.aiter_text()
             text = await anext(pieces)
             gateway.terminate()
-            await asyncio.sleep(0.2)
-            with pytest.raises(httpx.ConnectError):
-                async with httpx.AsyncClient(base_url=gateway.http.base_url) as another:
-                    await another.get("/healthz")
+            await refuses(int(launcher.environment["HEADRACE_GATEWAY_PORT"]))
+            refused.set()
             text += await rest_of(pieces)
         assert await gateway.ended() == 0
 
@@ -131,7 +130,7 @@ async def test_idle_connections_do_not_hold_up_the_end(launcher: Launcher) -> No
     async with launcher.gateway() as gateway:
         await gateway.http.get("/healthz")
         gateway.terminate()
-        assert await asyncio.wait_for(gateway.ended(), 5) == 0
+        assert await gateway.ended() == 0
 
 
 async def test_a_client_that_does_not_read_does_not_hold_up_the_end(launcher: Launcher) -> None:
@@ -191,7 +190,7 @@ async def test_a_gateway_that_is_killed_gives_its_idempotency_keys_back(launcher
         await gateway.ended()
 
     async with launcher.gateway() as gateway:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 repeat = await gateway.http.post("/v1/chat/completions", json=STREAM, headers=headers)
                 if repeat.status_code != 409:
@@ -230,7 +229,14 @@ async def test_workers_do_not_outlive_their_parent(launcher: Launcher) -> None:
         await asyncio.sleep(1.0)
         gateway.process.kill()
         await gateway.ended()
-        await eventually(lambda: not any(each.is_running() and each.status() != "zombie" for each in workers))
+        await eventually(lambda: not any(map(lives, workers)))
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False  # it went between the two looks
 
 
 async def failed_start(launcher: Launcher, **changes: str | None) -> tuple[int, str]:
@@ -243,7 +249,7 @@ async def failed_start(launcher: Launcher, **changes: str | None) -> tuple[int, 
         env={name: value for name, value in environment.items() if value is not None},
         stderr=asyncio.subprocess.PIPE,
     )
-    _, errors = await asyncio.wait_for(process.communicate(), 15)
+    _, errors = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, errors.decode()
 

@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +14,9 @@ from structlog.testing import capture_logs
 
 from headrace_gateway.errors import GatewayError
 from headrace_gateway.http.problems import STATUSES
-from tests.gateway.http.stack import BODY_BYTES_MAX, Stack, chat
+from headrace_gateway.metering.settings import MeterSettings
+from tests.gateway.account import Account
+from tests.gateway.http.stack import BODY_BYTES_MAX, BOUNDS, Stack, chat, running_stack
 from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
 
@@ -173,15 +177,18 @@ async def test_a_body_in_pieces_is_a_body(stack: Stack) -> None:
     await stack.settled()
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(stack: Stack) -> None:
-    port = httpx.URL(stack.url).port
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
-        b"authorization: Bearer %b\r\ncontent-length: 100\r\n\r\n{" % stack.account.secret.encode()
-    )
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-    writer.close()
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    account: Account, settings: MeterSettings, unused_port: Callable[[], int]
+) -> None:
+    bounds = replace(BOUNDS, body_timeout_seconds=0.5)
+    async with running_stack(account, settings, unused_port(), bounds=bounds) as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(stack.url).port)
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
+            b"authorization: Bearer %b\r\ncontent-length: 100\r\n\r\n{" % stack.account.secret.encode()
+        )
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 15)
+        writer.close()
 
     assert head.startswith(b"HTTP/1.1 408")
 

@@ -12,7 +12,7 @@ import pytest
 from headrace_gateway.http import connection as connections
 from headrace_gateway.http import server
 from tests.gateway.http.echo import BODY_BYTES_MAX, WHOLE_BYTES, Served, answers, serving
-from tests.gateway.waiting import eventually
+from tests.gateway.waiting import at_rest, eventually
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
@@ -150,13 +150,13 @@ async def test_a_stream_that_is_broken_off_does_not_look_whole(served: Served) -
 async def test_a_client_that_goes_is_noticed_while_nothing_is_sent(served: Served) -> None:
     async with served.client() as client:
         await client.say(get("/waits"))
-    await asyncio.wait_for(served.echo.gone.wait(), 1)
+    await asyncio.wait_for(served.echo.gone.wait(), 10)
 
 
 async def test_a_client_that_goes_is_noticed_behind_what_it_sent_ahead(served: Served) -> None:
     async with served.client() as client:
         await client.say(get("/waits") + get("/later"))
-    await asyncio.wait_for(served.echo.gone.wait(), 1)
+    await asyncio.wait_for(served.echo.gone.wait(), 10)
     assert served.echo.served == ["/waits"]
 
 
@@ -173,7 +173,7 @@ async def test_a_client_that_ends_its_side_counts_as_gone(served: Served) -> Non
     async with served.client() as client:
         await client.say(get("/waits"))
         client.writer.write_eof()
-        await asyncio.wait_for(served.echo.gone.wait(), 1)
+        await asyncio.wait_for(served.echo.gone.wait(), 10)
         assert await client.ended()
 
 
@@ -198,15 +198,12 @@ async def test_a_body_cut_short_is_no_body(served: Served) -> None:
 async def test_who_does_not_read_is_sent_no_more_and_reads_it_all_later(served: Served) -> None:
     async with served.client() as client:
         await client.say(get("/flood"))
-        sent = -1
-        while sent != served.echo.pieces_sent:
-            sent = served.echo.pieces_sent
-            await asyncio.sleep(0.1)
+        sent = await at_rest(lambda: served.echo.pieces_sent)
         # What the kernel holds of it is its own affair; ours is `WRITE_AHEAD_BYTES_MAX`.
         assert sent < 20_000
         await client.reader.readexactly(8 * 1024 * 1024)
         await eventually(lambda: served.echo.pieces_sent > sent)
-    await asyncio.wait_for(served.echo.gone.wait(), 1)
+    await asyncio.wait_for(served.echo.gone.wait(), 10)
 
 
 async def test_who_reads_nothing_for_long_counts_as_gone(
@@ -215,7 +212,7 @@ async def test_who_reads_nothing_for_long_counts_as_gone(
     monkeypatch.setattr(connections, "STALL_SECONDS", 0.2)
     async with served.client() as client:
         await client.say(get("/flood"))
-        await asyncio.wait_for(served.echo.gone.wait(), 5)
+        await asyncio.wait_for(served.echo.gone.wait(), 10)
 
 
 async def test_who_reads_a_long_answer_for_longer_than_a_minute_gets_all_of_it(served: Served) -> None:
@@ -367,4 +364,4 @@ async def test_what_does_not_end_in_time_is_told(served: Served) -> None:
         await working.say(get("/held"))
         assert not await served.listener.drain(0.05)
         served.echo.release.set()
-        assert await served.listener.drain(1)
+        assert await served.listener.drain(10)

@@ -1,6 +1,5 @@
 """A client that does not read: the engine waits, and what it was not given it does not pay for."""
 
-import asyncio
 import json
 import socket
 
@@ -8,7 +7,7 @@ import httpx2 as httpx
 
 from headrace_contracts.usage import Ending
 from tests.gateway.http.stack import Stack, chat
-from tests.gateway.waiting import eventually
+from tests.gateway.waiting import at_rest, eventually
 from tests.support.upstream import Behaviour
 
 TOKEN_BYTES = 20_000
@@ -31,10 +30,7 @@ async def test_the_engine_waits_for_a_client_that_does_not_read_and_its_tokens_d
             b"content-length: %d\r\n\r\n%b" % (stack.account.secret.encode(), len(body), body)
         )
         await eventually(lambda: stack.engine.attempts and stack.engine.last.yielded > 10)
-        yielded = -1
-        while yielded != stack.engine.last.yielded:
-            yielded = stack.engine.last.yielded
-            await asyncio.sleep(0.2)
+        yielded = await at_rest(lambda: stack.engine.last.yielded)
         assert yielded < HELD_TOKENS_MAX
 
     [event] = await stack.settled()

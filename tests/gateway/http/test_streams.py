@@ -83,12 +83,12 @@ async def test_when_the_money_ends_every_unfinished_choice_ends(stack: Stack) ->
 async def test_a_request_has_a_deadline(
     account: Account, settings: MeterSettings, unused_port: Callable[[], int]
 ) -> None:
-    bounds = replace(BOUNDS, request_timeout_seconds=0.3)
+    # Time enough for both to reach the engine, and not for what that takes.
+    bounds = replace(BOUNDS, request_timeout_seconds=3)
     async with running_stack(account, settings, unused_port(), bounds=bounds) as stack:
-        stack.engine.behave(SLOW, SLOW)
+        stack.engine.default = Behaviour(tokens=400, before_each_seconds=0.1)
 
-        last = (await stack.events_of())[-1]
-        plain = await stack.post()
+        (*_, last), plain = await asyncio.gather(stack.events_of(), stack.post())
 
         assert isinstance(last, dict)
         assert last["error"]["code"] == "deadline_reached"

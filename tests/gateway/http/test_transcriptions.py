@@ -372,9 +372,13 @@ async def test_a_recording_that_is_too_large(hearer: Stack) -> None:
 
 
 async def test_no_more_recordings_are_held_than_there_is_room_for(hearer: Stack) -> None:
-    hearer.engine.behave(*[Behaviour(before_first_seconds=1.0)] * 3)
+    release = asyncio.Event()
+    hearer.engine.behave(*[Behaviour(begins=release)] * 2)
     large = wav(AUDIO_BODY_BYTES_MAX * 0.9 / 32_000)
-    replies = await asyncio.gather(*[posted(hearer, large) for _ in range(3)])
+    asked = [asyncio.create_task(posted(hearer, large)) for _ in range(3)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    release.set()
+    replies = await asyncio.gather(*asked)
     assert sorted(each.status_code for each in replies) == [200, 200, 503]
     assert (await posted(hearer, large)).status_code == 200
     await hearer.settled(3)

@@ -22,6 +22,7 @@ from headrace_gateway.keys import authorisation
 from headrace_gateway.keys.directory import Directory, key_of
 from headrace_gateway.valkey.connection import Valkey
 from tests.gateway.account import Account
+from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
 
 KEY = KeyRecord(id="k", project="p", status=KeyStatus.ACTIVE)
 PROJECT = ProjectRecord(id="p", org="o", wallet="w", currency="USD", disposition=Disposition.PREPAID)
@@ -30,7 +31,7 @@ TASK = TaskRecord(id="t", project="p", status=TaskStatus.OPEN, cost_guard_micros
 
 @pytest.fixture
 async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
-    opened = Valkey(valkey_url)
+    opened = Valkey(valkey_url, timeout_seconds=VALKEY_TIMEOUT_SECONDS)
     await opened.start()
     yield opened
     await opened.close()

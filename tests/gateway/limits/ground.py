@@ -14,6 +14,7 @@ from headrace_gateway.limits.idempotency import Outcome
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.valkey.connection import Valkey
+from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
 
 WALLET: CheckedLimit = ("wallet", channels.wallet("w"), 0, 0)
 GAUGE: CheckedLimit = ("concurrency", "hr:limit:concurrency:key:k", 1000, 1)
@@ -31,7 +32,7 @@ FRAGMENT = (
 async def opened_limiter(
     url: str, *, gateway: str = "gateway-0", lease_ttl_seconds: float = 60.0
 ) -> AsyncIterator[Limiter]:
-    valkey = Valkey(url)
+    valkey = Valkey(url, timeout_seconds=VALKEY_TIMEOUT_SECONDS)
     await valkey.start()
     try:
         yield Limiter(valkey, gateway=gateway, lease_ttl_seconds=lease_ttl_seconds)

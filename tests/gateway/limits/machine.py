@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from headrace_gateway.limits.limiter import Limiter
 from headrace_gateway.valkey.connection import Valkey
+from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
 
 Result = TypeVar("Result")
 
@@ -20,7 +21,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.client = client
         self.client.flushall()
         self.runner = asyncio.Runner()
-        self.valkey = Valkey(url)
+        self.valkey = Valkey(url, timeout_seconds=VALKEY_TIMEOUT_SECONDS)
         self.run(self.valkey.start())
         self.limiter = Limiter(self.valkey, gateway="g", lease_ttl_seconds=60)
 

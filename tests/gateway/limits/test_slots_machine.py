@@ -3,12 +3,14 @@
 from functools import partial
 from typing import Any
 
+import pytest
 import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, initialize, invariant, multiple, rule, run_state_machine_as_test
 
 from headrace_contracts import channels
 from headrace_gateway.call import DeploymentFull
+from headrace_gateway.limits import slots
 from headrace_gateway.limits.limiter import Admitted, Renewal
 from headrace_gateway.limits.slots import slots_limit
 from headrace_gateway.limits.turns import turns_of
@@ -48,7 +50,6 @@ class Slots(LimiterMachine):
 
     @rule(target=leases, org=ORGS)
     def come(self, org: str) -> Any:
-        self.report()  # what waits must be said again and again, however long this takes
         before = len(self.standing)
         admitted = self.admit(org, has_turn=False)
         assert (admitted is not None) == (before < SLOTS and not self.waiting)
@@ -117,6 +118,10 @@ class Slots(LimiterMachine):
         assert bool(self.client.exists(f"hr:waiting:{DEPLOYMENT.id}")) <= bool(self.waiting)
 
 
-def test_slots_are_never_exceeded_and_never_lost(valkey_url: str, client: redis.Redis) -> None:
+def test_slots_are_never_exceeded_and_never_lost(
+    valkey_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What waits would have to be said again and again: here it stands, however long a step takes.
+    monkeypatch.setattr(slots, "STANDS_MS", 600_000)
     machine: Any = partial(Slots, valkey_url, client)
     run_state_machine_as_test(machine, settings=steps(30))

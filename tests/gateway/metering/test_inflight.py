@@ -18,6 +18,7 @@ from headrace_gateway.metering.inflight import (
     read_table,
 )
 from tests.gateway import forking
+from tests.support.patience import wait_until
 
 KILLS = 25
 
@@ -46,6 +47,8 @@ def test_a_killed_process_leaves_every_value_whole(tmp_path: Path) -> None:
         child = forking.start(partial(work, path, b"head of %d" % kill))
         while not path.exists():
             time.sleep(0.001)
+        if kill == KILLS - 1:
+            wait_until(partial(is_at_work, path))
         time.sleep(random.uniform(0.0, 0.03))
         forking.kill(child)
 
@@ -59,6 +62,11 @@ def test_a_killed_process_leaves_every_value_whole(tmp_path: Path) -> None:
             assert (found.first_token_at_us, found.attempts) == (count, count)
             highest = max(highest, count)
     assert highest > 1000  # it was killed at work
+
+
+def is_at_work(path: Path) -> bool:
+    """Whether the process that writes it has come far."""
+    return any(found.attempts > 1000 for found in read_table(path))
 
 
 def test_only_open_slots_are_found_again(tmp_path: Path) -> None:

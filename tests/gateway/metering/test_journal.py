@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,10 +71,12 @@ def test_a_killed_process_loses_nothing_that_was_durable(tmp_path: Path) -> None
         reading, writing = os.pipe()
         child = forking.start(partial(run_appending, state, writing))
         os.close(writing)
-        time.sleep(random.uniform(0.05, 0.15))
-        forking.kill(child)
         with os.fdopen(reading, "rb") as pipe:
-            told = [int(line) for line in pipe.read().splitlines(keepends=True) if line.endswith(b"\n")]
+            # Killed after so many were told at least, however long it takes the child to begin.
+            first = [pipe.readline() for _ in range(10 * kill + 1)]
+            time.sleep(random.uniform(0.0, 0.05))
+            forking.kill(child)
+            told = [int(line) for line in [*first, *pipe] if line.endswith(b"\n")]
 
         [claim] = claim_orphans(state)
         found = records_of(claim.folder)
@@ -177,18 +180,13 @@ async def test_space_is_reserved_before_and_given_back_by_acknowledgement(claim:
     while journal.reserve():
         appended = journal.append(lambda sequence: event(sequence, size=size))
         await journal.durable(appended)
-        await asyncio.sleep(0.005)  # the next segment is made in the thread
+        await eventually(lambda: not journal._spare_asked)  # the next segment is made in the thread
     assert 6 <= appended <= 12
     assert len(list(claim.folder.glob("*.journal"))) == 3
     assert not journal.reserve()
 
     journal.acknowledge(appended - 1)
-    for _ in range(100):
-        await asyncio.sleep(0.005)
-        if journal.reserve():
-            break
-    else:
-        pytest.fail("acknowledged space was not given back")
+    await eventually(journal.reserve)
     assert [record.sequence for record in records_of(claim.folder)][-1] == appended
     journal.close()
 
@@ -209,13 +207,17 @@ async def test_what_was_reserved_always_fits(claim: Claim) -> None:
     journal.close()
 
 
-async def test_only_what_is_old_and_unacknowledged_is_overdue(claim: Claim) -> None:
+async def test_only_what_is_old_and_unacknowledged_is_overdue(
+    claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("headrace_gateway.metering.journal.time", SimpleNamespace(monotonic=lambda: now))
     journal = Journal(claim, segment_bytes=SEGMENT_BYTES * 8, bytes_max=SEGMENT_BYTES * 16)
     journal.start()
     for _ in range(3):
         append(journal)
     journal.mark()
-    await asyncio.sleep(0.05)
+    now += 0.05
     append(journal)
     journal.mark()
     assert journal.overdue(age_seconds=0.04) == 3
@@ -260,7 +262,7 @@ async def test_a_failing_disk_refuses_new_requests_and_keeps_what_it_has(
     await asyncio.sleep(0.01)
     assert not journal.reserve()
     failing = False
-    await asyncio.wait_for(journal.durable(first), 5)
+    await asyncio.wait_for(journal.durable(first), 30)
     assert journal.reserve()
     assert [record.sequence for record in records_of(claim.folder)] == [1]
     journal.close()

@@ -14,7 +14,7 @@ from headrace_contracts import channels
 from headrace_contracts.usage import Ending, Grade, UsageEvent
 from headrace_gateway.errors import Overloaded
 from headrace_gateway.metering.meter import open_meter
-from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.metering.settings import RESEND_AFTER_SECONDS_MAX, MeterSettings
 from tests.gateway import forking
 from tests.gateway.account import Account, call, usage
 from tests.gateway.billing import Billing, running_billing
@@ -65,6 +65,7 @@ def killed_gateway(account: Account, settings: MeterSettings, *, running: int, s
                     told = Told(running={lease.id: 10 + output})
                     os.write(writing, msgspec.json.encode(told) + b"\n")
                 await asyncio.sleep(0.002)
+            await asyncio.sleep(600)  # it is killed, however late
 
     child = forking.start(lambda: asyncio.run(serve()))
     os.close(writing)
@@ -116,7 +117,7 @@ async def test_a_killed_gateways_requests_are_settled_at_the_next_start(
         await eventually(lambda: len(billing.events) == 5)
         assert {event.id for event in billing.events.values()} == set(events)
         assert billing.conflicts == []
-        assert await meter.close(5)
+        assert await meter.close(20)
     assert files(to_billing.state_dir) == []
     assert balance == 1_000_000
 
@@ -173,7 +174,7 @@ async def test_a_dead_workers_folder_is_taken_over_by_a_living_one(
         producers = {event.producer for event in billing.events.values()}
         assert producers == {"gateway-0", "gateway-1"}
         assert set(finals(account)) == set(told.running) | set(told.settled)
-        assert await first.close(5)
+        assert await first.close(20)
     await eventually(lambda: files(to_billing.state_dir) == [])
 
 
@@ -194,18 +195,23 @@ async def test_what_the_stream_lost_comes_over_http_and_only_then_goes(
     async with open_meter(to_billing) as meter:
         await eventually(lambda: len(billing.events) == 5)
         await eventually(lambda: len(files(to_billing.state_dir)) == 3)  # its own table and two segments
-        assert await meter.close(5)
+        assert await meter.close(20)
 
 
 async def test_what_billing_acknowledged_is_not_sent_again(
     account: Account, to_billing: MeterSettings, billing: Billing
 ) -> None:
-    async with open_meter(to_billing) as meter:
+    # Nothing is overdue before it is acknowledged, however long that takes.
+    patient = dataclasses.replace(to_billing, resend_after_seconds=RESEND_AFTER_SECONDS_MAX)
+    async with open_meter(patient) as meter:
         for _ in range(3):
             await (await meter.admit(call(account))).settle(Ending.COMPLETED, usage=usage(1, 1))
         account.client.hset(channels.ACKNOWLEDGED, meter.journal.name, 3)
-        assert await meter.close(5)
-        await asyncio.sleep(0.3)
+        await eventually(lambda: meter.journal.acknowledged == 3)
+        # From here on all that is not acknowledged would be sent.
+        assert await meter.close(20)
+        before = meter.rounds["resend"]
+        await eventually(lambda: meter.rounds["resend"] > before)
     assert billing.batches == 0
     assert files(to_billing.state_dir) == []
     assert account.client.zrange(channels.GATEWAYS, 0, -1) == []

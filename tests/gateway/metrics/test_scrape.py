@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import httpx2 as httpx
 import msgspec
@@ -16,7 +16,7 @@ from headrace_gateway.metrics.requests import DEPLOYMENTS_MAX, LATER, OPERATIONS
 from headrace_telemetry.metrics import Durations
 from headrace_telemetry.scrape import MetricsPortTaken, serve_metrics
 from tests.gateway.account import DEPLOYMENT, MODEL, Account
-from tests.gateway.http.stack import TIMEOUTS, Stack, running_stack
+from tests.gateway.http.stack import Stack, running_stack
 from tests.gateway.waiting import eventually
 from tests.support.metrics import Series, scrape, total, value
 from tests.support.upstream import Behaviour
@@ -37,8 +37,7 @@ class Scraped:
 async def scraped(
     account: Account, settings: MeterSettings, unused_port: Callable[[], int]
 ) -> AsyncIterator[Scraped]:
-    timeouts = replace(TIMEOUTS, first_byte=20)
-    async with running_stack(account, settings, unused_port(), timeouts=timeouts) as stack:
+    async with running_stack(account, settings, unused_port()) as stack:
         reading = Reading(stack.meter, stack.gateway._inference, stack.deployments, None)
         port = unused_port()
         read = reading.from_thread(asyncio.get_running_loop())
@@ -93,12 +92,14 @@ async def test_what_is_refused_is_counted_by_its_code(scraped: Scraped) -> None:
 async def test_slots_and_the_line_for_them_are_told(scraped: Scraped) -> None:
     stack = scraped.stack
     stack.offer(slots=1)
-    stack.engine.behave(Behaviour(before_first_seconds=3), Behaviour())
+    release = asyncio.Event()
+    stack.engine.behave(Behaviour(begins=release), Behaviour())
     first = asyncio.create_task(stack.post())
     await eventually(lambda: stack.meter.running)
     lines = stack.gateway._inference.lines
     leaving, staying = asyncio.create_task(stack.post()), asyncio.create_task(stack.post())
     await eventually(lambda: lines.waiting == 2)
+    waiting_since = asyncio.get_running_loop().time()
     seen = await scraped.now()
     here = {"deployment": DEPLOYMENT.id}
     assert value(seen, "headrace_gateway_deployment_slots", **here) == 1
@@ -106,13 +107,16 @@ async def test_slots_and_the_line_for_them_are_told(scraped: Scraped) -> None:
     assert value(seen, "headrace_gateway_queued_requests", **here) == 2
 
     leaving.cancel()
+    await eventually(lambda: lines.waiting == 1)
+    waited = asyncio.get_running_loop().time() - waiting_since
+    release.set()
     assert ((await first).status_code, (await staying).status_code) == (200, 200)
     await eventually(lambda: not lines.waiting)
     seen = await scraped.now()
     wait = "headrace_gateway_queue_wait_seconds"
     assert value(seen, f"{wait}_count", **here, outcome="gone") == 1
     assert value(seen, f"{wait}_count", **here, outcome="served") == 1
-    assert value(seen, f"{wait}_sum", **here, outcome="served") > 1
+    assert value(seen, f"{wait}_sum", **here, outcome="served") >= waited > 0
     assert value(seen, "headrace_gateway_queued_requests", **here) == 0
 
 
@@ -128,7 +132,7 @@ async def test_the_state_of_metering_is_told(scraped: Scraped) -> None:
     assert value(seen, "headrace_gateway_journal_max_bytes") == stack.meter.settings.journal_bytes_max
     assert value(seen, "headrace_gateway_unsettled_requests") == 0
     assert value(seen, "headrace_gateway_inflight_places") == 64
-    assert value(seen, "headrace_gateway_round_age_seconds", loop="heartbeat") < 5
+    assert value(seen, "headrace_gateway_round_age_seconds", loop="heartbeat") < 30
 
 
 async def test_the_public_port_has_no_metrics(scraped: Scraped) -> None:
@@ -158,11 +162,14 @@ async def test_whose_a_request_was_is_in_no_label(scraped: Scraped) -> None:
 async def test_every_metric_of_the_catalogue_is_told_and_no_other(scraped: Scraped) -> None:
     stack = scraped.stack
     stack.offer(slots=1)
-    stack.engine.behave(Behaviour(before_first_seconds=0.4), Behaviour())
+    release = asyncio.Event()
+    stack.engine.behave(Behaviour(begins=release), Behaviour())
     first = asyncio.create_task(stack.post(stream=True))
     await eventually(lambda: stack.meter.running)
-    await stack.post()
-    await first
+    second = asyncio.create_task(stack.post())
+    await eventually(lambda: stack.gateway.waiting == 1)
+    release.set()
+    await asyncio.gather(first, second)
     await stack.http.get("/nowhere")
     told = {name for name, _ in await scraped.now()}
     plain = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in told}

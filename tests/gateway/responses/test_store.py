@@ -8,6 +8,7 @@ import redis
 
 from headrace_gateway.responses.store import DOCUMENT_BYTES_MAX, ResponseStore, Stored
 from headrace_gateway.valkey.connection import Valkey
+from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
 from tests.gateway.waiting import eventually
 
 A_KIB = Stored(response=msgspec.Raw(b'"%b"' % (b"x" * 1000)), items=[])
@@ -15,7 +16,7 @@ A_KIB = Stored(response=msgspec.Raw(b'"%b"' % (b"x" * 1000)), items=[])
 
 @pytest.fixture
 async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
-    opened = Valkey(valkey_url, timeout_seconds=5)
+    opened = Valkey(valkey_url, timeout_seconds=VALKEY_TIMEOUT_SECONDS)
     await opened.start()
     yield opened
     await opened.close()

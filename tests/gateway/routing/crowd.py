@@ -61,7 +61,7 @@ class Engine:
 
     slots: int
     seconds: dict[str, float] = field(default_factory=dict)
-    default_seconds: float = 0.02
+    default_seconds: float = 0.05
     running: int = 0
     most: int = 0
     served: Counter[str] = field(default_factory=Counter)

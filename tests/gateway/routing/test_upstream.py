@@ -27,7 +27,7 @@ from headrace_gateway.routing.upstream.errors import (
     UpstreamError,
 )
 from headrace_gateway.routing.upstream.reply import Reply
-from tests.gateway.waiting import eventually
+from tests.gateway.waiting import at_rest, eventually
 
 MUCH = 64 * 2**20
 HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -126,9 +126,9 @@ async def resets(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def upstream(*, wait: float = 0.3, connections_max: int = 8, keep_idle_seconds: float = 4.0) -> Upstream:
+def upstream(*, wait: float = 20.0, connections_max: int = 8, keep_idle_seconds: float = 60.0) -> Upstream:
     return Upstream(
-        UpstreamTimeouts(connect=1.0, first_byte=wait, idle=wait),
+        UpstreamTimeouts(connect=20.0, first_byte=wait, idle=wait),
         UpstreamBounds(connections_max=connections_max, keep_idle_seconds=keep_idle_seconds),
     )
 
@@ -268,10 +268,10 @@ async def test_a_reply_that_is_left_gives_its_connection_back_when_it_ends() -> 
 
         return run
 
-    async with serving(in_two(0.05), says(HELLO), in_two(2 * LOOK_SECONDS), says(HELLO)) as server:
+    async with serving(in_two(0.05), says(HELLO), in_two(3600), says(HELLO)) as server:
         client = upstream()
         reply = await asked(client, server)
-        reply.leave(seconds=1.0)
+        reply.leave(seconds=20.0)
         await eventually(lambda: reply._closed)
         assert await whole(client, server) == (200, b"hello")
         assert server.connections == 1
@@ -331,11 +331,11 @@ async def test_an_engine_that_says_no_more_is_given_up(
 async def test_an_engine_that_stalls_after_its_head_is_not_waited_for_as_long_as_for_its_head() -> None:
     async with serving(says(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n")) as server:
         client = Upstream(
-            UpstreamTimeouts(connect=1.0, first_byte=60.0, idle=0.1),
-            UpstreamBounds(connections_max=8, keep_idle_seconds=4.0),
+            UpstreamTimeouts(connect=20.0, first_byte=120.0, idle=0.1),
+            UpstreamBounds(connections_max=8, keep_idle_seconds=60.0),
         )
         reply = await asked(client, server)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             with pytest.raises(ReplyTooSlow):
                 await reply.read()
         reply.close()
@@ -343,16 +343,21 @@ async def test_an_engine_that_stalls_after_its_head_is_not_waited_for_as_long_as
 
 
 async def test_the_time_that_the_reader_takes_is_not_the_engine_s() -> None:
+    asked_for = asyncio.Event()
+
     async def slowly(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")
-        await asyncio.sleep(0.35)
+        await asked_for.wait()
         writer.write(b"hello")
 
     async with serving(slowly) as server:
-        client = upstream(wait=0.2)
+        client = upstream(wait=3.0)
         reply = await asked(client, server)
         assert await reply.read() == b"hello"
-        await asyncio.sleep(0.3)
+        reply.wait_seconds = 0.2
+        await asyncio.sleep(0.2 + 2 * LOOK_SECONDS)
+        reply.wait_seconds = 20.0
+        asked_for.set()
         assert await reply.read() == b"hello"
         reply.close()
         client.close()
@@ -393,12 +398,9 @@ async def test_a_reader_that_is_slow_makes_the_engine_wait() -> None:
             sent += 2**16
 
     async with serving(endlessly) as server:
-        client = upstream(wait=2.0)
+        client = upstream()
         reply = await asked(client, server)
-        await asyncio.sleep(0.2)
-        before = sent
-        await asyncio.sleep(0.2)
-        assert sent == before < MUCH, "it went on"
+        assert await at_rest(lambda: sent) < MUCH, "it went on"
         assert reply.buffered_bytes < READ_AHEAD_BYTES_MAX + 2**20
         body = await reply.read_all(bytes_max=MUCH)
         assert len(body) == MUCH
@@ -427,9 +429,9 @@ async def test_a_head_has_a_bound() -> None:
 
 async def test_connections_have_a_bound() -> None:
     async with serving(hangs, hangs) as server:
-        client = upstream(connections_max=2, wait=5.0)
+        client = upstream(connections_max=2)
         waiting = [asyncio.create_task(whole(client, server)) for _ in range(2)]
-        await asyncio.sleep(0.05)
+        await eventually(lambda: server.connections == 2)
         with pytest.raises(ConnectionsExhausted):
             await whole(client, server)
         for task in waiting:
@@ -440,9 +442,9 @@ async def test_connections_have_a_bound() -> None:
 
 async def test_whoever_is_cancelled_breaks_the_exchange_off_and_leaves_the_others_alone() -> None:
     async with serving(hangs, says(HELLO)) as server:
-        client = upstream(wait=5.0)
+        client = upstream()
         waiting = asyncio.create_task(whole(client, server))
-        await asyncio.sleep(0.05)
+        await eventually(lambda: server.requests)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

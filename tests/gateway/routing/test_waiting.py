@@ -1,6 +1,7 @@
 """Waiting for a deployment's slot: what is held meanwhile, and how it ends."""
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from headrace_gateway.call import DeploymentFull
 from headrace_gateway.errors import CapacityExhausted, InsufficientBalance, LimitReached, LimitsUnavailable
 from headrace_gateway.http.exchange import ClientGone
 from headrace_gateway.http.problems import ShuttingDown
+from headrace_gateway.limits import slots
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.routing.lines import QueueBounds
 from tests.gateway.account import MODEL, ONE_MICRO, call, everything
@@ -179,8 +181,10 @@ async def test_whose_money_ends_while_it_waits_is_told_when_its_turn_comes_and_t
 
 
 async def test_who_comes_later_does_not_take_the_slot_for_which_another_gateway_s_clients_wait(
-    client: redis.Redis, settings: MeterSettings
+    client: redis.Redis, settings: MeterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Both gateways are this process: where it stands still, the first one's line must not lapse before the second asks.
+    monkeypatch.setattr(slots, "STANDS_MS", 60_000)
     account, other = customer(client, 1), customer(client, 2)
     async with gateways(settings, 2) as (first, second):
         lease, _ = await first.admit(account, ONE)
@@ -248,8 +252,8 @@ async def test_who_waits_gets_the_slots_that_are_added_meanwhile(
 
 
 async def test_without_valkey_nobody_waits_on(client: redis.Redis, settings: MeterSettings) -> None:
-    account = customer(client, 1)
-    async with gateways(settings, 1) as [gateway]:
+    account, hasty = customer(client, 1), replace(settings, settle_wait_seconds=0.25)
+    async with gateways(hasty, 1) as [gateway]:
         lease, _ = await gateway.admit(account, ONE)
         waiting = asyncio.create_task(gateway.admit(account, ONE))
         await waits(gateway)

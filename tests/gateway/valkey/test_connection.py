@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from headrace_gateway.valkey.connection import Address, Valkey, parse_url
 from headrace_gateway.valkey.errors import ValkeyConnectionLost, ValkeyRefused, ValkeyUnavailable
 from headrace_gateway.valkey.functions import Function, Library
+from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
 from tests.gateway.waiting import eventually
 
 keys = st.sampled_from(["a", "b", "c"])
@@ -36,7 +37,7 @@ commands = st.one_of(
 
 @contextlib.asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncIterator[Valkey]:
-    valkey = Valkey(url, **options)
+    valkey = Valkey(url, **{"timeout_seconds": VALKEY_TIMEOUT_SECONDS, **options})
     await valkey.start()
     try:
         yield valkey
@@ -187,19 +188,29 @@ async def valkey_has_blocked(client: redis.Redis) -> None:
 
 async def test_a_silent_valkey_is_given_up_in_time(valkey_url: str) -> None:
     async with opened(valkey_url, timeout_seconds=0.2) as valkey:
+        await eventually(lambda: valkey.connected)
         started = asyncio.get_running_loop().time()
-        first = valkey.call("BLPOP", "nothing", 30)
+        first = valkey.call("BLPOP", "nothing", 120)
         second = valkey.call("PING")
+        valkey._timeout_seconds = VALKEY_TIMEOUT_SECONDS  # of the connection after this one
         for call in (first, second):
             with pytest.raises(ValkeyConnectionLost):
                 await call
-        assert 0.08 <= asyncio.get_running_loop().time() - started < 0.5
+        # It would have been silent for far longer.
+        assert 0.08 <= asyncio.get_running_loop().time() - started < 30
         await eventually(lambda: valkey.connected)
         assert await valkey.call("PING") == b"PONG"
 
 
-async def test_slow_but_steady_replies_are_not_a_silence(valkey_url: str) -> None:
-    async with opened(valkey_url, timeout_seconds=0.4) as valkey:
+async def test_slow_but_steady_replies_are_not_a_silence() -> None:
+    # In this process, so that whatever holds up the one holds up the other.
+    async def steadily(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await greet(reader, writer)
+        while await reader.read(1000):
+            await asyncio.sleep(0.1)
+            writer.write(b"*-1\r\n")
+
+    async with misbehaving(steadily) as url, opened(url, timeout_seconds=0.4) as valkey:
         for _ in range(12):
             reply = await valkey.call("BLPOP", "nothing", "0.1")
             assert reply is None

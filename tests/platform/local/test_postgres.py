@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ import psycopg
 import pytest
 
 from headrace_platform.local.postgres import DATABASE, STOP_SIGNAL, Postgres, PostgresFailed
+from headrace_platform.local.processes import identity
 from headrace_platform.local.unprivileged import NOBODY
+from tests.support.patience import wait_until
 from tests.support.ports import OutsideWorld
 from tests.support.postgres import PostgresServer
 from tests.support.processes import end
@@ -46,7 +49,7 @@ def test_confirmed_rows_survive_a_kill_of_the_server(server: Postgres, tmp_path:
                 connection.execute("create table receipt (id int primary key)")
                 connection.execute("insert into receipt values (1)")
         finally:
-            end(first, signal.SIGKILL)
+            end_with_children(first)
 
         second = server.start(log, dies_with_parent=True)
         try:
@@ -56,6 +59,13 @@ def test_confirmed_rows_survive_a_kill_of_the_server(server: Postgres, tmp_path:
                 assert connection.execute("select id from receipt").fetchall() == [(1,)]
         finally:
             assert end(second, STOP_SIGNAL) == 0
+
+
+def end_with_children(postgres: subprocess.Popen[bytes]) -> None:
+    """By a kill, which its children learn of a moment later; until then they have its memory, and no other starts."""
+    children = psutil.Process(postgres.pid).children()
+    end(postgres, signal.SIGKILL)
+    wait_until(lambda: not any(identity(child.pid) for child in children))
 
 
 def test_it_never_runs_as_root_and_its_data_is_its_own(server: Postgres, tmp_path: Path) -> None:
@@ -103,8 +113,10 @@ def test_a_killed_server_that_nobody_reaped_is_not_taken_for_alive(server: Postg
     with (tmp_path / "log").open("ab") as log:
         first = server.start(log, dies_with_parent=True)
         server.wait_until_ready(first)
+        children = psutil.Process(first.pid).children()
         first.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)  # dead, and left unreaped
+        wait_until(lambda: not any(identity(child.pid) for child in children))
 
         second = server.start(log, dies_with_parent=True)
         try:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -15,8 +14,9 @@ from headrace_platform.local import processes
 from headrace_platform.local.processes import ProcessRecord
 from headrace_platform.local.python_module import PythonModule
 from headrace_platform.local.state import State
+from tests.support.patience import wait_until
 from tests.support.processes import end
-from tests.support.programs import SLEEP, STUBBORN, WITH_STRAY_CHILD, TinyServer
+from tests.support.programs import SLEEP, STUBBORN, WITH_STRAY_CHILD, TinyServer, is_marked
 
 
 def begin(state: State, name: str, code: str, *, until: str | None = None) -> subprocess.Popen[bytes]:
@@ -24,16 +24,9 @@ def begin(state: State, name: str, code: str, *, until: str | None = None) -> su
     with state.log(name).open("ab") as log:
         process = server.start(log)
     processes.keep(state, name, process)
-    wait_for(server.is_ready)
+    wait_until(server.is_ready)
+    wait_until(lambda: is_marked(process.pid))
     return process
-
-
-def wait_for(condition: object) -> None:
-    assert callable(condition)
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def test_a_recorded_process_is_known_again(state: State) -> None:
@@ -58,7 +51,7 @@ def test_a_pid_that_was_given_to_a_stranger_is_left_alone(state: State) -> None:
 
 def test_a_process_that_nobody_has_reaped_yet_is_not_alive(state: State) -> None:
     process = begin(state, "gateway", "pass")
-    wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
     assert processes.running(state, "gateway") is None
     process.wait()
 
@@ -82,8 +75,9 @@ def test_children_in_sessions_of_their_own_end_with_their_program(
 ) -> None:
     process = begin(state, "engine", WITH_STRAY_CHILD, until="stray")
     note = state.root / "engine" / "stray"
-    wait_for(note.read_text)
+    wait_until(note.read_text)
     stray = int(note.read_text())
+    wait_until(lambda: is_marked(stray))
     assert os.getsid(stray) != os.getsid(process.pid)
 
     process.send_signal(ending)

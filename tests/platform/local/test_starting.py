@@ -14,7 +14,8 @@ from headrace_platform.local.programs import Program
 from headrace_platform.local.progress import Phase, Silent, Step
 from headrace_platform.local.starting import Starting
 from headrace_platform.local.state import State
-from tests.support.programs import DYING, WITH_STRAY_CHILD, TinyServer, tiny
+from tests.support.patience import wait_until
+from tests.support.programs import DYING, WITH_STRAY_CHILD, TinyServer, is_marked, tiny
 
 
 class Witness(Silent):
@@ -161,8 +162,8 @@ def test_what_a_killed_program_left_behind_is_gone_before_its_next_start(state: 
 
 
 def stray_pid(note: Path) -> int:
-    while not note.read_text():  # made, and not yet written
-        pass
+    wait_until(note.read_text)  # made, and not yet written
     pid = int(note.read_text())
+    wait_until(lambda: is_marked(pid))
     note.unlink()
     return pid

@@ -22,10 +22,10 @@ def test_what_was_written_survives_a_kill_of_the_server(server: Valkey, tmp_path
     with (tmp_path / "log").open("ab") as log:
         first = server.start(log, dies_with_parent=True)
         server.wait_until_ready(first)
-        with redis.Redis.from_url(server.url) as client:
+        with redis.Redis.from_url(server.url, socket_timeout=60) as client:
             client.xadd("stream", {"e": "1"})
-            # Until the append-only file has it: at most the second that `everysec` may lose.
-            client.execute_command("WAITAOF", 1, 0, 5000)
+            # Until the append-only file has it: the second that `everysec` may lose, and what the disk takes.
+            client.execute_command("WAITAOF", 1, 0, 50_000)
         end(first, signal.SIGKILL)
 
         second = server.start(log, dies_with_parent=True)

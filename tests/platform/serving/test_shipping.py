@@ -1,6 +1,6 @@
 """Records reach billing, whatever billing does meanwhile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -88,9 +88,10 @@ def test_records_wait_while_billing_does_not_take_them(
     assert set(billing.records()) == {"a"}
 
 
-def test_records_wait_while_billing_is_not_there(spool: Spool) -> None:
+def test_records_wait_while_billing_is_not_there(spool: Spool, unused_port: Callable[[], int]) -> None:
     append(spool, "a")
-    with receiving() as billing:
+    # None that the system gives to whoever calls out meanwhile.
+    with receiving(unused_port()) as billing:
         shipper = shipper_to(billing, spool)
     with pytest.raises(Undelivered):
         shipper.ship()

@@ -14,8 +14,8 @@ import aiohttp
 from tests.platform.control.examples import ENVIRONMENT
 from tests.platform.control.live.ground import Ground
 
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+START_SECONDS = 60.0
+STOP_SECONDS = 45.0
 
 TOKEN_OF_THE_OPERATOR = "the-operator-s-token"
 
