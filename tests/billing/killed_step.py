@@ -1,6 +1,6 @@
 """A job that dies of SIGKILL after its first statement, then after its second, and so on until it gets through.
 
-Run as a process of its own: `killed_step.py STEP DATABASE_URL VALKEY_URL ORGANIZATION TIME`; prints how often it died.
+Run as a process of its own: `killed_step STEP DATABASE_URL VALKEY_URL ORGANIZATION TIME`; prints how often it died.
 """
 
 import asyncio

@@ -19,8 +19,7 @@ from tests.billing.ingest.usage import Gateway, take
 from tests.billing.reconciliation.engine import tell, yielded
 from tests.billing.seller import MODEL, NOW, PRICES, Customer, Seller
 
-SCRIPT = Path(__file__).with_name("killed_step.py")
-ROOT = SCRIPT.parents[2]
+ROOT = Path(__file__).parents[2]
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 PRICES_WITH_MINIMUM = {**PRICES, "output": {"kind": "flat", "price": "90", "minimum_charge": "3.00"}}
 
@@ -76,7 +75,8 @@ async def _subscribe(seller: Seller, customer: Customer) -> None:
 async def killed_until_done(step: str, database_url: str, valkey_url: str, customer: Customer) -> int:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *(str(SCRIPT), step, database_url, valkey_url, customer.org, DECEMBER.isoformat()),
+        *("-m", "tests.billing.killed_step", step, database_url, valkey_url),
+        *(customer.org, DECEMBER.isoformat()),
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
     )

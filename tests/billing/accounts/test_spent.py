@@ -1,5 +1,6 @@
 """What was spent stays spent when Valkey has lost everything."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +35,10 @@ async def test_budgets_and_windows_of_every_scope_are_filled_before_admission_op
         answer = await seller.ask("PATCH", path, {"limits": limits}, **{"if-match": "1"})
         assert answer.is_success, answer.text
     seconds, _ = await valkey.time()
+    if (left := 86_400 - seconds % 86_400) < 30:
+        # What is filled is what counts on the day of the load.
+        await asyncio.sleep(left)
+        seconds += left
     now = datetime.fromtimestamp(seconds, UTC)
     for _ in range(2):
         await take(database, gateway.event(received_at=now))

@@ -1,6 +1,7 @@
 """Plans as gateways hold to them: billing writes, a real gateway before a real Valkey admits, an engine answers."""
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,11 @@ async def test_what_a_plan_pays_for_is_in_the_books_at_list_price_and_charged_to
     (event,) = await stack.settled(1)
     taken = await ingest(subscriber.shop.database, [read(encode_event(event))], source="journal")
     assert [verdict.outcome for verdict in taken.verdicts] == ["accepted"]
+    # The gateway goes by the time of day.
+    day = datetime.fromtimestamp(event.received_at_us // 1_000_000, UTC).replace(hour=0, minute=0, second=0)
+    start, end = (f"{day + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (0, 1))
     usage = await subscriber.seller.get(
-        f"/v1/costs?project={subscriber.shop.customer.project}"
-        "&start=2026-11-01T00:00:00Z&end=2027-11-01T00:00:00Z"
+        f"/v1/costs?project={subscriber.shop.customer.project}&start={start}&end={end}"
     )
     (row,) = usage["items"]
     assert (row["requests"], row["amount"]) == (1, "0.00")
