@@ -9,6 +9,7 @@ import redis
 from headrace_gateway.metering.settings import MeterSettings
 from tests.billing.seller import INGEST_TOKEN, PRICES, Customer, Seller
 from tests.gateway.account import MODEL, Account
+from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
 from tests.gateway.http.stack import Stack, running_stack
 
 
@@ -32,6 +33,8 @@ async def stack(
         journal_bytes_max=4 * 512 * 1024,
         heartbeat_seconds=0.1,
         inflight_slots=64,
+        valkey_timeout_seconds=VALKEY_TIMEOUT_SECONDS,
+        settle_wait_seconds=VALKEY_TIMEOUT_SECONDS,
     )
     with redis.Redis.from_url(valkey_url) as client:
         account = Account(client, secret=customer.secret)

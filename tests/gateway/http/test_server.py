@@ -165,7 +165,7 @@ async def test_a_client_that_goes_is_noticed_behind_a_large_body_that_it_sent_ah
         await client.say(get("/waits"))
         await client.say(b"POST /later HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % BODY_BYTES_MAX)
         await client.say(*[b"x" * 32 * 1024] * (BODY_BYTES_MAX // (32 * 1024)))
-    await asyncio.wait_for(served.echo.gone.wait(), 1)
+    await asyncio.wait_for(served.echo.gone.wait(), 10)
     assert served.echo.served == ["/waits"]
 
 

@@ -334,17 +334,17 @@ async def test_dead_journals_take_from_the_space_of_the_living(claim: Claim) -> 
         count = 0
         while journal.reserve():
             await journal.durable(journal.append(partial(event, size=RECORD_BYTES_MAX - 100)))
-            await asyncio.sleep(0.005)  # the next segment is made in the thread
+            await eventually(lambda: not journal._spare_asked)  # the next segment is made in the thread
             count += 1
         return count
 
     assert 0 < await fill() <= 8
     assert len(list(claim.folder.glob("*.journal"))) == 2
     journal.note_left_behind(0)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: not journal._spare_asked)
     assert await fill() > 0
     journal.acknowledge(journal.last_sequence)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: not journal._spare_asked)
     journal.note_left_behind(SEGMENT_BYTES * 4 + 1)
     assert not journal.reserve()
     journal.close()

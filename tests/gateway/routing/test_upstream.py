@@ -368,7 +368,7 @@ async def test_a_status_that_means_nothing_is_a_broken_reply(status: bytes) -> N
     async with serving(says(b"HTTP/1.1 %b X\r\ncontent-length: 2\r\n\r\nok" % status)) as server:
         client = upstream()
         with pytest.raises(ReplyBroken):
-            await asyncio.wait_for(asked(client, server), 2)
+            await asyncio.wait_for(asked(client, server), 15)
         client.close()
 
 
