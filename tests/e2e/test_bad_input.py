@@ -66,7 +66,7 @@ def expect_clean(demo: DemoRun) -> None:
         (b'{"model": "glm-tiny", "messages": [{"role": "user", "content": "\xff"}]}', 400, "invalid_request"),
         (json.dumps({**QUESTION, "model": "glm-none"}).encode(), 404, "model_not_found"),
         (json.dumps({**QUESTION, "model": "glm-tiny", "max_tokens": -1}).encode(), 400, "invalid_request"),
-        (b'{"model": "glm-tiny", "pad": "' + b"x" * (9 << 20) + b'"}', 413, "body_too_large"),
+        (b'{"model": "glm-tiny", "pad": "' + b"x" * (33 << 20) + b'"}', 413, "body_too_large"),
     ],
     ids=["broken", "not UTF-8", "unknown model", "negative bound", "over the bound"],
 )
