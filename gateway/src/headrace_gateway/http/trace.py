@@ -35,8 +35,7 @@ class Traces:
 
     def of(self, exchange: Exchange) -> "Trace | None":
         """Null where the client sent none and no collector wants one."""
-        sent = exchange.header("traceparent")
-        parent = None if sent is None else read_traceparent(sent)
+        parent = _parent_of(exchange)
         if parent is None and self.spans is None:
             return None
         return Trace(exchange, parent, self.spans)
@@ -44,13 +43,13 @@ class Traces:
 
 def client_lines(exchange: Exchange) -> bytes:
     """The header lines that carry a client's trace on, where nothing of ours is to stand in it."""
-    parent = read_traceparent(exchange.header("traceparent") or "")
+    parent = _parent_of(exchange)
     return b"" if parent is None else _lines(parent.trace, parent.span, parent.sampled, _state_line(exchange))
 
 
 def trace_of_refused(exchange: Exchange) -> str:
     """The trace of a request that was not admitted: the client's, or that which begins with it."""
-    parent = read_traceparent(exchange.header("traceparent") or "")
+    parent = _parent_of(exchange)
     return trace_of(exchange.request_id) if parent is None else parent.trace
 
 
@@ -216,6 +215,12 @@ def _error_of(served: Served) -> str | None:
     if served.problem is not None:
         return served.problem.code
     return None if served.ending is Ending.COMPLETED else served.ending.value
+
+
+def _parent_of(exchange: Exchange) -> Parent | None:
+    """What the client's trace has come to, where it sent one that can be read."""
+    sent = exchange.header("traceparent")
+    return None if sent is None else read_traceparent(sent)
 
 
 def _lines(trace: str, span: str, sampled: bool, state: bytes) -> bytes:

@@ -31,7 +31,11 @@ from headrace_gateway.errors import (
     ScopeMissing,
     ServicePaused,
     TaskNotOpen,
+    Unauthenticated,
 )
+
+KEY_ENDED = (KeyRevoked, KeyExpired, Unauthenticated)
+"""What a request that runs must end with, when its key is looked at again."""
 
 RANKS = {Priority.INTERACTIVE: 0, Priority.BATCH: 1}
 

@@ -10,13 +10,8 @@ import structlog
 
 from headrace_contracts.usage import Ending, TokenCounts, attempt_id
 from headrace_gateway.call import KeptAnswer
-from headrace_gateway.errors import (
-    KeyExpired,
-    KeyRevoked,
-    LimitsRebuilding,
-    LimitsUnavailable,
-    Unauthenticated,
-)
+from headrace_gateway.errors import LimitsRebuilding, LimitsUnavailable
+from headrace_gateway.keys.authorisation import KEY_ENDED
 from headrace_gateway.keys.directory import Versioned
 from headrace_gateway.limits import pricing
 from headrace_gateway.limits.idempotency import Claim, outcome_of
@@ -272,7 +267,7 @@ class RunningLease:
     async def _still_authorised(self, stale: Stale) -> bool:
         try:
             self.records = await self._meter.reauthorise(self.records, stale=[stale.hash_key])
-        except (KeyRevoked, KeyExpired, Unauthenticated):
+        except KEY_ENDED:
             self.revoked.set()
             return False
         except (LimitsRebuilding, LimitsUnavailable):

@@ -6,13 +6,8 @@ each is told, and not asked at its next token.
 
 import time
 
-from headrace_gateway.errors import (
-    KeyExpired,
-    KeyRevoked,
-    LimitsRebuilding,
-    LimitsUnavailable,
-    Unauthenticated,
-)
+from headrace_gateway.errors import LimitsRebuilding, LimitsUnavailable
+from headrace_gateway.keys.authorisation import KEY_ENDED
 from headrace_gateway.metering.admission import GatewayMeter
 from headrace_gateway.metering.lease import RunningLease
 
@@ -21,7 +16,7 @@ PERIOD_SECONDS = 0.5
 
 async def end_revoked(meter: GatewayMeter) -> None:
     """One call, however many requests run, and one reading for each key that changed. Raises `ValkeyError`."""
-    leases = [lease for lease in meter.running.values() if lease.records and not lease.revoked.is_set()]
+    leases = [lease for lease in meter.running.values() if not lease.revoked.is_set()]
     versions = list({(record.hash_key, record.version) for lease in leases for record in lease.records})
     if not versions:
         return
@@ -34,7 +29,7 @@ async def end_revoked(meter: GatewayMeter) -> None:
     for of_one in by_key.values():
         try:
             records = await meter.reauthorise(of_one[0].records, stale=changed)
-        except (KeyRevoked, KeyExpired, Unauthenticated):
+        except KEY_ENDED:
             for lease in of_one:
                 lease.end()
         except (LimitsRebuilding, LimitsUnavailable):
