@@ -127,6 +127,7 @@ def _inference(
             requests_max=settings.queue_requests_max,
             org_requests_max=settings.queue_org_requests_max,
         ),
+        newest=deployments.newest,
     )
     return Inference(
         meter,

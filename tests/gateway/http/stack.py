@@ -171,7 +171,7 @@ async def running_stack(
                 addresses,
                 responses=responses,
                 large_bodies=large_bodies,
-                lines=Lines(meter.limiter, queue),
+                lines=Lines(meter.limiter, queue, newest=deployments.newest),
                 traces=Traces(spans),
                 guards=open_guards(guards),
             ),

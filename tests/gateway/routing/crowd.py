@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -85,6 +86,8 @@ class Gateway:
     meter: GatewayMeter
     lines: Lines
     placement: Placement
+    table: dict[str, Deployment]
+    """Deployments that have changed since they were asked for, by id."""
 
     async def admit(
         self, account: Account, *deployments: Deployment, client: Client | None = None
@@ -119,6 +122,10 @@ class Gateway:
                 await asyncio.sleep(0.05)
 
 
+def _newest(table: dict[str, Deployment], deployment: Deployment) -> Deployment:
+    return table.get(deployment.id, deployment)
+
+
 @contextlib.asynccontextmanager
 async def gateways(
     settings: MeterSettings, count: int, *, bounds: QueueBounds = BOUNDS
@@ -138,8 +145,9 @@ async def gateways(
                 journal_bytes_max=4 * 2**20,
             )
             meter = await stack.enter_async_context(open_meter(own))
-            lines = Lines(meter.limiter, bounds)
-            opened.append(Gateway(meter, lines, Placement(meter, lines)))
+            table: dict[str, Deployment] = {}
+            lines = Lines(meter.limiter, bounds, newest=functools.partial(_newest, table))
+            opened.append(Gateway(meter, lines, Placement(meter, lines), table))
         yield opened
 
 

@@ -238,17 +238,20 @@ async def test_who_may_not_use_the_other_model_after_all_waits_on_for_its_own(
         await gateway.settle(lease, ONE)
 
 
+@pytest.mark.parametrize("slots", [2, None])
 async def test_who_waits_gets_the_slots_that_are_added_meanwhile(
-    client: redis.Redis, settings: MeterSettings
+    client: redis.Redis, settings: MeterSettings, slots: int | None
 ) -> None:
-    account, more = customer(client, 1), slotted(3)
+    account = customer(client, 1)
     async with gateways(settings, 1) as [gateway]:
         lease, _ = await gateway.admit(account, ONE)
         waiting = asyncio.create_task(gateway.admit(account, ONE))
         await waits(gateway)
-        admitted = [await gateway.admit(account, more), await waiting]
-        for one, deployment in [(lease, ONE), *admitted]:
-            await gateway.settle(one, deployment)
+        gateway.table["deployment_1"] = msgspec.structs.replace(ONE, slots=slots)
+        second, deployment = await waiting
+        assert deployment.slots == slots
+        await gateway.settle(lease, ONE)
+        await gateway.settle(second, deployment)
 
 
 async def test_without_valkey_nobody_waits_on(client: redis.Redis, settings: MeterSettings) -> None:

@@ -30,6 +30,7 @@ class Deployments:
 
     def __init__(self, deployments: Iterable[Deployment]) -> None:
         self.every = every = list(deployments)
+        self.by_id = {each.id: each for each in every}
         self._shared = Named([each for each in every if each.tenant is None])
         self._owned = {
             tenant: Named([each for each in every if each.tenant == tenant], self._shared)
@@ -76,6 +77,10 @@ class DeploymentsFile:
         """Raises `TablesUnreadable`."""
         self._tables = Tables(path)
         self.current = Deployments(self._tables.deployments)
+
+    def newest(self, deployment: Deployment) -> Deployment:
+        """How the table has it now; as it was, where it has it no more."""
+        return self.current.by_id.get(deployment.id, deployment)
 
     async def keep_reading(self) -> None:
         """Takes over every new table until cancelled."""

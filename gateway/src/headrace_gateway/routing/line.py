@@ -32,6 +32,9 @@ ROUND_SECONDS_MAX = 0.15
 
 YOUNGER_THAN_ALL_MS = 2**53
 
+UNBOUNDED = 2**53
+"""Slots of a deployment that has lost its bound while somebody waited."""
+
 
 class Slots(Protocol):
     """What a line needs of the limiter."""
@@ -82,20 +85,26 @@ class Line:
         slots: Slots,
         deployment: Deployment,
         *,
+        newest: Callable[[Deployment], Deployment],
         served: Callable[[Waiter], None],
         empty: Callable[[], None],
     ) -> None:
         """`served` takes who has a turn out of all lines; `empty` is told when nobody waits any more."""
         self._slots = slots
+        self._newest = newest
         self._served = served
         self._empty = empty
-        self.deployment = deployment
-        """As the newest of those who wait found it."""
+        self._deployment = deployment
         self._trying = 0
         self._groups: dict[tuple[int, str], OrderedDict[Waiter, None]] = {}
         self._standing = Standing(running=0, mean_us=0, clock_us=0)
         self._stirred = asyncio.Event()
         self._rounds = asyncio.create_task(self._go_round(), name=f"line {deployment.id}")
+
+    @property
+    def deployment(self) -> Deployment:
+        """As it is now, whatever those who wait found: its slots come and go meanwhile."""
+        return self._newest(self._deployment)
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._groups.values())
@@ -177,10 +186,13 @@ class Line:
             log.warning("line_unheard", deployment=self.deployment.id, error=str(error))
             self._end(LimitsUnavailable("Limits can't be checked at the moment."))
             return
-        slots = (self.deployment.slots or 0) - self._trying
-        for place in turns_of(self._standing, gateway=self._slots.gateway, slots=slots):
+        slots = self.deployment.slots
+        free = UNBOUNDED if slots is None else slots - self._trying
+        for place in turns_of(self._standing, gateway=self._slots.gateway, slots=free):
             # Some may have gone while Valkey was asked.
             for waiter in self._groups.get(place, ()):
+                if waiter.turn.done():
+                    continue  # its client has just gone, and it is about to leave
                 self._served(waiter)
                 self._trying += 1
                 waiter.turn.set_result(self)

@@ -3,6 +3,7 @@
 What must stay true: whoever gives up, for whatever reason, is in no line from then on; after the end nobody waits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace_contracts.deployments import Deployment
@@ -21,9 +22,13 @@ class QueueBounds:
 
 
 class Lines:
-    def __init__(self, slots: Slots, bounds: QueueBounds) -> None:
+    def __init__(
+        self, slots: Slots, bounds: QueueBounds, *, newest: Callable[[Deployment], Deployment]
+    ) -> None:
+        """`newest`: how the table has a deployment now, or as it was where it has it no more."""
         self._slots = slots
         self._bounds = bounds
+        self._newest = newest
         self._lines: dict[str, Line] = {}
         self._ended: GatewayError | None = None
 
@@ -98,10 +103,10 @@ class Lines:
             line = self._lines[deployment.id] = Line(
                 self._slots,
                 deployment,
+                newest=self._newest,
                 served=self.leave,
                 empty=lambda: self._forget(deployment.id),
             )
-        line.deployment = deployment
         return line
 
     def _forget(self, deployment_id: str) -> None:
