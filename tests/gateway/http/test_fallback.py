@@ -182,6 +182,18 @@ async def test_a_failing_engine_is_not_sent_many_times_its_load(stack: Stack) ->
     assert len(stack.engine.attempts) <= requests * (1 + RetryBudget.SHARE) + RetryBudget.SAVED_MAX
 
 
+async def test_what_can_be_served_elsewhere_is_though_many_were_refused_before(
+    stack: Stack, other: FakeEngine
+) -> None:
+    requests = 2 * int(RetryBudget.SAVED_MAX)
+    stack.engine.default = Behaviour(status=503)
+    for _ in range(requests):
+        assert (await stack.post()).status_code == 503
+    stack.deploy(served_at(stack.engine.url), served_at(other.url, id="second", weight=0))
+    assert (await stack.post()).status_code == 200
+    await stack.settled(requests + 2)
+
+
 async def test_a_session_stays_at_its_deployment_and_so_does_a_conversation(
     stack: Stack, other: FakeEngine
 ) -> None:

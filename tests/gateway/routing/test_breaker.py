@@ -241,3 +241,14 @@ def test_retries_are_a_share_of_the_requests_however_many_fail() -> None:
         budget.deposit()
         retried += budget.spend()
     assert retried <= 1000 * RetryBudget.SHARE + RetryBudget.SAVED_MAX
+
+
+def test_tries_at_the_deployment_that_failed_leave_something_for_those_at_others() -> None:
+    budget = RetryBudget()
+    while budget.spend_at_the_same():
+        pass
+    elsewhere = 0
+    while budget.spend():
+        elsewhere += 1
+    assert elsewhere == RetryBudget.SAVED_MAX / 2
+    assert not budget.spend_at_the_same()

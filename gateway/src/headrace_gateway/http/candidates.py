@@ -3,6 +3,7 @@
 What must stay true: nobody is sent to a model that the key may not name, nor to one that can't do what is asked.
 """
 
+import time
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -99,11 +100,13 @@ class Candidates:
         def affinity() -> bytes | None:
             return request.beginning if session is None else session.encode()
 
+        now = time.time()
+
         def found(model: str) -> list[Deployment]:
             named = self._deployments.current.for_model(model, caller.org)
-            return in_order(named, org=caller.org, project=caller.project_id, affinity=affinity)
+            return in_order(named, org=caller.org, project=caller.project_id, affinity=affinity, now=now)
 
-        asked = named_by(found(request.model), caller.may_name)
+        asked = named_by(found(request.model), caller.may_name, now=now)
         if not asked:
             raise ModelNotFound(request.model)
         chosen = [(each, False) for each in self._offering(asked, request)]

@@ -5,6 +5,7 @@ model, as the engine's work is not for strangers.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -104,8 +105,9 @@ class TokenCounts:
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
         request = counting.decode(await read_body(exchange, self._bodies, caller.org))
         named = self._deployments.current.for_model(request.model, caller.org)
-        ordered = in_order(named, org=caller.org, project=caller.project_id, affinity=lambda: None)
-        found = named_by(ordered, caller.may_name)
+        now = time.time()
+        ordered = in_order(named, org=caller.org, project=caller.project_id, affinity=lambda: None, now=now)
+        found = named_by(ordered, caller.may_name, now=now)
         if not found or not caller.may_name(found[0]):
             raise ModelNotFound(request.model)
         check_task(found[0], Task.GENERATE)

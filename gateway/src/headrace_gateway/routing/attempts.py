@@ -107,7 +107,7 @@ class Attempts:
                     continue
                 raise _failed(lease, deployment, error) from error
             except Unreachable as error:
-                if not last and self._budget.spend():
+                if not last and self._budget.spend_at_the_same():
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
                 raise _failed(lease, deployment, error) from error
@@ -118,7 +118,7 @@ class Attempts:
                 raise UpstreamBusy from error
             except UpstreamError as error:
                 raise _failed(lease, deployment, error) from error
-            if reply.status in UNAVAILABLE and not last and self._budget.spend():
+            if reply.status in UNAVAILABLE and not last and self._budget.spend_at_the_same():
                 reply.close()
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue

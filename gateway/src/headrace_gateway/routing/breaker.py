@@ -201,7 +201,15 @@ class RetryBudget:
             self._saved += self.SHARE
 
     def spend(self) -> bool:
-        if self._saved < 1:
+        """For a try at another deployment, which may be whole. Whether there was something left."""
+        return self._spend(leaving=0)
+
+    def spend_at_the_same(self) -> bool:
+        """For another try at the deployment that failed: half of what may be saved up is not for these."""
+        return self._spend(leaving=self.SAVED_MAX / 2)
+
+    def _spend(self, *, leaving: float) -> bool:
+        if self._saved - 1 < leaving:
             return False
         self._saved -= 1
         return True

@@ -15,11 +15,16 @@ HASH_BYTES = 8
 
 
 def in_order(
-    deployments: Sequence[Deployment], *, org: str, project: str, affinity: Callable[[], bytes | None]
+    deployments: Sequence[Deployment],
+    *,
+    org: str,
+    project: str,
+    affinity: Callable[[], bytes | None],
+    now: float,
 ) -> list[Deployment]:
-    """Best first: an organisation's own before those of all, a project's own before others, what lasts before what ends.
+    """Best first: an organisation's own before those of all, a project's own before others, deprecated ones last.
 
-    `affinity` names what should stay together; it is asked for only where there is a choice.
+    `affinity` names what should stay together; it is asked for only where there is a choice. `now`: seconds since 1970.
     """
     found = open_to(deployments, project)
     if len(found) < 2:
@@ -33,7 +38,7 @@ def in_order(
         key=lambda each: (
             each.tenant is None,
             not each.projects,
-            each.deprecated_at is not None,
+            _is_deprecated(each, now),
             -_score(each, digest),
         ),
     )
@@ -44,15 +49,22 @@ def open_to(deployments: Sequence[Deployment], project: str) -> list[Deployment]
     return [each for each in deployments if not each.projects or project in each.projects]
 
 
-def named_by(found: list[Deployment], may_name: Callable[[Deployment], bool]) -> list[Deployment]:
-    """Those that a key's lists of models hold, for lists may hold one revision of several. A revision that will end is
+def named_by(
+    found: list[Deployment], may_name: Callable[[Deployment], bool], *, now: float
+) -> list[Deployment]:
+    """Those that a key's lists of models hold, for lists may hold one revision of several. A deprecated revision is
     for who names it: one name for all leads there only from others. All, where none is to be: whoever admits refuses.
     """
     if len(found) < 2:
         return found
     named = [each for each in found if may_name(each)]
-    lasting = [each for each in found if each.deprecated_at is None] or found
+    lasting = [each for each in found if not _is_deprecated(each, now)] or found
     return named if any(each in lasting for each in named) else found
+
+
+def _is_deprecated(deployment: Deployment, now: float) -> bool:
+    """One that will be is told of beforehand, and serves as before until then."""
+    return deployment.deprecated_at is not None and deployment.deprecated_at <= now
 
 
 def _score(deployment: Deployment, key: bytes) -> float:

@@ -88,8 +88,8 @@ class Lifecycle(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
         Annotated[
             Moment,
             Meta(
-                description="RFC 3339, to the second; clients are told (`Deprecation`). As soon as it is set, whatever"
-                " its time, deployments of the model without it come first."
+                description="RFC 3339, to the second; clients are told (`Deprecation`). From then on"
+                " other deployments of the model come first."
             ),
         ]
         | None

@@ -55,7 +55,7 @@ class Mounted:
         """How many sessions each deployment is the first choice of."""
         found = self.file.current.for_model("glm-tiny", org)
         return Counter(
-            in_order(found, org=org, project=project, affinity=lambda: b"%d" % number)[0].id  # noqa: B023 - asked at once
+            in_order(found, org=org, project=project, affinity=lambda: b"%d" % number, now=0)[0].id  # noqa: B023 - asked at once
             for number in range(sessions)
         )
 
@@ -148,7 +148,11 @@ async def test_a_gateway_splits_sessions_as_two_deployments_say(ground: Ground, 
     assert mounted.served(100) == {"models/canary-c1": 100}
     # What can't serve is passed over; the one without weight is next.
     order = in_order(
-        mounted.file.current.for_model("glm-tiny", "org_1"), org="org_1", project="p", affinity=lambda: None
+        mounted.file.current.for_model("glm-tiny", "org_1"),
+        org="org_1",
+        project="p",
+        affinity=lambda: None,
+        now=0,
     )
     assert [line.id for line in order] == ["models/canary-c1", "models/stable-c1"]
 
