@@ -1,7 +1,9 @@
 """Tables of deployments as they change on disk: what can't be read takes nothing else down."""
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from headrace_contracts.deployments import Deployment
@@ -33,6 +35,33 @@ def test_a_new_table_is_taken_over_and_a_broken_one_is_not(tmp_path: Path) -> No
     write_table(path, deployment("1", "b"))
     file.look()
     assert (file.current.for_model("a", "org"), len(file.current.for_model("b", "org"))) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        *(
+            {"url": url}
+            for url in ("", "engine:8000", "ftp://engine", "http://:80", "http://engine:99999", "http://[::1")
+        ),
+        *({"deprecated_at": when} for when in (-1, 10**18)),
+        {"context_tokens": 0},
+        {"prompt_overhead_tokens": -1},
+        {"slots": -1},
+        {"wait_seconds": -1.5},
+        {"weight": -1},
+    ],
+)
+def test_a_table_with_a_slip_in_it_is_refused_before_any_request_meets_it(
+    tmp_path: Path, slip: dict[str, Any]
+) -> None:
+    path = tmp_path / "deployments.json"
+    write_table(path, deployment("1", "a"))
+    file = DeploymentsFile(path)
+    table = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({"deployments": [table["deployments"][0] | {"model": "b"} | slip]}))
+    file.look()
+    assert [each.model for each in file.current.every] == ["a"]
 
 
 @pytest.mark.parametrize("content", [None, b"{"])
@@ -130,6 +159,21 @@ def test_a_config_map_is_seen_as_it_was_at_one_instant(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_vanishes_leaves_what_stood(tmp_path: Path) -> None:
+    folder = tmp_path / "deployments"
+    folder.mkdir()
+    write_table(folder / "a.json", deployment("1", "a"))
+    found = Tables(folder)
+    folder.rename(tmp_path / "elsewhere")
+    assert not found.look()
+    assert ids(found) == ["1"]
+
+    folder.mkdir()
+    write_table(folder / "b.json", deployment("2", "b"))
+    assert found.look()
+    assert ids(found) == ["2"]
+
+
+def test_a_config_map_s_link_that_leads_nowhere_leaves_what_stood(tmp_path: Path) -> None:
     volume = ConfigMap(tmp_path)
     volume.project(a=deployment("1", "a"))
     found = Tables(tmp_path)

@@ -43,7 +43,13 @@ def test_a_gateway_reads_what_the_spec_says_of_requests(name: str, own: dict[str
 def test_a_spec_that_says_nothing_leaves_them_to_the_gateway(name: str) -> None:
     for line in lines(name):
         unsaid = Deployment(
-            id="", model="", url="", engine_model="", revision="", context_tokens=0, prompt_overhead_tokens=0
+            id="",
+            model="",
+            url="http://engine",
+            engine_model="",
+            revision="",
+            context_tokens=1,
+            prompt_overhead_tokens=0,
         )
         for field in set(STEERING) - {"slots"}:
             assert getattr(line, field) == getattr(unsaid, field)

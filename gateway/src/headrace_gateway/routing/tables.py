@@ -41,11 +41,12 @@ class Tables:
     def __init__(self, path: Path) -> None:
         """Raises `TablesUnreadable` without the file, or without the folder; a bad file in a folder is only logged."""
         self._path = path
+        self._is_folder = path.is_dir()
         self._tables: dict[str, Table] = {}
         self._holders: dict[str, str] = {}
         self.deployments: list[Deployment] = []
         try:
-            self._read(self._files(), alone=not path.is_dir())
+            self._read(self._files(), alone=not self._is_folder)
         except (OSError, msgspec.MsgspecError) as error:
             raise TablesUnreadable(f"{path}: {error}") from error
         self._merge()
@@ -66,7 +67,7 @@ class Tables:
         return changed or bool(gone)
 
     def _files(self) -> list[Path]:
-        if not self._path.is_dir():
+        if not self._is_folder:
             return [self._path]
         linked = self._path / SWAPPED_LINK
         folder = linked.resolve(strict=True) if linked.is_symlink() else self._path

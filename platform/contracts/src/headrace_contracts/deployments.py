@@ -1,12 +1,21 @@
 """The gateways' table of deployments: written by `headrace up` or the operator, read by a gateway."""
 
 from enum import StrEnum
+from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
 STOP_STRINGS_MAX = 16
 """At which one request may stop: an engine looks for each of them after every token. vLLM's own bound is 4, which is
 OpenAI's; Anthropic's clients know none."""
+
+
+Count = Annotated[int, Meta(ge=0)]
+
+Seconds = Annotated[int, Meta(ge=0, le=253_402_300_799)]
+"""Since the Unix epoch, up to the last that a date can be told of."""
 
 
 class Task(StrEnum):
@@ -39,7 +48,10 @@ class Hearing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """One place that serves one model. Its engine speaks OpenAI's protocol at `url`."""
+    """One place that serves one model. Its engine speaks OpenAI's protocol at `url`.
+
+    What can't be true is no deployment, so that a table with a slip in it is refused as a whole, and not each request.
+    """
 
     id: str
     model: str
@@ -51,8 +63,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     """Clients pin it by naming `<model>@<revision>`, or an alias in the same way."""
     aliases: list[str] = []
-    context_tokens: int
-    prompt_overhead_tokens: int
+    context_tokens: Annotated[int, Meta(ge=1)]
+    prompt_overhead_tokens: Count
     """Upper bound of what the chat template adds to a prompt, for the first hold."""
     released_at: int = 0
     """Seconds since the Unix epoch, for `created` in the models list."""
@@ -62,19 +74,19 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     task: Task = Task.GENERATE
     thinking: Thinking | None = None
     """Null for a model that does not think."""
-    image_tokens_max: int = 0
+    image_tokens_max: Count = 0
     """Upper bound of what one image counts in a prompt; 0 where the model reads text alone."""
     hearing: Hearing | None = None
     """Null for a model that does not hear."""
-    deprecated_at: int | None = None
+    deprecated_at: Seconds | None = None
     """Seconds since the Unix epoch from which on clients are asked to use another model or revision."""
-    sunset_at: int | None = None
+    sunset_at: Seconds | None = None
     """The same, when it is expected to be gone. Clients are told; it is the operator who takes it away."""
-    slots: int | None = None
+    slots: Count | None = None
     """Requests at once that it is sent, by all gateways together; the others wait. Null where nothing bounds them."""
-    wait_seconds: float | None = None
+    wait_seconds: Annotated[float, Meta(ge=0)] | None = None
     """How long a request may wait for one of them; null leaves it to the gateway."""
-    weight: int = 1
+    weight: Count = 1
     """Its share of the requests for which others would do as well; 0 serves only when none of those can."""
     projects: list[str] = []
     """Projects whose requests come here and not to others that would do; empty is everybody's."""
@@ -85,6 +97,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     witnessed: bool = True
     """Whether its engine tells billing what it yielded, as Headrace's does. Of one that can't, there is nothing to
     hold against what is billed."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError(f"`url` {self.url!r} is no http or https address")
 
     @property
     def names(self) -> tuple[str, ...]:
