@@ -78,6 +78,12 @@ async def test_requests_tokens_and_times_are_those_of_the_usage_events(scraped: 
     assert value(seen, "gen_ai_server_time_per_output_token_seconds_count") == 2
 
 
+async def test_a_fault_of_ours_is_told_of_before_the_first_so_that_the_first_is_an_increase(
+    scraped: Scraped,
+) -> None:
+    assert value(await scraped.now(), "headrace_gateway_errors_total", code="internal_error") == 0
+
+
 async def test_what_is_refused_is_counted_by_its_code(scraped: Scraped) -> None:
     http = scraped.stack.http
     await http.post("/v1/chat/completions", json={"model": "glm-none", "messages": []})

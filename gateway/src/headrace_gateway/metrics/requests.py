@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from headrace_contracts.deployments import Deployment
 from headrace_contracts.usage import Dialect, Ending, TokenCounts
+from headrace_gateway.http.problems import InternalError
 from headrace_gateway.metrics import catalogue
 from headrace_telemetry.metrics import Durations, Sample, sample
 
@@ -129,7 +130,8 @@ class Requests:
         self._series: dict[tuple[str, Dialect], Series] = {}
         self._waits: dict[tuple[str, str], Durations] = {}
         self._deployments: set[str] = set()
-        self.errors: dict[str, int] = {}
+        # There before the first one: an alert on the increase of what appears as 1 never speaks of it.
+        self.errors: dict[str, int] = {InternalError.code: 0}
 
     def of(self, deployment: Deployment, dialect: Dialect) -> Series:
         """Where a request there is to be counted."""
