@@ -3,17 +3,23 @@
 import asyncio
 import contextlib
 import json
+import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import httpx2 as httpx
 import pytest
 import redis
 from pydantic import ValidationError
 
+from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects import openai_request
+from headrace_gateway.dialects.dialect import InferenceRequest
 from headrace_gateway.errors import Overloaded
-from headrace_gateway.http.exchange import SMALL_BYTES_MAX
+from headrace_gateway.http.exchange import SMALL_BYTES_MAX, Exchange, Line
 from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.settings import GatewaySettings
@@ -99,6 +105,67 @@ async def test_a_body_for_whose_rest_there_is_no_room_is_refused(stack: Stack, c
         [(status, body)] = answers(await sender.rest())
     assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
     assert stack.account.events() == []
+
+
+async def test_a_body_that_has_its_room_needs_no_more_to_arrive(stack: Stack, client: redis.Redis) -> None:
+    stack.large_bodies.take("third", BODY_BYTES_MAX)
+    stack.large_bodies.take(another_account(client).id, BODY_BYTES_MAX - len(LARGE))
+    assert (await stack.raw(LARGE)).status_code == 200
+
+
+def test_a_body_in_tiny_chunks_is_held_in_hardly_more_than_its_bytes() -> None:
+    exchange = Exchange(cast("Line", None), "POST", "/", {}, keep_alive=True, chunked=True)
+    tracemalloc.start()
+    try:
+        for number in range(SMALL_BYTES_MAX // 4):
+            exchange.add(b"%04x" % (number & 0xFFFF))
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < exchange.body_bytes * 3 // 2
+
+
+async def test_what_runs_goes_on_while_a_large_body_is_read(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, others_served = threading.Event(), threading.Event()
+    decode = openai_request.decode_request
+
+    def slow(body: bytes, dialect: Dialect) -> InferenceRequest:
+        if len(body) == len(LARGE):
+            begun.set()
+            assert others_served.wait(20)
+        return decode(body, dialect)
+
+    monkeypatch.setattr(openai_request, "decode_request", slow)
+    large = asyncio.create_task(stack.raw(LARGE))
+    await eventually(begun.is_set)
+    assert (await stack.post()).status_code == 200
+    others_served.set()
+    assert (await large).status_code == 200
+
+
+async def test_of_one_organisation_one_large_body_is_read_at_a_time() -> None:
+    room = LargeBodies(bytes_max=100)
+    running: list[bytes] = []
+    most: list[int] = []
+    others_began = threading.Event()
+
+    def decode(body: bytes) -> None:
+        running.append(body)
+        most.append(len(running))
+        if body == b"other":
+            others_began.set()
+        assert others_began.wait(20)
+        running.remove(body)
+
+    for org in ("one", "two"):
+        room.take(org, 10)
+    first = [asyncio.create_task(room.read("one", b"%d" % number, decode)) for number in range(4)]
+    await eventually(lambda: running)
+    await room.read("two", b"other", decode)
+    await asyncio.gather(*first)
+    assert max(most) == 2
 
 
 @pytest.mark.parametrize("framing", ["transfer-encoding: chunked", f"content-length: {len(LARGE)}"])

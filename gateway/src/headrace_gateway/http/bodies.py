@@ -1,12 +1,15 @@
 """Reading a request's body within its bounds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from headrace_gateway.errors import InvalidRequest
-from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.exchange import SMALL_BYTES_MAX, Exchange
 from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.http.problems import BodyTooSlow, EncodingUnknown
+
+Decoded = TypeVar("Decoded")
 
 
 class BodyBounds(Protocol):
@@ -34,6 +37,13 @@ async def read_body(exchange: Exchange, bodies: Bodies, org: str) -> bytes:
     if not is_json(exchange):
         raise InvalidRequest("The body must be sent as `Content-Type: application/json`.")
     return await arrived(exchange, bodies, org, bytes_max=bodies.bounds.body_bytes_max)
+
+
+async def decoded(body: bytes, bodies: Bodies, org: str, decode: Callable[[bytes], Decoded]) -> Decoded:
+    """What a body says."""
+    if len(body) <= SMALL_BYTES_MAX:
+        return decode(body)
+    return await bodies.room.read(org, body, decode)
 
 
 def is_json(exchange: Exchange) -> bool:

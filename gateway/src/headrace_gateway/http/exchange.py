@@ -28,6 +28,9 @@ STEP_BYTES = 1024 * 1024
 PACE_BYTES = 4 * 1024 * 1024
 """Of a large body; each time that so much has come, the rest may take as long again."""
 
+PIECE_BYTES_MIN = 1024
+"""Of a body, held by itself: smaller ones are held together, as each by itself takes some fifty bytes besides."""
+
 HEADER_BYTES = 160
 """What holding a header takes besides the bytes in it."""
 
@@ -117,7 +120,7 @@ class Exchange:
         self.body_bytes = 0
         self.answered = False
         self.streaming = False
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._piecewise = False
         self._request_id: str | None = None
         self._bytes_max = READ_AHEAD_BYTES_MAX
@@ -174,7 +177,8 @@ class Exchange:
                 while not self._settled(bytes_max):
                     if self.full:
                         self._bytes_max = min(bytes_max, self.body_bytes + STEP_BYTES)
-                        self._take(room, org, self._bytes_max)
+                        if length is None:
+                            self._take(room, org, self._bytes_max)
                         patience.reschedule(began + timeout_seconds * (1 + self.body_bytes / PACE_BYTES))
                         self._line.want_body(self)
                     self._waiter = loop.create_future()
@@ -184,7 +188,8 @@ class Exchange:
         if self._fault is not None:
             raise InvalidRequest(self._fault)
         pieces, self._pieces = self._pieces, []
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        # The first is held as it came.
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
     async def pieces(self, pace: Pace) -> AsyncGenerator[bytes, None]:
         """The body as it comes, however large: the client sends more when these were taken.
@@ -289,7 +294,13 @@ class Exchange:
         self.body_bytes += len(piece)
         if self.answered:
             return
-        self._pieces.append(piece)
+        pieces = self._pieces
+        if not pieces or len(piece) >= PIECE_BYTES_MIN:
+            pieces.append(piece)
+        elif isinstance(pieces[-1], bytearray):
+            pieces[-1] += piece
+        else:
+            pieces.append(bytearray(piece))
         if self.full or self._piecewise:
             self._wake()
 

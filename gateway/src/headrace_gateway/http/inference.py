@@ -33,7 +33,7 @@ from headrace_gateway.guardrails.guards import Guards
 from headrace_gateway.guardrails.spoken import said_in
 from headrace_gateway.http.attempt import Attempt
 from headrace_gateway.http.authorization import relayed_lines
-from headrace_gateway.http.bodies import Bodies
+from headrace_gateway.http.bodies import Bodies, decoded
 from headrace_gateway.http.candidates import Candidates
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import ClientGone, Exchange
@@ -127,7 +127,7 @@ class Inference:
         try:
             body = await wire.read(exchange, self._bodies, caller.org)
             idempotency = idempotency_of(exchange, body)
-            request = wire.decode(body)
+            request = await decoded(body, self._bodies, caller.org, wire.decode)
             if isinstance(request, ResponsesRequest):
                 conversation = await self.responses.conversation(request, caller)
                 request = conversation.request

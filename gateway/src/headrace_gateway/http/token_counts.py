@@ -22,7 +22,7 @@ from headrace_gateway.dialects.offer import check_task
 from headrace_gateway.dialects.openai_reply import read_refusal
 from headrace_gateway.errors import ModelNotFound, UpstreamBusy, UpstreamFailed, UpstreamTimedOut
 from headrace_gateway.http.authorization import api_key, bearer_token, relayed_lines
-from headrace_gateway.http.bodies import Bodies, read_body
+from headrace_gateway.http.bodies import Bodies, decoded, read_body
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.lifetime import lifetime_headers
@@ -103,7 +103,8 @@ class TokenCounts:
     async def _answer(self, exchange: Exchange, counting: Counting) -> None:
         credentials = self._addresses.credentials(exchange, counting.secret(exchange))
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
-        request = counting.decode(await read_body(exchange, self._bodies, caller.org))
+        body = await read_body(exchange, self._bodies, caller.org)
+        request = await decoded(body, self._bodies, caller.org, counting.decode)
         named = self._deployments.current.for_model(request.model, caller.org)
         now = time.time()
         ordered = in_order(named, org=caller.org, project=caller.project_id, affinity=lambda: None, now=now)
@@ -113,9 +114,9 @@ class TokenCounts:
         check_task(found[0], Task.GENERATE)
         check_media(request.media, found[0], hosts=self._image_hosts)
         lines = client_lines(exchange) + relayed_lines(exchange, counting.headers)
-        body = await self._count(found[0], counting, request, lines)
+        counted = await self._count(found[0], counting, request, lines)
         headers = [("content-type", "application/json"), ("x-headrace-revision", found[0].revision)]
-        exchange.answer(200, headers + lifetime_headers(found[0]), body)
+        exchange.answer(200, headers + lifetime_headers(found[0]), counted)
 
     async def _count(
         self, deployment: Deployment, counting: Counting, request: CountRequest, headers: bytes
