@@ -21,6 +21,7 @@ def chunks(
     choices_per_prompt: int | None = None,
     include_usage: bool = False,
     continuous_usage: bool = False,
+    cached_tokens: int | None = None,
 ) -> Chunks:
     return Chunks(
         dialect=dialect,
@@ -29,6 +30,7 @@ def chunks(
         choices_per_prompt=choices_per_prompt or choices,
         include_usage=include_usage,
         continuous_usage=continuous_usage,
+        cached_tokens=cached_tokens,
     )
 
 
@@ -103,6 +105,13 @@ def test_a_chunk_passes_but_for_its_usage_and_its_model(
 
 HEAD = '{"id":"1","object":"chat.completion.chunk","created":1,"model":"engine",'
 COUNTED = '"usage":{"prompt_tokens":7,"total_tokens":9,"completion_tokens":2}'
+CACHED = ',"prompt_tokens_details":{"cached_tokens":3}'
+THOUGHT = ',"completion_tokens_details":{"reasoning_tokens":2}'
+
+
+def with_details(wire: str, details: str) -> str:
+    return wire.replace(COUNTED, f"{COUNTED[:-1]}{details}}}")
+
 
 wires = st.sampled_from(
     [
@@ -126,11 +135,19 @@ wires = st.sampled_from(
     cut=st.integers(0, 3),
     split=st.none() | st.floats(0, 1),
     put=st.sampled_from([None, b"\n", b"\ndata: "]),
+    details=st.sampled_from(["", CACHED, THOUGHT, CACHED + THOUGHT, THOUGHT + CACHED]),
+    cached_tokens=st.sampled_from([None, 0, 3, 9]),
 )
 def test_a_chunk_like_those_before_it_is_read_as_if_it_were_the_first(
-    wire: str, value: Any, cut: int, split: float | None, put: bytes | None
+    wire: str,
+    value: Any,
+    cut: int,
+    split: float | None,
+    put: bytes | None,
+    details: str,
+    cached_tokens: int | None,
 ) -> None:
-    payload = (wire % json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
+    payload = (with_details(wire, details) % json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
     payload = payload[: len(payload) - cut]
     if split is not None:
         at = int(split * len(payload))
@@ -139,7 +156,7 @@ def test_a_chunk_like_those_before_it_is_read_as_if_it_were_the_first(
         else:
             # Not before the first byte, which would leave an event of nothing.
             payload = payload[: max(at, 1)] + put + payload[max(at, 1) :]
-    later, first = chunks(), chunks()
+    later, first = chunks(cached_tokens=cached_tokens), chunks(cached_tokens=cached_tokens)
     later.take(b"data: " + (HEAD + '"choices":[{"index":0}],' + COUNTED + "}").encode())
 
     def read(reader: Chunks) -> Any:
@@ -151,6 +168,27 @@ def test_a_chunk_like_those_before_it_is_read_as_if_it_were_the_first(
         return chunk.client_bytes, chunk.usage
 
     assert read(later) == read(first)
+
+
+@pytest.mark.parametrize("cached_tokens", [None, 3], ids=["not told", "told in a header"])
+@pytest.mark.parametrize("details", [THOUGHT, ""], ids=["a chat", "a completion"])
+def test_what_our_engine_writes_with_each_token_is_not_read_whole(
+    cached_tokens: int | None, details: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That costs twice as much, and nothing else would tell."""
+    first = HEAD + '"choices":[{"index":0,"delta":{"content":""}}],' + COUNTED + ',"prompt_token_ids":null}'
+    later = HEAD + '"choices":[{"index":0,"delta":{"content":"a"},"token_ids":null}],' + COUNTED + "}"
+    reader = chunks(cached_tokens=cached_tokens)
+    reader.take(b"data: " + with_details(first, details).encode())
+    monkeypatch.delattr(Chunks, "read")
+
+    chunk = reader.take(b"data: " + with_details(later, details).encode())
+
+    assert chunk is not None
+    assert seen(chunk.client_bytes)["choices"][0]["delta"] == {"content": "a"}
+    assert chunk.usage is not None
+    told = json.loads(chunk.usage).get("prompt_tokens_details")
+    assert told == (None if cached_tokens is None else {"cached_tokens": cached_tokens})
 
 
 @given(include=st.booleans(), continuous=st.booleans())

@@ -39,10 +39,11 @@ _choices = msgspec.json.Decoder(list[Choice]).decode
 _any = msgspec.json.Decoder(msgspec.Raw).decode
 
 _COUNTED = re.compile(
-    rb'\{"prompt_tokens":[0-9]{1,9},"total_tokens":[0-9]{1,9},"completion_tokens":([0-9]{1,9})'
-    rb'(?:,"prompt_tokens_details":\{"cached_tokens":[0-9]{1,9}\})?\}'
+    rb'\{"prompt_tokens":([0-9]{1,9}),"total_tokens":[0-9]{1,9},"completion_tokens":([0-9]{1,9})'
+    rb'(,"prompt_tokens_details":\{"cached_tokens":[0-9]{1,9}\})?'
+    rb'(?:,"completion_tokens_details":\{"reasoning_tokens":[0-9]{1,9}\})?\}'
 )
-"""Running usage as our engine writes it."""
+"""Running usage as our engine writes it: with what was thought of a chat, and without what was cached."""
 
 _CHOICES, _USAGE = b'"choices":[{', b',"usage":'
 
@@ -106,7 +107,12 @@ class Chunks:
             _any(choices)
         except (msgspec.MsgspecError, RecursionError):
             return None  # and whoever reads it whole says what is wrong with it
-        self._output_tokens = output_tokens = max(self._output_tokens, int(counted[1]))
+        if self._cached_tokens is not None and counted[3] is None:
+            details = b',"prompt_tokens_details":{"cached_tokens":%d}}' % min(
+                self._cached_tokens, int(counted[1])
+            )
+            usage = usage[:-1] + details
+        self._output_tokens = output_tokens = max(self._output_tokens, int(counted[2]))
         return Chunk(b'data: %b"choices":%b}\n\n' % (clients, choices), usage, output_tokens)
 
     def read(self, payload: bytes) -> Chunk:
@@ -138,7 +144,7 @@ class Chunks:
         return Chunk(client_bytes, usage, self._output_tokens, finished=finished)
 
     def _beginning_of(self, payload: bytes) -> tuple[bytes, bytes] | None:
-        whole = self._tally is None and self._cached_tokens is None and not self._continuous_usage
+        whole = self._tally is None and not self._continuous_usage
         engines, found, _ = payload.partition(_CHOICES)
         if not (whole and found):
             return None
