@@ -139,6 +139,7 @@ wires = st.sampled_from(
     cached_tokens=st.sampled_from([None, 0, 3, 9]),
 )
 def test_a_chunk_like_those_before_it_is_read_as_if_it_were_the_first(
+    *,
     wire: str,
     value: Any,
     cut: int,
