@@ -148,7 +148,9 @@ def test_a_chunk_like_those_before_it_is_read_as_if_it_were_the_first(
     details: str,
     cached_tokens: int | None,
 ) -> None:
-    payload = (with_details(wire, details) % json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode()
+    payload = (
+        with_details(wire, details) % json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    ).encode()
     payload = payload[: len(payload) - cut]
     if split is not None:
         at = int(split * len(payload))
