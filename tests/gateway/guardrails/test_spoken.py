@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from headrace_gateway.dialects.bounds import UNREAD, prompt_bytes_of
 from headrace_gateway.dialects.fields import read_fields
 from headrace_gateway.dialects.media import NO_MEDIA
-from headrace_gateway.guardrails.spoken import CONVERSATION, UNSPOKEN, asked_in, said_in, said_in_events
+from headrace_gateway.guardrails.spoken import (
+    CONVERSATION,
+    UNSPOKEN,
+    Unreadable,
+    asked_in,
+    said_in,
+    said_in_events,
+)
 
 REQUESTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"messages": [{"role": "user", "content": "one"}], "model": "m", "user": "u"}, ["one"]),
@@ -36,7 +43,6 @@ REQUESTS: list[tuple[dict[str, Any], list[str]]] = [
         ["two", "three", '{"city":"four"}', "four", "five", "one"],
     ),
     ({"prompt": ["one", "two"]}, ["one", "two"]),
-    ({"prompt": [1, 2, 3]}, []),
     (
         {
             "instructions": "two",
@@ -60,6 +66,22 @@ REQUESTS: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("request_", "texts"), REQUESTS)
 def test_of_a_request_everything_that_a_model_reads(request_: dict[str, Any], texts: list[str]) -> None:
     assert asked_in(json.dumps(request_).encode()) == texts
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"prompt": [1, 2, 3]},
+        {"prompt": [[1], [2]]},
+        {"prompt": ["one", [2]]},
+        {"input": [1, 2]},
+        {"input": [[1, 2]]},
+        {"prompt_embeds": "AAAA"},
+    ],
+)
+def test_in_tokens_nobody_can_read(request_: dict[str, Any]) -> None:
+    with pytest.raises(Unreadable):
+        asked_in(json.dumps(request_).encode())
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -152,8 +174,9 @@ def test_no_name_hides_a_text_in_what_a_tool_is_called_with(place: str, name: st
         },
         lambda arguments: {"content": [{"type": "tool_use", "input": arguments}]},
         lambda arguments: {"output": [{"type": "function_call", "arguments": written(arguments)}]},
+        lambda arguments: {"output": [{"type": "custom_tool_call", "input": written(arguments)}]},
     ],
-    ids=["chat", "message", "response"],
+    ids=["chat", "message", "response", "response of a custom tool"],
 )
 def test_no_name_hides_a_text_in_what_a_model_calls_a_tool_with(
     answer: Callable[[dict[str, Any]], dict[str, Any]], name: str
@@ -161,6 +184,11 @@ def test_no_name_hides_a_text_in_what_a_model_calls_a_tool_with(
     said = list(said_in(json.dumps(answer({"deeper": [{name: SECRET}]})).encode()))
     assert SECRET in [text for _, text in said]
     assert len({part for part, _ in said}) == len(said), "texts that do not belong together"
+
+
+def test_what_a_custom_tool_is_called_with_is_a_text() -> None:
+    call = {"type": "custom_tool_call", "id": "c", "name": "n", "input": "one two"}
+    assert [text for _, text in said_in(json.dumps({"output": [call]}).encode())] == ["one two"]
 
 
 def test_the_tools_that_an_answer_repeats_are_not_what_was_said() -> None:

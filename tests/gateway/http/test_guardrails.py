@@ -145,6 +145,15 @@ async def test_a_refused_request_reaches_no_model_and_costs_nothing(
     assert not stack.account.events()
 
 
+@pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2], [3]]])
+async def test_a_prompt_of_tokens_is_refused_as_no_guardrail_can_read_it(stack: Stack, prompt: Any) -> None:
+    answer = await stack.http.post("/v1/completions", json={"model": MODEL, "prompt": prompt})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "content_refused")
+    assert "tokens" in error["message"]
+    assert not stack.engine.attempts
+
+
 async def test_a_whole_answer_is_withheld_and_its_output_is_free(stack: Stack) -> None:
     completion = await stack.openai.chat.completions.create(
         model=MODEL, messages=[{"role": "user", "content": "hello"}], n=2

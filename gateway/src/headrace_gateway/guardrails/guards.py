@@ -11,12 +11,16 @@ from pydantic import ConfigDict, with_config
 
 from headrace_gateway.errors import ContentRefused, GuardrailFailed
 from headrace_gateway.guardrails.guardrail import About, Guardrail, Watch
-from headrace_gateway.guardrails.spoken import asked_in
+from headrace_gateway.guardrails.spoken import Unreadable, asked_in
 
 log = structlog.get_logger()
 
 SECONDS_MAX = 5.0
 """For one guardrail to say what it thinks of one request, or of a piece of an answer."""
+
+
+UNREADABLE = "a prompt of tokens can't be looked at, send its text"
+"""Why it is refused, whatever guardrails there are."""
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -42,7 +46,10 @@ class Guards:
 
     async def check(self, body: bytes, about: About) -> None:
         """Raises `ContentRefused`, or `GuardrailFailed`."""
-        texts = asked_in(body)
+        try:
+            texts = asked_in(body)
+        except Unreadable as error:
+            raise ContentRefused(UNREADABLE) from error
         for guardrail in self._guardrails:
             reason = await _asked(lambda guardrail=guardrail: guardrail.refuses(texts, about))  # type: ignore[misc]
             if reason is not None:

@@ -13,6 +13,11 @@ CONVERSATION = ("messages", "prompt", "input", "system", "instructions", "tools"
 """Fields of a request that every dialect's engine writes out part by part, as it knows the parts. What it makes of others
 (`documents`, `chat_template_kwargs`, `response_format`) is a template's business, so all in those is looked at."""
 
+GIVEN_AS_TOKENS = ("prompt", "input")
+"""Fields that may hold numbers of tokens, or lists of these, in the place of texts."""
+
+EMBEDDED = "prompt_embeds"
+
 UNSPOKEN = frozenset(
     (
         "cache_control",
@@ -35,6 +40,9 @@ UNSPOKEN = frozenset(
 CALLED = ("arguments", "input")
 """What a tool is called with: an object, or one written as JSON. Its names are the tool's, so none is left out."""
 
+CALLS = ("tool_use", "custom_tool_call")
+"""Parts of an answer that have it in `input`; the others have it in `arguments`."""
+
 SCHEMAS = ("parameters", "input_schema")
 """What a tool may be called with; the names in it are the tool's too."""
 
@@ -50,9 +58,15 @@ _decode = msgspec.json.decode
 _encode = msgspec.json.encode
 
 
+class Unreadable(Exception):
+    """A prompt is given as tokens or as what becomes of them, in which nobody here can read a word."""
+
+
 def asked_in(body: bytes) -> list[str]:
-    """Of a request that was decoded before, so it is an object."""
+    """Of a request that was decoded before, so it is an object. Raises `Unreadable`."""
     fields: dict[str, Any] = _decode(body)
+    if EMBEDDED in fields or any(_has_tokens(fields.get(name)) for name in GIVEN_AS_TOKENS):
+        raise Unreadable
     said = [text for name in CONVERSATION if name in fields for text in _every(fields[name])]
     others = [fields[name] for name in fields if name not in CONVERSATION and name not in UNREAD]
     return said + [text for each in others for text in _whole(each)]
@@ -80,6 +94,10 @@ def said_in_events(data: bytes) -> Iterator[tuple[Hashable, str]]:
                 yield (event["type"], event.get("output_index"), event.get("content_index")), delta
         else:
             yield from _said(event, (), is_whole=False)
+
+
+def _has_tokens(prompts: Any) -> bool:
+    return isinstance(prompts, list) and any(isinstance(each, int | list) for each in prompts)
 
 
 def _every(value: Any, *, is_part: bool = False) -> Iterator[str]:
@@ -142,7 +160,7 @@ def _is_a_call(part: dict[str, Any], name: str) -> bool:
     """Whether a model calls a tool with what the answer's part has there; answers repeat the tools' schemas too."""
     if name == "arguments":
         return isinstance(part[name], str) and bool(part[name])
-    return name == "input" and part.get("type") == "tool_use"
+    return name == "input" and part.get("type") in CALLS
 
 
 def _said(value: Any, part: tuple[Hashable, ...], *, is_whole: bool) -> Iterator[tuple[Hashable, str]]:
