@@ -6,6 +6,7 @@ from typing import Any
 Event = dict[str, Any]
 
 ID = "resp_0123456789abcdef"
+CUSTOM = "custom_tool_call_input"
 
 
 class ResponseReply:
@@ -47,6 +48,11 @@ class ResponseReply:
             "prompt_tokens_details": {"cached_tokens": self._cached},
         }
 
+    @property
+    def _is_custom(self) -> bool:
+        """Whether the tools that it may call take a text, where others take an object."""
+        return any(tool["type"] == "custom" for tool in self._body.get("tools", ()))
+
     def _events(self) -> Iterator[tuple[Event, int]]:
         for kind in ("response.created", "response.in_progress"):
             yield {"type": kind, "response": self._response("in_progress", [])}, 0
@@ -56,6 +62,8 @@ class ResponseReply:
             begun = item | {"status": "in_progress"}
             if kind == "function_call_arguments":
                 begun["arguments"] = ""
+            elif kind == CUSTOM:
+                begun = item | {"input": ""}
             else:
                 begun["content"] = [] if kind == "output_text" else None
             yield {"type": "response.output_item.added", "output_index": index, "item": begun}, yielded
@@ -66,7 +74,7 @@ class ResponseReply:
             for word in words:
                 yielded += 1
                 delta = {"type": f"response.{kind}.delta", "delta": word}
-                yield delta | (place if kind == "function_call_arguments" else part), yielded
+                yield delta | (part if kind.endswith("text") else place), yielded
             if kind == "output_text":
                 done = {"type": "response.output_text.done", "text": "".join(words), "logprobs": []}
                 yield done | part, yielded
@@ -81,7 +89,10 @@ class ResponseReply:
             content = [{"type": "reasoning_text", "text": "".join(thoughts)}]
             item = {"type": "reasoning", "id": "rs_1", "summary": [], "content": content, "status": None}
             yield item, "reasoning_text", thoughts
-        if self._tool:
+        if self._tool and self._is_custom:
+            call = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "say"}
+            yield call | {"input": "".join(said)}, CUSTOM, said
+        elif self._tool:
             pieces = ['{"words":"', *said[2:], '"}']
             call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "say"}
             yield (

@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from openai.types.responses import FunctionToolParam, ResponseInputParam
+from openai.types.responses import CustomToolParam, FunctionToolParam, ResponseInputParam
 
 from headrace_contracts.usage import Dialect, Ending, TokenCounts
 from headrace_gateway.metering.settings import MeterSettings
@@ -171,6 +171,27 @@ async def test_money_that_ends_leaves_a_response_of_what_was_said(stack: Stack) 
     assert (await stack.openai.responses.retrieve(response.id)).output_text == said
 
 
+async def test_money_that_ends_amid_a_custom_tool_s_call_leaves_what_was_given_of_it(stack: Stack) -> None:
+    stack.account.fund(200)
+    stack.engine.behave(Behaviour(tokens=400, tool=True, before_each_seconds=0.001))
+    tool: CustomToolParam = {"type": "custom", "name": "say"}
+    stream = await stack.openai.responses.create(model=MODEL, input="hello", stream=True, tools=[tool])
+    events = [event async for event in stream]
+
+    last = events[-1]
+    assert last.type == "response.incomplete"
+    [call] = last.response.output
+    assert call.type == "custom_tool_call"
+    given = [event.delta for event in events if event.type == "response.custom_tool_call_input.delta"]
+    assert call.input == "".join(given) != ""
+    assert call.to_dict()["status"] == "incomplete"
+
+    stack.account.fund(1_000_000)
+    await stack.openai.responses.create(model=MODEL, input="and?", previous_response_id=last.response.id)
+    assert [item["role"] for item in stack.engine.last.body["input"]] == ["user", "user"]
+    await stack.settled(2)
+
+
 async def test_a_response_is_another_project_s_secret(stack: Stack) -> None:
     response = await stack.openai.responses.create(model=MODEL, input="hello")
     stranger = Account(stack.account.client, secret="hr-" + "s" * 43, id="2")
@@ -276,6 +297,10 @@ EVIL = {"type": "input_image", "image_url": "http://169.254.169.254/"}
         ({"input": [{"role": "user", "content": [EVIL]}]}, "not_offered"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": [EVIL]}]}, "not_offered"),
         ({"input": [{"type": "message", "role": "assistant", "content": []}]}, "invalid_request"),
+        (
+            {"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}]},
+            "invalid_request",
+        ),
         ({"input": [{"type": "item_reference"}]}, "invalid_request"),
         ({"input": [{"type": "item_reference", "id": "msg_2"}] * 2}, "invalid_request"),
         ({"input": "hello", "background": True}, "not_offered"),

@@ -1,6 +1,7 @@
 """Which items of a response a conversation can go on from: an engine fails at some that a cut stream leaves behind."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -17,21 +18,34 @@ class Item(msgspec.Struct):
     content: msgspec.Raw = _NULL
     summary: msgspec.Raw = _NULL
     encrypted_content: msgspec.Raw = _NULL
+    arguments: Any = None
+
+
+class Part(msgspec.Struct):
+    type: Any = None
 
 
 ASSISTANT = b'"assistant"'
 
 _item = msgspec.json.Decoder(Item).decode
+_parts = msgspec.json.Decoder(list[Part]).decode
 
 
 def check_said(items: Sequence[msgspec.Raw]) -> None:
-    """Raises `InvalidRequest` for a message of the assistant without parts: vLLM fails at one, with a 500."""
+    """Raises `InvalidRequest` for a message of the assistant at which vLLM fails, with a 500: one without parts, or one
+    whose first part is no text."""
     for place, raw in enumerate(items):
         if ASSISTANT not in bytes(raw):
             continue
         item = _read(raw)
-        if item is not None and item.role == "assistant" and _has_no_parts(item.content):
+        if item is None or item.role != "assistant":
+            continue
+        if _has_no_parts(item.content):
             raise InvalidRequest("A message must have content.", param=f"input[{place}].content")
+        if _begins_with_a_refusal(item.content):
+            raise InvalidRequest(
+                "A refusal is not read here. Send it as `output_text`.", param=f"input[{place}].content[0]"
+            )
 
 
 def is_empty(raw: msgspec.Raw) -> bool:
@@ -43,10 +57,7 @@ def is_empty(raw: msgspec.Raw) -> bool:
 def can_be_gone_on_from(raw: msgspec.Raw) -> bool:
     """Not half a call either: its arguments are no JSON yet, and nobody will answer it."""
     item = _read(raw)
-    if item is None:
-        return True
-    is_cut = item.status in ("in_progress", "incomplete")
-    return not (_is_empty(item) or (is_cut and item.type.endswith("_call")))
+    return item is None or not (_is_empty(item) or _is_half_a_call(item))
 
 
 def _is_empty(item: Item) -> bool:
@@ -54,6 +65,31 @@ def _is_empty(item: Item) -> bool:
     return item.type in ("message", "reasoning") and all(
         _has_no_parts(part) or part == _NULL for part in parts
     )
+
+
+def _is_half_a_call(item: Item) -> bool:
+    if not item.type.endswith("_call"):
+        return False
+    # Where the output's bound cuts a call of a function, vLLM says that it is completed all the same.
+    return item.status in ("in_progress", "incomplete") or _is_half(item.arguments)
+
+
+def _is_half(arguments: Any) -> bool:
+    if not isinstance(arguments, str) or not arguments:
+        return False
+    try:
+        msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError):
+        return True
+    return False
+
+
+def _begins_with_a_refusal(content: msgspec.Raw) -> bool:
+    try:
+        parts = _parts(content)
+    except msgspec.MsgspecError:
+        return False  # a text, or something at which the engine will say what is wrong with it
+    return bool(parts[0].type == "refusal")
 
 
 def _has_no_parts(written: msgspec.Raw) -> bool:

@@ -29,12 +29,14 @@ REASONS = {Cut.LENGTH: "max_output_tokens", Cut.WITHHELD: "content_filter"}
 
 BEGINNINGS = ("response.created", "response.in_progress", "response.queued")
 ENDS = ("response.completed", "response.incomplete")
+ITEM_BEGUN = "response.output_item.added"
 FAILURES = ("response.failed", "error")
 
 TEXTS = {
     "response.output_text.delta": ("output_text", "content", "text"),
     "response.reasoning_text.delta": ("reasoning_text", "content", "text"),
     "response.function_call_arguments.delta": (None, None, "arguments"),
+    "response.custom_tool_call_input.delta": (None, None, "input"),
 }
 """What grows by each kind of delta: a part of which type, in which list of its item, and which field."""
 
@@ -100,7 +102,10 @@ class ResponseEvents:
             return
         self._final.events_given = event.sequence_number + 1
         if bytes(event.item) != b"null":
-            self._output[event.output_index] = _decode(event.item)
+            item = self._output[event.output_index] = _decode(event.item)
+            if event.type == ITEM_BEGUN:
+                # Until it is done; calls of custom tools would say nothing of it.
+                item["status"] = "incomplete"
         elif event.type in TEXTS and isinstance(event.delta, str):
             self._grow(event)
 
@@ -153,8 +158,7 @@ class ResponseEvents:
 
     def _grow(self, event: Event) -> None:
         kind, within, name = TEXTS[event.type]
-        item = self._output.setdefault(event.output_index, {})
-        item["status"] = "incomplete"
+        item = self._output.setdefault(event.output_index, {"status": "incomplete"})
         if within is not None:
             # The engine begins some items without any parts.
             parts = item[within] = item.get(within) or []
