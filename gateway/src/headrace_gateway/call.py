@@ -6,6 +6,7 @@ exactly once, however the request ends.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -118,7 +119,15 @@ class Call(msgspec.Struct, frozen=True):
     """Whether it was admitted before and nothing came of that, so that it counts as a request already."""
 
 
-class Lease(Protocol):
+class Watch(Protocol):
+    """Something that a key's end ends."""
+
+    @property
+    def revoked(self) -> asyncio.Event:
+        """Set when the key was revoked or has expired, or a lease taken away otherwise: end it at once."""
+
+
+class Lease(Watch, Protocol):
     """One admitted request, from its hold to its settlement."""
 
     @property
@@ -144,10 +153,6 @@ class Lease(Protocol):
     @property
     def first_token_us(self) -> int | None:
         """Since its admission; null until a token was handed to the client."""
-
-    @property
-    def revoked(self) -> asyncio.Event:
-        """Set when the lease was taken away (reaped, key revoked): end the stream at once, then settle."""
 
     def attempt(self) -> str:
         """The engine's request id for the next upstream attempt; counts it."""
@@ -186,6 +191,9 @@ class Meter(Protocol):
         What this lets pass may have changed since its records were read: `admit` compares them, and whoever
         answers without admitting asks for them `anew`.
         """
+
+    def watch(self, credentials: Credentials) -> AbstractAsyncContextManager[Watch]:
+        """For what goes on for long without being admitted."""
 
     async def priced_models(self, credentials: Credentials) -> Container[str]:
         """Those with a price where the key's project buys."""

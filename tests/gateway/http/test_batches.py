@@ -288,6 +288,21 @@ async def test_a_file_that_nobody_reads_on_is_broken_off(
         await eventually(lambda: not billing.running)
 
 
+async def test_a_key_that_is_revoked_ends_the_files_on_their_way(relaying: tuple[Stack, Billing]) -> None:
+    stack, billing = relaying
+    async with (
+        begun(stack, "POST /v1/files", CHUNKED) as upload,
+        begun(stack, "GET /v1/files/file_1/content") as download,
+    ):
+        await upload.say(b"1\r\nx\r\n")
+        assert (await download.head()).startswith(b"HTTP/1.1 200")
+        await eventually(lambda: billing.running == 1)
+        stack.account.push_key(status=KeyStatus.REVOKED)
+        assert (await upload.head()).startswith(b"HTTP/1.1 401")
+        assert not (await download.rest()).endswith(b"0\r\n\r\n")
+    await eventually(lambda: not billing.running)
+
+
 async def test_a_refusal_reaches_whoever_is_still_sending(relaying: tuple[Stack, Billing]) -> None:
     stack, _ = relaying
     answer = await stack.http.post("/v1/batches", content=b"x" * 2**20)

@@ -15,6 +15,7 @@ import pytest
 import redis
 from pydantic import ValidationError
 
+from headrace_contracts.access import KeyStatus
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects import openai_request
 from headrace_gateway.dialects.dialect import InferenceRequest
@@ -177,6 +178,23 @@ async def test_who_has_no_key_takes_no_room(
     async with sending(stack, "hr-" + "x" * 43, framing) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 401")
     assert taken == []
+
+
+@pytest.mark.parametrize("framing", ["transfer-encoding: chunked", f"content-length: {len(LARGE)}"])
+async def test_a_large_body_is_not_waited_for_once_its_key_is_revoked(
+    account: Account, settings: MeterSettings, unused_port: Callable[[], int], framing: str
+) -> None:
+    bounds = replace(BOUNDS, body_bytes_max=BODY_BYTES_MAX, body_timeout_seconds=600.0)
+    async with (
+        running_stack(account, settings, unused_port(), bounds=bounds) as stack,
+        sending(stack, account.secret, framing) as client,
+    ):
+        await client.say(chunk(LARGE[: len(LARGE) // 2]))
+        await eventually(lambda: stack.large_bodies.taken_bytes)
+        account.push_key(status=KeyStatus.REVOKED)
+        [(status, body)] = answers(await client.rest())
+        assert (status, json.loads(body)["error"]["code"]) == (401, "api_key_revoked")
+        assert stack.large_bodies.taken_bytes == 0
 
 
 @pytest.mark.parametrize("framing", ["transfer-encoding: chunked", f"content-length: {len(LARGE)}"])

@@ -1,7 +1,7 @@
 """Files and batches, which are billing's, at the one address that clients know.
 
-What must stay true: billing is never shown a key, only a token that stands for one that was looked at here; no more of
-a file is held than a connection reads ahead; no organisation takes all the connections to billing, and none is kept by a
+What must stay true: billing is never shown a key, only a token that stands for one that was looked at here, and nothing
+goes on once that one has ended; no more of a file is held than a connection reads ahead; no organisation takes all the connections to billing, and none is kept by a
 client that dawdles.
 """
 
@@ -22,8 +22,9 @@ from headrace_gateway.http.authorization import bearer_token, relayed_lines
 from headrace_gateway.http.bodies import check_encoding
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.interruption import Running, while_valid
 from headrace_gateway.http.pace import Pace
-from headrace_gateway.http.problems import BodyTooSlow, MethodNotAllowed
+from headrace_gateway.http.problems import BodyTooSlow, DeadlineReached, MethodNotAllowed, Revoked
 from headrace_gateway.routing.upstream.client import Upstream
 from headrace_gateway.routing.upstream.errors import UpstreamError
 from headrace_gateway.routing.upstream.reply import Reply
@@ -36,6 +37,9 @@ TOKEN_SECONDS = 60
 GRACE_SECONDS = 60.0
 BYTES_A_SECOND_MIN = 64 * 1024
 """Of what a client sends or reads, after that grace: a file of 100 MiB takes less than half an hour."""
+
+DEADLINE_SECONDS = 7200.0
+"""Of one on its way: more than its pace allows to the largest."""
 
 METHODS = ("GET", "POST", "DELETE")
 """That billing answers there."""
@@ -71,17 +75,23 @@ class Batches:
         self._secret = secret
         self._org_requests_max = org_requests_max
         self._running: Counter[str] = Counter()
+        self._on_their_way = Running(deadline_seconds=DEADLINE_SECONDS)
 
     async def __call__(self, exchange: Exchange) -> None:
         if exchange.method not in METHODS:
             raise MethodNotAllowed(", ".join(METHODS))
         key = bearer_token(exchange)
-        caller = await self._meter.authenticate(
-            self._addresses.credentials(exchange, key), KeyScope.INFERENCE, anew=True
-        )
+        credentials = self._addresses.credentials(exchange, key)
+        caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
         check_encoding(exchange)
-        with self._share(caller.org):
-            await self._relay(exchange, key)
+        try:
+            with self._share(caller.org):
+                async with while_valid(self._meter, credentials, self._on_their_way):
+                    await self._relay(exchange, key)
+        except (Revoked, DeadlineReached):
+            if not exchange.answered:
+                raise
+            exchange.break_off()
 
     @contextmanager
     def _share(self, org: str) -> Iterator[None]:

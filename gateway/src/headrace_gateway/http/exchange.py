@@ -142,6 +142,14 @@ class Exchange:
         return value.decode() if value.isascii() else "\N{REPLACEMENT CHARACTER}"
 
     @property
+    def may_be_long(self) -> bool:
+        """Whether a body is on its way that is a large one, or does not say."""
+        return (
+            not self.complete
+            and int(self._headers.get(b"content-length", SMALL_BYTES_MAX + 1)) > SMALL_BYTES_MAX
+        )
+
+    @property
     def request_id(self) -> str:
         """That of its admission, or one of its own where it is refused before."""
         if self._request_id is None:

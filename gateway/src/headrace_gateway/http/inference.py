@@ -37,7 +37,7 @@ from headrace_gateway.http.bodies import Bodies, decoded
 from headrace_gateway.http.candidates import Candidates
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import ClientGone, Exchange
-from headrace_gateway.http.interruption import Interrupted, Interruption, Running
+from headrace_gateway.http.interruption import Interrupted, Interruption, Running, while_valid
 from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.http.placement import Placement
 from headrace_gateway.http.relay import StreamRelay
@@ -99,6 +99,7 @@ class Inference:
         self.lines = lines
         self._traces = traces
         self.requests = meter.requests
+        self._not_admitted = Running(deadline_seconds=bounds.request_timeout_seconds)
         self._placement = Placement(meter, lines)
         self.breakers, budget = Breakers(), RetryBudget()
         self._attempts = Attempts(upstream, self.breakers, budget)
@@ -125,7 +126,11 @@ class Inference:
         caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE)
         conversation = None
         try:
-            body = await wire.read(exchange, self._bodies, caller.org)
+            if exchange.may_be_long:
+                async with while_valid(self._meter, credentials, self._not_admitted):
+                    body = await wire.read(exchange, self._bodies, caller.org)
+            else:
+                body = await wire.read(exchange, self._bodies, caller.org)
             idempotency = idempotency_of(exchange, body)
             request = await decoded(body, self._bodies, caller.org, wire.decode)
             if isinstance(request, ResponsesRequest):

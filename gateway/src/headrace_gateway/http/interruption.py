@@ -5,13 +5,15 @@ that settling a request is safe from all of this.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
-from headrace_gateway.call import Lease
+from headrace_gateway.call import Credentials, Meter, Watch
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.problems import DeadlineReached, Revoked
 
 SWEEP_SECONDS = 0.25
 """One look at all that runs is cheaper than timers and tasks for each; no deadline here needs to be finer, and a
@@ -34,22 +36,22 @@ class Interrupted(Exception):
 class Interruption:
     """`async with` one around what may be interrupted; it raises `Interrupted`."""
 
-    __slots__ = ("_exchange", "_lease", "_reason", "_running", "_task", "deadline")
+    __slots__ = ("_exchange", "_reason", "_running", "_task", "_watch", "deadline")
 
-    def __init__(self, exchange: Exchange | None, lease: Lease, running: "Running") -> None:
+    def __init__(self, exchange: Exchange | None, watch: Watch, running: "Running") -> None:
         """`exchange`: null where the request goes on although its client is gone."""
         task = asyncio.current_task()
         assert task is not None, "requests run in tasks"
         self._task = task
         self._exchange = exchange
-        self._lease = lease
+        self._watch = watch
         self._running = running
         self._reason: Reason | None = None
         self.deadline = 0.0
 
     @property
     def revoked(self) -> bool:
-        return self._lease.revoked.is_set()
+        return self._watch.revoked.is_set()
 
     def interrupt(self, reason: Reason) -> None:
         """Ends the block, unless it has ended or is ending already. Not for the task in it."""
@@ -114,3 +116,16 @@ class Running:
             elif interruption.deadline < now:
                 interruption.interrupt(Reason.DEADLINE)
         self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep, loop) if self._members else None
+
+
+@asynccontextmanager
+async def while_valid(meter: Meter, credentials: Credentials, running: Running) -> AsyncIterator[None]:
+    """Around what goes on for long without a lease. Raises `Revoked`, or `DeadlineReached`."""
+    async with meter.watch(credentials) as watch:
+        try:
+            async with Interruption(None, watch, running):
+                yield
+        except Interrupted as interruption:
+            if interruption.reason is Reason.REVOKED:
+                raise Revoked from interruption
+            raise DeadlineReached("The request took longer than it may.") from interruption

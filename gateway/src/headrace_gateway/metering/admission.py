@@ -7,7 +7,8 @@ request then by recovery or the reaper.
 
 import asyncio
 import time
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,7 @@ from headrace_gateway.metering.lease import RunningLease, Terms
 from headrace_gateway.metering.resend import Unacknowledged
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.metering.settlement import Settler
+from headrace_gateway.metering.watch import Watch
 from headrace_gateway.metrics.requests import Requests
 
 log = structlog.get_logger()
@@ -75,6 +77,7 @@ class GatewayMeter:
         self.table = table
         self.journal = journal
         self.running: dict[str, RunningLease] = {}
+        self.watches: set[Watch] = set()
         self.requests = Requests()
         self.not_ready: str | None = "limits_unavailable"
         """The code of what stands in the way of admission as of the last heartbeat; null when nothing does."""
@@ -103,6 +106,15 @@ class GatewayMeter:
         key, project = await directory.owner(credentials.key, stale=stale)
         authorisation.check_caller(key.record, project.record, credentials, scope, now_us=_now_us())
         return KnownCaller(key.record, project.record, credentials.batched)
+
+    @asynccontextmanager
+    async def watch(self, credentials: Credentials) -> AsyncIterator[Watch]:
+        watch = Watch(await self._directory.owner(credentials.key))
+        self.watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self.watches.discard(watch)
 
     async def priced_models(self, credentials: Credentials) -> Container[str]:
         return (await self._directory.standing(credentials.key, None)).prices.record.models

@@ -25,6 +25,7 @@ from headrace_gateway.metering.confirmation import confirmed
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import counts_fragment, final_event, identity_fragment
 from headrace_gateway.metering.inflight import USAGE_BYTES_MAX
+from headrace_gateway.metering.watch import key_expired
 from headrace_gateway.metrics.requests import Doubt, Series
 
 if TYPE_CHECKING:
@@ -120,8 +121,7 @@ class RunningLease:
 
     def expired(self, now_us: int) -> bool:
         """Whether its key has."""
-        expires_at_us: int | None = self.records[0].record.expires_at_us
-        return expires_at_us is not None and expires_at_us <= now_us
+        return key_expired(self.records, now_us)
 
     def attempt(self) -> str:
         assert not self._settled, self.id

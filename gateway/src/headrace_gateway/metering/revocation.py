@@ -1,7 +1,7 @@
-"""Running requests whose key has ended: stopped within a second, whatever they wait for.
+"""Requests whose key has ended: stopped within a second, whatever they wait for.
 
 Their slices may be far, an engine may take its time to the first token, and a plain request has no slices at all: so
-each is told, and not asked at its next token.
+each is told, and not asked at its next token. One without a lease, that waits for a slot or sends a long body, too.
 """
 
 import time
@@ -10,18 +10,20 @@ from headrace_gateway.errors import LimitsRebuilding, LimitsUnavailable
 from headrace_gateway.keys.authorisation import KEY_ENDED
 from headrace_gateway.metering.admission import GatewayMeter
 from headrace_gateway.metering.lease import RunningLease
+from headrace_gateway.metering.watch import Watch
 
 PERIOD_SECONDS = 0.5
 
 
 async def end_revoked(meter: GatewayMeter) -> None:
     """One call, however many requests run, and one reading for each key that changed. Raises `ValkeyError`."""
-    leases = [lease for lease in meter.running.values() if not lease.revoked.is_set()]
+    known: list[RunningLease | Watch] = [*meter.running.values(), *meter.watches]
+    leases = [lease for lease in known if not lease.revoked.is_set()]
     versions = list({(record.hash_key, record.version) for lease in leases for record in lease.records})
     if not versions:
         return
     changed = {hash_key for hash_key, _ in await meter.limiter.changed(versions)}
-    by_key: dict[str, list[RunningLease]] = {}
+    by_key: dict[str, list[RunningLease | Watch]] = {}
     now_us = time.time_ns() // 1000
     for lease in leases:
         if lease.expired(now_us) or not changed.isdisjoint(record.hash_key for record in lease.records):
