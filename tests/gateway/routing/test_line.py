@@ -39,8 +39,8 @@ async def test_who_hangs_up_as_its_turn_comes_breaks_the_line_for_nobody(whose: 
     lines = Lines(slots, BOUNDS, newest=lambda deployment: deployment)
     hasty = Waiter([ONE], rank=0, org="org_1", weight=1)
     patient = Waiter([ONE], rank=0, org=whose, weight=1)
-    lines.enter(hasty)
-    lines.enter(patient)
+    await lines.enter(hasty)
+    await lines.enter(patient)
     slots.hanging_up.append(hasty)
     await asyncio.wait((hasty.turn,))
     with pytest.raises(ClientGone):

@@ -112,6 +112,26 @@ async def test_nobody_waits_for_longer_than_is_said(client: redis.Redis, setting
         await gateway.settle(lease, impatient)
 
 
+@pytest.mark.parametrize("bound", [0, 1])
+async def test_who_is_refused_at_once_is_told_when_to_come_again_too(
+    client: redis.Redis, settings: MeterSettings, bound: int
+) -> None:
+    """One that may not wait, and one of a burst: neither finds a line that has asked how all stand."""
+    account, hasty = customer(client, 1), slotted(1, wait_seconds=None if bound else 0)
+    bounds = QueueBounds(wait_seconds=60, requests_max=bound or 8, org_requests_max=8)
+    async with gateways(settings, 1, bounds=bounds) as [gateway]:
+        client.hset("hr:turns:deployment_1", mapping={"mean": 50_000, "ended": 1})
+        lease, _ = await gateway.admit(account, hasty)
+        burst = [asyncio.create_task(gateway.admit(account, hasty)) for _ in range(3)]
+        refused = await asyncio.gather(*burst[bound:], return_exceptions=True)
+        for each in refused:
+            assert isinstance(each, CapacityExhausted)
+            assert each.retry_after_seconds is not None
+        await gateway.settle(lease, hasty)
+        for served in burst[:bound]:
+            await gateway.settle((await served)[0], hasty)
+
+
 async def test_lines_are_bounded_for_each_organisation_and_in_all(
     client: redis.Redis, settings: MeterSettings
 ) -> None:

@@ -48,7 +48,7 @@ class Placement:
         waiter = Waiter(
             [call.deployment for call in calls], rank=caller.rank, org=caller.org, weight=caller.weight
         )
-        lines.enter(waiter)
+        await lines.enter(waiter)
         outcome = "served"
         until = waiter.since + lines.wait_seconds(waiter.deployments[0])
         try:
@@ -57,7 +57,7 @@ class Placement:
                 await asyncio.wait((waiter.turn,), timeout=until - asyncio.get_running_loop().time())
                 if not waiter.turn.done():
                     lines.leave(waiter)
-                    raise lines.refusal(waiter)
+                    raise await lines.refusal(waiter)
                 line = waiter.take_turn()
                 call = next(each for each in calls if each.deployment.id == line.deployment.id)
                 # Its slots may have been changed meanwhile, and those are what the line goes by.

@@ -98,6 +98,7 @@ class Line:
         self._trying = 0
         self._groups: dict[tuple[int, str], OrderedDict[Waiter, None]] = {}
         self._standing = Standing(running=0, mean_us=0, clock_us=0)
+        self._heard = asyncio.Event()
         self._stirred = asyncio.Event()
         self._rounds = asyncio.create_task(self._go_round(), name=f"line {deployment.id}")
 
@@ -114,6 +115,12 @@ class Line:
 
     def count_of(self, org: str) -> int:
         return sum(len(group) for (_, owner), group in self._groups.items() if owner == org)
+
+    async def heard(self) -> None:
+        """Returns when a round has told how all stand, or has failed to."""
+        if not self._heard.is_set():
+            self.stir()
+            await self._heard.wait()
 
     def now_standing(self) -> Standing:
         """As the last round told it, with those who wait here now."""
@@ -177,6 +184,7 @@ class Line:
             log.exception("line_broke", deployment=self.deployment.id)
             self._end(LimitsUnavailable("Limits can't be checked at the moment."))
         finally:
+            self._heard.set()
             self._empty()
 
     async def _round(self) -> None:
@@ -186,6 +194,7 @@ class Line:
             log.warning("line_unheard", deployment=self.deployment.id, error=str(error))
             self._end(LimitsUnavailable("Limits can't be checked at the moment."))
             return
+        self._heard.set()
         slots = self.deployment.slots
         free = UNBOUNDED if slots is None else slots - self._trying
         for place in turns_of(self._standing, gateway=self._slots.gateway, slots=free):

@@ -48,7 +48,7 @@ class Lines:
         own = deployment.wait_seconds
         return self._bounds.wait_seconds if own is None else own
 
-    def enter(self, waiter: Waiter) -> None:
+    async def enter(self, waiter: Waiter) -> None:
         """Raises `CapacityExhausted` when the first of its lines is too long, or what ended them all."""
         if self._ended is not None:
             raise self._ended
@@ -57,7 +57,7 @@ class Lines:
             len(line) >= self._bounds.requests_max
             or line.count_of(waiter.org) >= self._bounds.org_requests_max
         ):
-            raise self.refusal(waiter)
+            raise await self.refusal(waiter)
         for deployment in waiter.deployments:
             self._line(deployment).enter(waiter)
 
@@ -82,9 +82,10 @@ class Lines:
         if line is not None:
             line.stir()
 
-    def refusal(self, waiter: Waiter) -> CapacityExhausted:
+    async def refusal(self, waiter: Waiter) -> CapacityExhausted:
         """What one is told that may not wait, or no longer."""
         line = self._line(waiter.deployments[0])
+        await line.heard()
         return CapacityExhausted(
             queue_length=line.now_standing().count, retry_after_seconds=line.seconds_to_turn(waiter)
         )
