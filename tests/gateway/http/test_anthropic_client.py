@@ -84,6 +84,25 @@ async def test_a_model_thinks_for_those_who_ask_for_it_if_it_can_be_told(
     await stack.settled()
 
 
+@pytest.mark.parametrize(
+    ("micros", "thinking"),
+    [(2000, ENABLED), (500, ADAPTIVE)],
+    ids=["enough for both", "less than the budget"],
+)
+async def test_a_budget_for_thinking_that_the_money_does_not_pay_for_is_no_reason_to_fail(
+    stack: Stack, micros: int, thinking: Any
+) -> None:
+    """An engine refuses a budget that is not below `max_tokens`, which is lowered to what can be paid."""
+    stack.account.fund(micros)
+    async with client_of(stack) as client:
+        await client.messages.create(model=MODEL, max_tokens=4000, messages=HELLO, thinking=ENABLED)
+
+    body = stack.engine.last.body
+    assert 0 < body["max_tokens"] < 4000
+    assert body["thinking"] == thinking
+    await stack.settled()
+
+
 async def test_a_tool_is_called_through_a_stream(stack: Stack) -> None:
     stack.engine.behave(Behaviour(tool=True))
     async with (

@@ -12,7 +12,7 @@ from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects.anthropic_blocks import check_blocks
 from headrace_gateway.dialects.anthropic_reply import read_count, read_message, withheld
 from headrace_gateway.dialects.anthropic_stream import MessageEvents
-from headrace_gateway.dialects.anthropic_thinking import Wishes, engine_fields, wishes_of
+from headrace_gateway.dialects.anthropic_thinking import Wishes, budget_within, engine_fields, wishes_of
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
 from headrace_gateway.dialects.conversation import beginning_of
@@ -74,8 +74,10 @@ class MessagesRequest(msgspec.Struct, frozen=True):
     def upstream_body(self, deployment: Deployment, *, output_tokens_max: int | None, org: str) -> bytes:
         bound = self.output_tokens_max if output_tokens_max is None else output_tokens_max
         salt = {SALT: salt_of(self.fields, org)} if deployment.salts_cache else {}
+        lowered = bound < self.output_tokens_max
         return _encode(
             self.fields
+            | (budget_within(self.wishes, output_tokens_max=bound) if lowered else {})
             | engine_fields(self.wishes, deployment.thinking)
             | {
                 "model": msgspec.Raw(_encode(deployment.engine_model)),
