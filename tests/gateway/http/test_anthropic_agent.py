@@ -185,6 +185,11 @@ def said_by(role: str, *blocks: dict[str, Any]) -> dict[str, Any]:
             "run it yourself",
         ),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type", "run it yourself"),
+        (
+            {"mcp_servers": [{"type": "url", "name": "m", "url": "https://mcp.example.com"}]},
+            "mcp_servers",
+            "`tools`",
+        ),
         ({"stop_sequences": [str(number) for number in range(17)]}, "stop_sequences", "at most 16"),
     ],
 )
@@ -206,6 +211,7 @@ async def test_tools_and_blocks_that_a_client_runs_itself_pass(stack: Stack) -> 
     result = {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": "document"}]}
     asks = said_by("user", result, {"type": "text", "text": '{"type": "document"}'})
     asks |= {"tools": [TOOLS[0] | {"type": "custom"}], "stop_sequences": [str(each) for each in range(16)]}
+    asks |= {"mcp_servers": []}
     reply = await stack.http.post("/v1/messages", json={"model": MODEL, "max_tokens": 5} | asks)
     assert reply.status_code == 200, reply.text
     assert stack.engine.last.body["messages"] == asks["messages"]

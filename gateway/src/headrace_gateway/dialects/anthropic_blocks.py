@@ -20,6 +20,9 @@ INSTEAD = {
 SERVED = ("_tool_use", "_tool_result")
 """How the types of blocks end that tell of tools which Anthropic runs; those that its client runs have no word before."""
 
+SERVERS = "mcp_servers"
+"""Which Anthropic would connect to, and offer the model what is there."""
+
 OWN_TOOL = "custom"
 """What a tool is that its client describes and runs."""
 
@@ -45,6 +48,11 @@ _tools = msgspec.json.Decoder(list[Tool]).decode
 
 def check_blocks(fields: Fields) -> None:
     """Raises `NotOffered`; what can't be read at all is the engine's to judge."""
+    if SERVERS in fields and bytes(fields[SERVERS]) != b"[]":
+        raise NotOffered(
+            "No MCP servers are connected to from here. Connect to them yourself, and send their tools in `tools`.",
+            param=SERVERS,
+        )
     try:
         tools = _tools(fields["tools"]) if "tools" in fields else []
         refused = next(_refused(fields["messages"]), None)
