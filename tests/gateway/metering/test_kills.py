@@ -16,6 +16,7 @@ from headrace_contracts.usage import Ending, Grade
 from headrace_gateway.call import AlreadyAnswered, Call, Idempotency
 from headrace_gateway.metering.meter import open_meter
 from headrace_gateway.metering.settings import MeterSettings
+from headrace_gateway.valkey.wire import Wire
 from tests.gateway import forking
 from tests.gateway.account import Account, call, usage
 from tests.gateway.billing import Billing, running_billing
@@ -24,8 +25,17 @@ from tests.gateway.limits.ground import let_lapse, let_return_lapse
 from tests.gateway.line import Line
 from tests.gateway.waiting import eventually
 
-STEPS = ("admitted", "generated", "journalled", "acknowledged", "settle_sent", "settle_answered")
-"""After which of them the gateway is killed. `acknowledged`: by billing, which had it over HTTP."""
+STEPS = (
+    "admitted",
+    "generated",
+    "settle_leaves",
+    "journalled",
+    "acknowledged",
+    "settle_sent",
+    "settle_answered",
+)
+"""After which of them the gateway is killed. `settle_leaves`: in the turn of the loop that sends it, behind a call made
+before; `acknowledged`: by billing, which had it over HTTP."""
 
 USED = {"admitted": 0, "generated": 130}
 USED_BY_ALL = 400
@@ -54,8 +64,10 @@ async def run_to(step: str, account: Account, settings: MeterSettings, told: Cal
     line = Line()
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(line.open(settings.valkey_url))
+        # Nothing that left must wait for this process to hand it on.
+        valkey_url = settings.valkey_url if step == "settle_leaves" else line.url
         meter = await stack.enter_async_context(
-            open_meter(dataclasses.replace(settings, valkey_url=line.url))
+            open_meter(dataclasses.replace(settings, valkey_url=valkey_url))
         )
         lease = await meter.admit(asked(account))
         told(lease.id)
@@ -73,6 +85,15 @@ async def run_to(step: str, account: Account, settings: MeterSettings, told: Cal
             await eventually(lambda: not meter.limiter.valkey.connected)
         elif step == "settle_sent":
             line.mute = True
+        elif step == "settle_leaves":
+            flush = Wire._flush
+
+            def flush_and_die(wire: Wire) -> None:
+                flush(wire)
+                told("done")
+
+            Wire._flush = flush_and_die  # type: ignore[assignment, method-assign]
+            meter.limiter.valkey.call("PING")
         await lease.settle(Ending.COMPLETED, usage=usage(100, 300))
         await meter.journal.durable(1)
         if step == "acknowledged":

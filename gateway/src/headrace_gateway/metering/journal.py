@@ -160,7 +160,7 @@ class Journal:
     def append(self, build: Callable[[int], bytes]) -> int:
         """Appends the event that `build` makes for its sequence, using up one reservation.
 
-        At the end of the loop's tick the bytes are the kernel's: from then on a SIGKILL loses nothing.
+        At the end of the loop's tick the bytes are the kernel's, or with `write`: from then on a SIGKILL loses nothing.
         """
         self.give_back()
         assert self._loop is not None
@@ -169,6 +169,11 @@ class Journal:
             self._loop.call_soon(self._write)
         self._unwritten.append((sequence, encode_record(sequence, build(sequence))))
         return sequence
+
+    def write(self) -> None:
+        """For whoever is about to tell others of an event: one that they know and no journal has would be made anew."""
+        if self._unwritten and not self._failing:
+            self._write()
 
     def durable(self, sequence: int) -> asyncio.Future[None]:
         """Done when the sequence is on the disk."""

@@ -49,7 +49,11 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
         journal.start()
         stack.push_async_callback(_close_journal, journal)
 
-        valkey = Valkey(settings.valkey_url, timeout_seconds=settings.valkey_timeout_seconds)
+        valkey = Valkey(
+            settings.valkey_url,
+            timeout_seconds=settings.valkey_timeout_seconds,
+            before_sending=journal.write,
+        )
         await valkey.start()
         stack.push_async_callback(valkey.close)
         stack.push_async_callback(_leave, valkey, claim.producer)

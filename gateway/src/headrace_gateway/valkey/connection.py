@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -58,9 +59,16 @@ def parse_url(url: str) -> Address:
 
 class Valkey:
     def __init__(
-        self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, outstanding_max: int = OUTSTANDING_MAX
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        outstanding_max: int = OUTSTANDING_MAX,
+        before_sending: Callable[[], None] = lambda: None,
     ) -> None:
+        """`before_sending`: what must be done before any call leaves that was made until then."""
         self._address = parse_url(url)
+        self._before_sending = before_sending
         self._timeout_seconds = timeout_seconds
         self._outstanding_max = outstanding_max
         self._wire: Wire | None = None
@@ -136,7 +144,9 @@ class Valkey:
             async with asyncio.timeout(self._timeout_seconds):
                 _, wire = await loop.create_connection(
                     lambda: Wire(
-                        timeout_seconds=self._timeout_seconds, outstanding_max=self._outstanding_max
+                        timeout_seconds=self._timeout_seconds,
+                        outstanding_max=self._outstanding_max,
+                        before_sending=self._before_sending,
                     ),
                     address.host,
                     address.port,

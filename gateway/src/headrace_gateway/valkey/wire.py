@@ -37,7 +37,10 @@ Then = Callable[[Any], None]
 
 
 class Wire(asyncio.Protocol):
-    def __init__(self, *, timeout_seconds: float, outstanding_max: int) -> None:
+    def __init__(
+        self, *, timeout_seconds: float, outstanding_max: int, before_sending: Callable[[], None]
+    ) -> None:
+        self._before_sending = before_sending
         self._loop = asyncio.get_running_loop()
         self._outstanding_max = outstanding_max
         # A call is overdue when a whole period passed over it, so it waits one to two periods.
@@ -80,6 +83,7 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
 
     def _flush(self) -> None:
+        self._before_sending()
         packed, self._unsent = self._unsent, []
         if self._transport is not None and not self.closed.done():
             self._transport.write(b"".join(packed))
