@@ -14,6 +14,7 @@ from headrace_gateway.metering.inflight import (
     HEAD_BYTES_MAX,
     USAGE_BYTES_MAX,
     InflightTable,
+    map_table,
     note_journalled,
     read_table,
 )
@@ -98,7 +99,7 @@ def test_a_slot_tells_that_only_its_settlement_is_missing(tmp_path: Path) -> Non
     table.note(first, b"usage", first_token_at_us=1, attempts=1)
     table.journalled(first, Ending.WITHHELD)
     table.close()
-    note_journalled(path, {second: Ending.GATEWAY_LOST})
+    note_journalled(map_table(path), second, Ending.GATEWAY_LOST)
     found = {inflight.slot: inflight for inflight in read_table(path)}
     assert {(one.head, one.claim) for one in found.values()} == {(b"head", b"claim")}
     assert [found[slot].journalled for slot in (first, second, third)] == [

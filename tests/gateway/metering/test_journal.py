@@ -16,6 +16,7 @@ import pytest
 
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.producers import Claim, claim_orphans, claim_own
+from headrace_gateway.metering.recovery import _dead_journals
 from headrace_gateway.metering.segments import RECORD_BYTES_MAX, Record, read_records, trim
 from tests.gateway import forking
 from tests.gateway.waiting import eventually
@@ -108,6 +109,18 @@ async def test_an_events_bytes_are_the_kernels_at_the_end_of_the_tick(claim: Cla
     assert records_of(claim.folder) == []
     await asyncio.sleep(0)
     assert len(records_of(claim.folder)) == 1
+    journal.close()
+
+
+async def test_an_events_bytes_are_the_kernels_before_others_are_told_of_it(claim: Claim) -> None:
+    journal = Journal(claim, segment_bytes=SEGMENT_BYTES, bytes_max=SEGMENT_BYTES * 2)
+    journal.start()
+    append(journal)
+    journal.write()
+    assert len(records_of(claim.folder)) == 1
+    append(journal)
+    await journal.durable(2)
+    assert [record.sequence for record in records_of(claim.folder)] == [1, 2]
     journal.close()
 
 
@@ -321,7 +334,24 @@ def test_what_can_not_be_read_is_not_cut_away(tmp_path: Path) -> None:
     used.write_bytes(damaged)
     assert trim(used) == 1
     assert used.read_bytes() == damaged
+    used.unlink()  # when billing has what can be read of it
+    [kept] = claim.folder.glob("*.unreadable")
+    assert kept.read_bytes() == damaged
     claim.release()
+
+
+def test_what_can_not_be_read_at_all_stays_and_is_looked_at_once(tmp_path: Path) -> None:
+    killed_boot(tmp_path, events=3)
+    [claim] = claim_orphans(tmp_path)
+    [used, spare] = sorted(claim.folder.glob("*.journal"))
+    damaged = bytearray(used.read_bytes())
+    damaged[20] ^= 1
+    used.write_bytes(damaged)
+    assert _dead_journals(claim, [used, spare]) == []
+    [kept] = claim.folder.glob("*.unreadable")
+    assert kept.read_bytes() == damaged
+    claim.release()
+    assert claim_orphans(tmp_path) == []
 
 
 async def test_dead_journals_take_from_the_space_of_the_living(claim: Claim) -> None:

@@ -356,7 +356,7 @@ async def test_a_model_without_a_price_can_not_be_sold(account: Account, meter: 
     unpriced = type(deployment)(
         id="d",
         model="glm-new",
-        url="",
+        url="http://127.0.0.1:9",
         engine_model="",
         revision="",
         context_tokens=9,

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import errno
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,11 @@ import pytest
 from headrace_contracts import channels
 from headrace_contracts.usage import Ending, Grade, UsageEvent
 from headrace_gateway.errors import Overloaded
+from headrace_gateway.metering import recovery
+from headrace_gateway.metering.inflight import read_table
+from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.meter import open_meter
+from headrace_gateway.metering.recovery import Recovery
 from headrace_gateway.metering.settings import RESEND_AFTER_SECONDS_MAX, MeterSettings
 from tests.gateway import forking
 from tests.gateway.account import Account, call, usage
@@ -162,6 +167,70 @@ async def test_a_recovery_that_is_itself_killed_makes_no_second_event(
         assert {event.id for event in billing.events.values()} == set(told.running)
         # By settlement, or by the reaper where a kill came between a journal and Valkey.
         await eventually(lambda: account.money()[1] == 0, seconds=20)
+
+
+async def test_what_is_journalled_of_a_dead_table_is_noted_while_the_rest_waits_for_space(
+    account: Account, to_billing: MeterSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace_gateway.metering.meter.RECOVERY_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("headrace_gateway.metering.recovery.RESERVE_RETRY_SECONDS", 0.01)
+    told = await asyncio.to_thread(killed_gateway, account, to_billing, running=3, settled=0)
+    [path] = to_billing.state_dir.rglob("*.inflight")
+    reserve, space = Journal.reserve, 1
+
+    def reserve_one(journal: Journal) -> bool:
+        nonlocal space
+        space -= 1
+        return space >= 0 and reserve(journal)
+
+    monkeypatch.setattr(Journal, "reserve", reserve_one)
+    async with open_meter(to_billing):
+        # From here on billing may have it, and its segment go.
+        await eventually(lambda: any(slot.journalled for slot in read_table(path)))
+        monkeypatch.setattr(Journal, "reserve", reserve)
+        await eventually(lambda: set(finals(account)) == set(told.running))
+        await eventually(lambda: not path.exists())
+
+
+async def test_a_recovery_that_was_killed_is_known_from_its_journal_although_billing_has_that(
+    account: Account, to_billing: MeterSettings, billing: Billing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("headrace_gateway.metering.meter.RECOVERY_PERIOD_SECONDS", 600)
+        async with open_meter(to_billing) as first:
+            told = await asyncio.to_thread(killed_gateway, account, to_billing, running=1, settled=0)
+            assert await first.close(20)
+    [path] = to_billing.state_dir.rglob("*.inflight")
+    assert path.parent.name == "gateway-1"
+
+    def recover() -> None:
+        # In the moment between the journal and the table.
+        patch = pytest.MonkeyPatch()
+        patch.setattr(recovery, "note_journalled", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        asyncio.run(stay())
+
+    async def stay() -> None:
+        async with open_meter(to_billing):
+            await asyncio.sleep(600)
+
+    _, status = await asyncio.to_thread(os.waitpid, forking.start(recover), 0)
+    assert os.WIFSIGNALED(status)
+
+    note_dead = Recovery._note_dead
+
+    def acknowledge_at_once(recovery: Recovery) -> None:
+        note_dead(recovery)
+        for journal in list(recovery._dead):
+            journal.acknowledge(journal.last_sequence)
+
+    monkeypatch.setattr(Recovery, "_note_dead", acknowledge_at_once)
+    async with open_meter(to_billing) as meter:
+        await eventually(lambda: not path.exists())
+        await eventually(lambda: not meter.settler.outstanding)
+        [first_told, *told_again] = account.events()
+        assert {first_told.id} == set(told.running)
+        assert all(event == first_told for event in told_again)
+        assert billing.conflicts == []
 
 
 async def test_a_dead_workers_folder_is_taken_over_by_a_living_one(

@@ -15,7 +15,6 @@ token µs u64 · attempts u32 · pad u32 · usage.
 import mmap
 import os
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -120,9 +119,7 @@ class InflightTable:
 
     def journalled(self, slot: int, ending: Ending) -> None:
         """Its event is on the disk; Valkey has not answered yet."""
-        at = _at(slot)
-        self._map[at + 2] = _NUMBERS[ending]
-        self._map[at] = _JOURNALLED
+        note_journalled(self._map, slot, ending)
 
     def note(self, slot: int, usage: bytes, *, first_token_at_us: int, attempts: int) -> None:
         """Replaces the slot's counts. `usage` longer than `USAGE_BYTES_MAX` is the caller's to shorten."""
@@ -162,12 +159,16 @@ def read_table(path: Path) -> list[Inflight]:
     return [inflight for inflight in found if inflight is not None]
 
 
-def note_journalled(path: Path, slots: Mapping[int, Ending]) -> None:
-    """The same in the table of a process that is gone."""
+def map_table(path: Path) -> mmap.mmap:
+    """That of a process that is gone and left open slots, to note in."""
     with path.open("r+b") as file:
-        for slot, ending in slots.items():
-            for offset, value in ((2, _NUMBERS[ending]), (0, _JOURNALLED)):
-                os.pwrite(file.fileno(), bytes((value,)), _at(slot) + offset)
+        return mmap.mmap(file.fileno(), 0)
+
+
+def note_journalled(content: mmap.mmap, slot: int, ending: Ending) -> None:
+    at = _at(slot)
+    content[at + 2] = _NUMBERS[ending]
+    content[at] = _JOURNALLED
 
 
 def _read_slot(content: bytes, slot: int) -> Inflight | None:

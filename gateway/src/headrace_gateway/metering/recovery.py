@@ -7,8 +7,10 @@ a segment when billing has acknowledged it.
 """
 
 import asyncio
+import mmap
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ from headrace_gateway.limits.pricing import cost_micros
 from headrace_gateway.metering import producers
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import final_event, id_of, id_of_event, revision_of
-from headrace_gateway.metering.inflight import Inflight, note_journalled, read_table
+from headrace_gateway.metering.inflight import Inflight, map_table, note_journalled, read_table
 from headrace_gateway.metering.journal import Journal
 from headrace_gateway.metering.lease import decode_claim, decode_head, fragment_of
 from headrace_gateway.metering.segments import read_records, trim
@@ -67,8 +69,15 @@ class DeadTable:
     """Not settled yet."""
     events: dict[int, bytes]
     """What a journal has of them, by slot."""
+    content: mmap.mmap | None
+    """To note in; null where no slot was open."""
     journalled: bool = False
     removed: bool = False
+
+    def note(self, slot: int, ending: Ending) -> None:
+        """That a journal has its event."""
+        assert self.content is not None, self.path
+        note_journalled(self.content, slot, ending)
 
     def settled(self, slot: int) -> None:
         self.slots.pop(slot)
@@ -102,12 +111,10 @@ class Recovery:
 
     async def run(self) -> None:
         """Takes over what is there to take; called at the start and every now and then."""
-        if not self._own_done:
-            await self._take_over(self._own, boot=self._journal.boot)
-            self._own_done = True
-        for claim in await asyncio.to_thread(producers.claim_orphans, self._state):
-            self._others.append(claim)
-            await self._take_over(claim, boot=None)
+        orphans = await asyncio.to_thread(producers.claim_orphans, self._state)
+        self._others += orphans
+        await self._take_over(orphans if self._own_done else [self._own, *orphans])
+        self._own_done = True
         self.release()
 
     def release(self, *, everything: bool = False) -> None:
@@ -120,28 +127,34 @@ class Recovery:
             self._others.remove(claim)
             claim.release()
 
-    async def _take_over(self, claim: producers.Claim, *, boot: str | None) -> None:
+    async def _take_over(self, claims: Sequence[producers.Claim]) -> None:
         # A round that broke half-way is followed by another.
         known = {table.path for table in self._tables} | {
             path for dead in self._dead for path in dead.segments
         }
-        found = await asyncio.to_thread(producers.left_behind, claim.folder, boot=boot)
-        paths = [path for path in found if path not in known]
-        tables = [path for path in paths if path.suffix == producers.TABLE_SUFFIX]
-        segments = [path for path in paths if path.suffix == producers.SEGMENT_SUFFIX]
-        # Before the journals may go: afterwards nobody could tell which of the requests stood in them.
-        left = [await asyncio.to_thread(_read, table, self._state) for table in tables]
-        self._dead += await asyncio.to_thread(_dead_journals, claim, segments)
+        left: list[DeadTable] = []
+        segments: dict[producers.Claim, list[Path]] = {}
+        for claim in claims:
+            boot = self._journal.boot if claim is self._own else None
+            found = await asyncio.to_thread(producers.left_behind, claim.folder, boot=boot)
+            paths = [path for path in found if path not in known]
+            tables = [path for path in paths if path.suffix == producers.TABLE_SUFFIX]
+            segments[claim] = [path for path in paths if path.suffix == producers.SEGMENT_SUFFIX]
+            left += [await asyncio.to_thread(_read, table, self._state) for table in tables]
+        # All tables were read before any journal may go, whoever's it is: afterwards nobody could tell which of the
+        # requests stood in it.
+        for claim, paths in segments.items():
+            self._dead += await asyncio.to_thread(_dead_journals, claim, paths)
         self._note_dead()
         for table in left:
-            self._tables.append(table)
             await self._settle_table(table)
+            self._tables.append(table)
 
     def _note_dead(self) -> None:
         self._journal.note_left_behind(sum(journal.size_bytes for journal in self._dead))
 
     async def _settle_table(self, table: DeadTable) -> None:
-        lost: dict[int, Ending] = {}
+        lost = 0
         for slot, found in list(table.slots.items()):
             event = table.events.get(slot)
             if found.journalled is not None:
@@ -150,11 +163,10 @@ class Recovery:
             while not self._journal.reserve():  # noqa: ASYNC110 - space comes with billing's acknowledgement
                 await asyncio.sleep(RESERVE_RETRY_SECONDS)
             self._settle(table, found)
-            lost[slot] = Ending.GATEWAY_LOST
+            lost += 1
         if lost:
             await self._journal.durable(self._journal.last_sequence)
-            await asyncio.to_thread(note_journalled, table.path, lost)
-            log.warning("requests_recovered", table=table.path.name, requests=len(lost))
+            log.warning("requests_recovered", table=table.path.name, requests=lost)
         table.journalled = True
         table.end_if_done()
 
@@ -194,6 +206,8 @@ class Recovery:
         event = build(sequence=sequence)
         appended = self._journal.append(lambda _: event)
         assert appended == sequence
+        # From then on billing may acknowledge it, and its segment go, however long the others of the table take.
+        self._journal.when_durable(sequence, partial(table.note, found.slot, Ending.GATEWAY_LOST))
         tokens = counted or NONE
         cost, then = cost_micros(prices, tokens), partial(table.settled, found.slot)
         self._settler.settle(request_id, cost=cost, tokens=tokens, event=event, then=then)
@@ -218,11 +232,12 @@ def _read(table: Path, state: Path) -> DeadTable:
         events = {
             by_id[request_id]: event for request_id, event in _events_written(state, set(by_id)).items()
         }
-    written = {slot: decode_event(event).ending for slot, event in events.items()}
-    note_journalled(table, written)
-    for slot, ending in written.items():
+    dead = DeadTable(table, slots, events, map_table(table) if slots else None)
+    for slot, event in events.items():
+        ending = decode_event(event).ending
+        dead.note(slot, ending)
         slots[slot] = replace(slots[slot], journalled=ending)
-    return DeadTable(table, slots, events)
+    return dead
 
 
 def _dead_journals(claim: producers.Claim, segments: list[Path]) -> list[DeadJournal]:
@@ -238,8 +253,6 @@ def _dead_journals(claim: producers.Claim, segments: list[Path]) -> list[DeadJou
         journal = DeadJournal(channels.journal(claim.producer, boot), claim.folder, kept, last, size)
         if last:
             journals.append(journal)
-        else:
-            journal.remove()  # killed before its first event
     return journals
 
 

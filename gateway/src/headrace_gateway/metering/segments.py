@@ -24,6 +24,9 @@ EVENT_BYTES_MAX = RECORD_BYTES_MAX - HEADER.size
 
 PIECE_BYTES = 256 * 1024
 
+UNREADABLE_SUFFIX = ".unreadable"
+"""Of what nobody takes over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -61,8 +64,8 @@ def read_records(path: Path, *, start: int = 0) -> Iterator[Record]:
 def trim(path: Path) -> int:
     """The last sequence in a segment that nobody writes any more; 0 for none, and then the file is gone.
 
-    Gives back the space behind the last record, unless something unreadable stands there, which is kept for a person to
-    look at.
+    Gives back the space behind the last record, unless something unreadable stands there: such a file stays, under another
+    name too, for a person to look at when billing has all that can be read of it.
     """
     last, end = 0, 0
     for record in read_records(path):
@@ -72,9 +75,13 @@ def trim(path: Path) -> int:
             file.seek(end)
             while piece := file.read(PIECE_BYTES):
                 if piece.count(0) != len(piece):
-                    log.error("journal_tail_unreadable", segment=path.name, offset=end)
-                    return last
-            file.truncate(end)
+                    kept = path.with_suffix(UNREADABLE_SUFFIX)
+                    log.error("journal_tail_unreadable", segment=path.name, offset=end, kept=kept.name)
+                    if not kept.exists():
+                        kept.hardlink_to(path)
+                    break
+            else:
+                file.truncate(end)
         if last == 0:
             path.unlink()
     except OSError as error:
