@@ -124,13 +124,16 @@ class ConfigMap:
         self.folder = folder
         self.generation = 0
 
-    def project(self, **files: Deployment) -> None:
+    def project(self, *, note: bool = True, **files: Deployment) -> None:
+        """`note`: what the operator leaves in it."""
         before = (self.folder / "..data").resolve() if self.generation else None
         self.generation += 1
         real = self.folder / f"..2026_11_25_{self.generation}"
         real.mkdir()
         for name, content in files.items():
             write_table(real / f"{name}.json", content)
+        if note:
+            (real / "README").write_text("tables")
         link = self.folder / "..data_tmp"
         link.symlink_to(real.name)
         link.replace(self.folder / "..data")
@@ -171,6 +174,25 @@ def test_a_folder_that_vanishes_leaves_what_stood(tmp_path: Path) -> None:
     write_table(folder / "b.json", deployment("2", "b"))
     assert found.look()
     assert ids(found) == ["2"]
+
+
+def test_a_config_map_that_is_deleted_leaves_what_stood_and_one_without_deployments_does_not(
+    tmp_path: Path,
+) -> None:
+    volume = ConfigMap(tmp_path)
+    volume.project(note=False)
+    found = Tables(tmp_path)
+    assert ids(found) == []
+
+    volume.project(a=deployment("1", "a"))
+    assert found.look()
+    volume.project(note=False)
+    assert not found.look()
+    assert ids(found) == ["1"]
+
+    volume.project()
+    assert found.look()
+    assert ids(found) == []
 
 
 def test_a_config_map_s_link_that_leads_nowhere_leaves_what_stood(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 What must stay true: a file that can't be read never replaces what it said when it could, nor what others say; an id
 names one deployment, and who has it keeps it. A ConfigMap's folder is seen as it was at one instant: its files are
-read behind the link `..data`, which Kubernetes swaps for all of them at once.
+read behind the link `..data`, which Kubernetes swaps for all of them at once. One with no file at all was deleted, for
+the operator leaves something in it: what it said stands until it is back.
 """
 
 from dataclasses import dataclass
@@ -71,9 +72,10 @@ class Tables:
             return [self._path]
         linked = self._path / SWAPPED_LINK
         folder = linked.resolve(strict=True) if linked.is_symlink() else self._path
-        files = sorted(
-            path for path in folder.iterdir() if path.suffix == ".json" and not path.name.startswith(".")
-        )
+        found = list(folder.iterdir())
+        if not found and self._tables and folder != self._path:
+            raise FileNotFoundError("the ConfigMap is gone")
+        files = sorted(path for path in found if path.suffix == ".json" and not path.name.startswith("."))
         if len(files) > FILES_MAX:
             log.error("deployments_too_many", path=str(self._path), files=len(files), files_max=FILES_MAX)
         return files[:FILES_MAX]

@@ -21,6 +21,12 @@ WITHDRAWN_ANNOTATION = "headrace.dev/withdrawn-at"
 """Of a deployment: when its route last lost a line. Written before the line goes, so a crash in between waits too."""
 
 
+PRESENT = {"README": "The operator writes these tables; gateways read them."}
+"""In the ConfigMap whatever else is: to a pod one that is gone looks like one without entries, and a gateway takes that
+for no reason to forget what it serves.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayRoute:
     api: KubernetesApi
@@ -37,6 +43,7 @@ class GatewayRoute:
                 "namespace": self.environment.gateway.pods.namespace,
             },
         }
+        await self.api.apply(CONFIG_MAPS, {**manifest, "data": PRESENT})
         if lines:
             held = text(DeploymentTable(deployments=list(lines)))
             manifest["data"] = {entry(key.namespace, key.name): held}

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from headrace_platform.control.observation import Key
-from tests.platform.control.live.ground import DRAIN, PROPAGATION, Ground, path_of, service_path
+from tests.platform.control.live.ground import DRAIN, PROPAGATION, ROUTES, Ground, path_of, service_path
 from tests.platform.control.live.test_reconcile import ONE_GPU, ready
 from tests.platform.control.live.test_tenants import ACME
 from tests.support.kubernetes.calls import Call
@@ -31,6 +31,8 @@ async def test_a_deleted_deployment_loses_its_route_first_drains_and_then_goes(g
     await ground.kube.delete(path_of(key))
     assert await operator.look(key) == PROPAGATION + DRAIN
     assert await ground.routes() == {}
+    left = (await ground.kube.get(ROUTES))["data"]
+    assert list(left) == ["README"], "by which gateways know that nothing else is meant to be there"
     assert await ground.conditions_of("Ready", key) == ("False", "Deleting")
     ground.clock.advance(PROPAGATION + DRAIN - timedelta(seconds=1))
     assert await operator.look(key) == timedelta(seconds=1)
