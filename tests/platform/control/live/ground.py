@@ -166,9 +166,7 @@ class Ground:
             "GET", CONFIG_MAPS.path(gateway.pods.namespace, gateway.routes_config_map)
         )
         entries = answer.document.get("data", {}) if answer.status == 200 else {}
-        return {
-            name: decode_table(text.encode()) for name, text in entries.items() if name.endswith(".json")
-        }
+        return {name: decode_table(text.encode()) for name, text in entries.items() if name.endswith(".json")}
 
     async def routed(self, key: Key) -> list[str]:
         """Clusters that the gateway knows of a deployment."""
