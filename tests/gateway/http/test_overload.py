@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from headrace_contracts.access import KeyStatus
 from headrace_contracts.usage import Ending
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.routing.lines import QueueBounds
@@ -71,6 +72,25 @@ async def test_who_waited_long_enough_is_told_how_many_wait_and_when_to_come_aga
         release.set()
         await first
         await stack.settled(2)
+
+
+@pytest.mark.parametrize("ended", [{"status": KeyStatus.REVOKED}, {"expires_at_us": 1}])
+async def test_nobody_waits_on_once_its_key_has_ended(
+    stack: Stack, client: redis.Redis, ended: dict[str, Any]
+) -> None:
+    first, release = occupied(stack)
+    await runs(stack)
+    other = another_account(client)
+    async with stack.as_(other) as others:
+        second = asyncio.create_task(others.post(CHAT, json=chat()))
+        await eventually(lambda: waiting(stack) == 1)
+        other.push_key(**ended)
+        reply = await second
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "revoked")
+    assert waiting(stack) == 0
+    release.set()
+    assert (await first).status_code == 200
+    await stack.settled(1)
 
 
 async def test_a_client_that_hangs_up_while_it_waits_is_forgotten(stack: Stack) -> None:

@@ -18,6 +18,7 @@ from headrace_contracts.usage import Ending
 from headrace_gateway.call import Lease
 from headrace_gateway.errors import CapacityExhausted, LimitsUnavailable
 from headrace_gateway.http.exchange import Exchange
+from headrace_gateway.http.interruption import Running
 from headrace_gateway.http.placement import Placement
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
@@ -147,7 +148,8 @@ async def gateways(
             meter = await stack.enter_async_context(open_meter(own))
             table: dict[str, Deployment] = {}
             lines = Lines(meter.limiter, bounds, newest=functools.partial(_newest, table))
-            opened.append(Gateway(meter, lines, Placement(meter, lines), table))
+            placement = Placement(meter, lines, Running(deadline_seconds=600))
+            opened.append(Gateway(meter, lines, placement, table))
         yield opened
 
 

@@ -100,7 +100,7 @@ class Inference:
         self._traces = traces
         self.requests = meter.requests
         self._not_admitted = Running(deadline_seconds=bounds.request_timeout_seconds)
-        self._placement = Placement(meter, lines)
+        self._placement = Placement(meter, lines, self._not_admitted)
         self.breakers, budget = Breakers(), RetryBudget()
         self._attempts = Attempts(upstream, self.breakers, budget)
         self._candidates = Candidates(deployments, self.breakers, budget, image_hosts=bounds.image_hosts)

@@ -1,6 +1,7 @@
 """From a call to a lease: admitted at once where there is room, else when its turn has come.
 
-What must stay true: nobody waits for longer than is said; a client that goes while it waits leaves nothing.
+What must stay true: nobody waits for longer than is said, or once its key has ended; a client that goes while it waits
+leaves nothing.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from headrace_gateway.call import Call, Caller, DeploymentFull, Lease, Meter
 from headrace_gateway.errors import GatewayError
 from headrace_gateway.http.exchange import ClientGone, Exchange
+from headrace_gateway.http.interruption import Running, while_valid
 from headrace_gateway.routing.line import Waiter
 from headrace_gateway.routing.lines import Lines
 
@@ -19,14 +21,15 @@ LINES_MAX = 4
 
 
 class Placement:
-    def __init__(self, meter: Meter, lines: Lines) -> None:
+    def __init__(self, meter: Meter, lines: Lines, waiting: Running) -> None:
         self._meter = meter
         self._lines = lines
+        self._waiting = waiting
 
     async def admit(self, exchange: Exchange, caller: Caller, calls: Sequence[Call]) -> tuple[Lease, Call]:
         """`calls`: the same request at each deployment that would do, best first.
 
-        Raises what the meter raises, `CapacityExhausted` when no slot came free in time, or `ClientGone`.
+        Raises what the meter raises, `CapacityExhausted` when no slot came free in time, `Revoked`, or `ClientGone`.
         """
         full = []
         for call in calls:
@@ -52,29 +55,8 @@ class Placement:
         outcome = "served"
         until = waiter.since + lines.wait_seconds(waiter.deployments[0])
         try:
-            while True:
-                exchange.when_gone(lambda: waiter.fail(ClientGone()))
-                await asyncio.wait((waiter.turn,), timeout=until - asyncio.get_running_loop().time())
-                if not waiter.turn.done():
-                    lines.leave(waiter)
-                    raise await lines.refusal(waiter)
-                line = waiter.take_turn()
-                call = next(each for each in calls if each.deployment.id == line.deployment.id)
-                # Its slots may have been changed meanwhile, and those are what the line goes by.
-                call = replace(call, deployment=line.deployment, has_turn=True)
-                try:
-                    return await self._meter.admit(call), call
-                except DeploymentFull:
-                    lines.enter_again(waiter)
-                except GatewayError:
-                    others = [each for each in calls if each.deployment.id != line.deployment.id]
-                    if not others or call.deployment.id == calls[0].deployment.id:
-                        raise
-                    calls = others
-                    waiter.deployments = [each.deployment for each in calls]
-                    lines.enter_again(waiter)
-                finally:
-                    line.tried()
+            async with while_valid(self._meter, calls[0].credentials, self._waiting):
+                return await self._served(exchange, waiter, calls, until)
         except (ClientGone, asyncio.CancelledError):
             outcome = "gone"
             raise
@@ -86,4 +68,32 @@ class Placement:
             lines.leave(waiter)
             waiter.decline()
             waited = asyncio.get_running_loop().time() - waiter.since
-            self._meter.requests.waited(calls[0].deployment, outcome, waited)
+            self._meter.requests.waited(waiter.deployments[0], outcome, waited)
+
+    async def _served(
+        self, exchange: Exchange, waiter: Waiter, calls: Sequence[Call], until: float
+    ) -> tuple[Lease, Call]:
+        lines = self._lines
+        while True:
+            exchange.when_gone(lambda: waiter.fail(ClientGone()))
+            await asyncio.wait((waiter.turn,), timeout=until - asyncio.get_running_loop().time())
+            if not waiter.turn.done():
+                lines.leave(waiter)
+                raise await lines.refusal(waiter)
+            line = waiter.take_turn()
+            call = next(each for each in calls if each.deployment.id == line.deployment.id)
+            # Its slots may have been changed meanwhile, and those are what the line goes by.
+            call = replace(call, deployment=line.deployment, has_turn=True)
+            try:
+                return await self._meter.admit(call), call
+            except DeploymentFull:
+                lines.enter_again(waiter)
+            except GatewayError:
+                others = [each for each in calls if each.deployment.id != line.deployment.id]
+                if not others or call.deployment.id == calls[0].deployment.id:
+                    raise
+                calls = others
+                waiter.deployments = [each.deployment for each in calls]
+                lines.enter_again(waiter)
+            finally:
+                line.tried()
