@@ -319,6 +319,18 @@ async def test_what_can_t_be_asked(stack: Stack, body: dict[str, Any], code: str
     assert stack.engine.attempts == []
 
 
+async def test_an_image_that_is_kept_elsewhere_is_refused_and_not_left_out(stack: Stack) -> None:
+    """An engine would answer as if there were none."""
+    stack.offer(image_tokens_max=50)
+    image = {"type": "input_image", "file_id": "file-1", "detail": "auto"}
+    asked = [{"role": "user", "content": [{"type": "input_text", "text": "what is it?"}, image]}]
+    reply = await stack.post("/v1/responses", model=MODEL, input=asked)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "invalid_request", "input")
+    assert "data URL" in error["message"]
+    assert stack.engine.attempts == []
+
+
 async def test_no_image_is_fetched_from_anywhere(stack: Stack) -> None:
     stack.offer(image_tokens_max=50)
     output = {"type": "function_call_output", "call_id": "c", "output": [EVIL]}

@@ -20,6 +20,8 @@ from headrace_gateway.dialects.fields import Fields
 from headrace_gateway.errors import InvalidRequest, NotOffered
 
 MARKS = (b'_url"', b'"image', b'audio"', b'_embeds"')
+ITEM_MARKS = (*MARKS, b'_image"')
+"""Where a conversation has items, an image may have an id in the place of an address."""
 ESCAPE = b"\\u00"
 """One of these stands in every content that names media or an address, however it is written."""
 
@@ -69,7 +71,8 @@ def read_media(fields: Fields, name: str = "messages", *, takes_audio: bool = Fa
     Raises `InvalidRequest` for media that can't be.
     """
     raw = fields.get(name)
-    if raw is None or not _may_hold_media(memory := bytes(raw)):
+    marks = MARKS if name == "messages" else ITEM_MARKS
+    if raw is None or not _may_hold_media(memory := bytes(raw), marks):
         return NO_MEDIA
     try:
         contents = [
@@ -78,7 +81,7 @@ def read_media(fields: Fields, name: str = "messages", *, takes_audio: bool = Fa
         parts = [
             part
             for content in contents
-            if content.startswith(b"[") and _may_hold_media(content)
+            if content.startswith(b"[") and _may_hold_media(content, marks)
             for part in _parts(_content(content))
         ]
     except (msgspec.MsgspecError, RecursionError):
@@ -132,8 +135,8 @@ def _check_clips(clips: Iterable[Clip], deployment: Deployment) -> None:
         check_clip(clip, deployment, hearing, param="messages")
 
 
-def _may_hold_media(content: bytes) -> bool:
-    if any(mark in content for mark in MARKS):
+def _may_hold_media(content: bytes, marks: Iterable[bytes]) -> bool:
+    if any(mark in content for mark in marks):
         return True
     return ESCAPE in content and any(mark in content for mark in HIDING_MARKS)
 
