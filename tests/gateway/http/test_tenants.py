@@ -72,6 +72,20 @@ async def test_a_model_without_a_price_is_not_listed_as_it_could_not_be_asked(st
     assert (await stack.post(model="glm-unpriced")).status_code == 404
 
 
+async def test_a_model_is_listed_as_soon_as_it_has_a_price_and_no_longer(stack: Stack) -> None:
+    """Though no request tells the gateway that prices have changed."""
+
+    async def listed() -> list[str]:
+        return [model["id"] for model in (await stack.http.get("/v1/models")).json()["data"]]
+
+    stack.deploy(served_at(stack.engine.url, model="glm-new", aliases=[]))
+    assert await listed() == []
+    for models, seen in (({"glm-new": ONE_MICRO}, ["glm-new"]), ({}, [])):
+        card = PriceCard(price_book="book_2", currency="USD", models=models)
+        stack.account.push(channels.prices("USD"), card)
+        assert await listed() == seen
+
+
 async def test_a_key_that_is_moved_to_another_organisation_loses_what_was_the_first_one_s(
     stack: Stack,
 ) -> None:

@@ -117,7 +117,10 @@ class GatewayMeter:
             self.watches.discard(watch)
 
     async def priced_models(self, credentials: Credentials) -> Container[str]:
-        return (await self._directory.standing(credentials.key, None)).prices.record.models
+        known = (await self._directory.standing(credentials.key, None)).prices
+        # Read anew, for nothing is admitted here that would tell of a version that is no longer the present one.
+        standing = await self._directory.standing(credentials.key, None, stale=[known.hash_key])
+        return standing.prices.record.models
 
     async def admit(self, call: Call) -> RunningLease:
         key = call.credentials.key
