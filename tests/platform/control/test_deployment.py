@@ -48,6 +48,7 @@ def test_a_short_deployment_has_every_default() -> None:
         ("upgrade.strategy", "Recreate", r"\$\.spec\.upgrade\.strategy"),
         ("model.id", "a\nb", r"\$\.spec\.model\.id"),
         ("routing.weight", -1, r"\$\.spec\.routing\.weight"),
+        ("routing.projects", [], r"\$\.spec\.routing\.projects"),
         ("lifecycle.sunsetAt", "2027-03-01", r"\$\.spec\.lifecycle\.sunsetAt"),
     ],
 )

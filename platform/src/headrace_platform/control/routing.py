@@ -52,6 +52,8 @@ class Routing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
         Annotated[
             tuple[Identifier, ...],
             Meta(
+                # None of them would read as nobody's, and be everybody's.
+                min_length=1,
                 max_length=64,
                 description="To which alone it is open, and for which it comes first, by their ids at billing; everybody's"
                 " where absent.",
