@@ -26,6 +26,11 @@ def test_a_model_is_found_by_name_and_alias_in_the_table_s_order() -> None:
     assert deployments.models(ORG) == [first, other]
 
 
+def test_a_name_that_deployments_of_two_models_have_leads_to_both() -> None:
+    old, new = deployment("1", "a", "best"), deployment("2", "b", "best")
+    assert Deployments([old, new]).for_model("best", ORG) == [old, new]
+
+
 def test_an_organisation_s_own_deployment_comes_before_those_of_all_and_is_not_there_for_others() -> None:
     shared = deployment("1", "a", "everyone")
     own = deployment("2", "a", "ours", tenant=ORG)
