@@ -221,6 +221,7 @@ async def test_a_file_comes_back_as_it_is_read(relaying: tuple[Stack, Billing]) 
         billing.goes_on.set()
         assert b"".join([piece async for piece in pieces]) == b"last"
     assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-request-id"]
 
 
 async def test_what_is_asked_of_a_path_is_led_on(relaying: tuple[Stack, Billing]) -> None:

@@ -25,6 +25,7 @@ from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.interruption import Running, while_valid
 from headrace_gateway.http.pace import Pace
 from headrace_gateway.http.problems import BodyTooSlow, DeadlineReached, MethodNotAllowed, Revoked
+from headrace_gateway.http.shapes import identity_of
 from headrace_gateway.routing.upstream.client import Upstream
 from headrace_gateway.routing.upstream.errors import UpstreamError
 from headrace_gateway.routing.upstream.reply import Reply
@@ -136,7 +137,7 @@ class Batches:
 
     async def _answer(self, exchange: Exchange, reply: Reply) -> None:
         begun, sent_bytes, pace = False, 0, _pace()
-        headers = [("content-type", reply.content_type)]
+        headers = [("content-type", reply.content_type), *identity_of(exchange)]
         if reply.retry_after is not None:
             headers.append(("retry-after", reply.retry_after))
         try:

@@ -12,7 +12,7 @@ from headrace_gateway.errors import ModelNotFound
 from headrace_gateway.http.authorization import api_key
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
-from headrace_gateway.http.shapes import ANTHROPIC, shape_of
+from headrace_gateway.http.shapes import ANTHROPIC, identity_of, shape_of
 from headrace_gateway.routing.choice import open_to
 from headrace_gateway.routing.deployments import DeploymentsFile
 
@@ -63,7 +63,7 @@ class Models:
         known = open_to(self._deployments.current.models(caller.org), caller.project_id)
         models = [each for each in known if each.model in priced and caller.may_name(each)]
         in_shape = _anthropic_list if shape_of(exchange) is ANTHROPIC else _list
-        exchange.answer(200, JSON, msgspec.json.encode(in_shape(models)))
+        exchange.answer(200, JSON + identity_of(exchange), msgspec.json.encode(in_shape(models)))
 
     async def one(self, exchange: Exchange, name: str) -> None:
         caller, priced = await self._caller(exchange)
@@ -71,7 +71,7 @@ class Models:
         if not found or found[0].model not in priced or not caller.may_name(found[0]):
             raise ModelNotFound(name)
         in_shape = _anthropic_model if shape_of(exchange) is ANTHROPIC else _model
-        exchange.answer(200, JSON, msgspec.json.encode(in_shape(found[0])))
+        exchange.answer(200, JSON + identity_of(exchange), msgspec.json.encode(in_shape(found[0])))
 
     async def _caller(self, exchange: Exchange) -> tuple[Caller, Container[str]]:
         """Who asks, and the models that have a price there: others could not be used."""

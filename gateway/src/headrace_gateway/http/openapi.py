@@ -22,8 +22,8 @@ from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ANTHROPIC_TYPES, ZAI_R
 Schema = dict[str, Any]
 
 DESCRIPTION = (
-    "One endpoint for OpenAI's, Anthropic's and Z.ai's clients. Every answer carries `x-request-id`, the served "
-    "revision and how its limits stand; every refusal a stable code."
+    "One endpoint for OpenAI's, Anthropic's and Z.ai's clients. Every answer to a key carries `x-request-id`, each "
+    "refusal a stable code, and what a model answers the served revision and how its limits stand."
 )
 
 JSON = "application/json"

@@ -16,6 +16,7 @@ from headrace_gateway.http.authorization import bearer_token
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.models import JSON
+from headrace_gateway.http.shapes import identity_of
 from headrace_gateway.responses.store import ResponseStore, Stored
 
 
@@ -64,14 +65,14 @@ class Responses:
                 param="stream",
             )
         stored = await self._found(project, response_id)
-        exchange.answer(200, JSON, bytes(stored.response))
+        exchange.answer(200, JSON + identity_of(exchange), bytes(stored.response))
 
     async def forget(self, exchange: Exchange, response_id: str) -> None:
         project = await self._project(exchange)
         await self._found(project, response_id)
         await self._store.forget(project, response_id)
         body = b'{"id":%b,"object":"response","deleted":true}' % msgspec.json.encode(response_id)
-        exchange.answer(200, JSON, body)
+        exchange.answer(200, JSON + identity_of(exchange), body)
 
     async def _project(self, exchange: Exchange) -> str:
         credentials = self._addresses.credentials(exchange, bearer_token(exchange))

@@ -155,6 +155,11 @@ def refusal_headers(shape: Shape, error: GatewayError) -> Headers:
     return headers_of(error) + limits
 
 
+def identity_of(exchange: Exchange) -> Headers:
+    """What an answer is known by that no model gave."""
+    return shape_of(exchange).identity(exchange.request_id)
+
+
 def shape_of(exchange: Exchange) -> Shape:
     """Of whatever is answered to a client, at a path that is known or not."""
     path = exchange.path

@@ -26,6 +26,7 @@ from headrace_gateway.http.bodies import Bodies, decoded, read_body
 from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.lifetime import lifetime_headers
+from headrace_gateway.http.shapes import identity_of
 from headrace_gateway.http.trace import client_lines
 from headrace_gateway.http.wire import ANTHROPIC_HEADERS
 from headrace_gateway.routing.attempts import ATTEMPTS_MAX, PAUSE_SECONDS, UNAVAILABLE
@@ -116,7 +117,7 @@ class TokenCounts:
         lines = client_lines(exchange) + relayed_lines(exchange, counting.headers)
         counted = await self._count(found[0], counting, request, lines)
         headers = [("content-type", "application/json"), ("x-headrace-revision", found[0].revision)]
-        exchange.answer(200, headers + lifetime_headers(found[0]), counted)
+        exchange.answer(200, headers + identity_of(exchange) + lifetime_headers(found[0]), counted)
 
     async def _count(
         self, deployment: Deployment, counting: Counting, request: CountRequest, headers: bytes
