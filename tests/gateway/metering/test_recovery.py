@@ -13,7 +13,7 @@ import pytest
 
 from headrace_contracts import channels
 from headrace_contracts.usage import Ending, Grade, UsageEvent
-from headrace_gateway.errors import Overloaded
+from headrace_gateway.errors import DuplicateRequest, Overloaded
 from headrace_gateway.metering import recovery
 from headrace_gateway.metering.inflight import read_table
 from headrace_gateway.metering.journal import Journal
@@ -125,6 +125,33 @@ async def test_a_killed_gateways_requests_are_settled_at_the_next_start(
         assert await meter.close(20)
     assert files(to_billing.state_dir) == []
     assert balance == 1_000_000
+
+
+async def test_a_client_s_own_id_of_a_request_that_died_with_its_gateway_may_be_used_again(
+    account: Account, to_billing: MeterSettings
+) -> None:
+    reading, writing = os.pipe()
+
+    async def serve() -> None:
+        async with open_meter(to_billing) as meter:
+            served = await meter.admit(call(account, once="served"))
+            await served.settle(Ending.COMPLETED, usage=usage(10, 1))
+            (await meter.admit(call(account, once="cut off"))).attempt()
+            os.write(writing, b"x")
+            await asyncio.sleep(600)
+
+    child = forking.start(lambda: asyncio.run(serve()))
+    await asyncio.to_thread(os.read, reading, 1)
+    forking.kill(child)
+    [path] = to_billing.state_dir.rglob("*.inflight")
+    async with open_meter(to_billing) as meter:
+        await eventually(lambda: not path.exists())
+        with pytest.raises(DuplicateRequest):
+            await meter.admit(call(account, once="served"))
+        await (await meter.admit(call(account, once="cut off"))).settle(Ending.COMPLETED, usage=usage(10, 1))
+        assert await meter.close(20)
+    os.close(reading)
+    os.close(writing)
 
 
 async def test_recovery_after_the_reaper_adds_the_final_event_and_corrects_the_estimate(

@@ -1,8 +1,9 @@
 """Ids that clients give to their requests themselves, each to be used once within a project.
 
 What must stay true: of two requests with one id only one is served, whichever gateways they reach; and an id whose
-request was refused, or failed without the client's doing, may be used again, because clients try again with it. So a
-claim has an owner: what is given back late, or over a connection that was given up, frees nobody else's.
+request was refused, or failed without the client's doing, may be used again, because clients try again with it; if its
+gateway died, once whoever comes after that has settled it. So a claim has an owner: what is given back late, or over a
+connection that was given up, frees nobody else's.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ from headrace_gateway.limits import plan, pricing
 from headrace_gateway.limits.idempotency import Claim, Outcome
 from headrace_gateway.limits.limiter import Admitted, Limiter, Short, Stale
 from headrace_gateway.limits.pricing import UnitPrices
-from headrace_gateway.limits.request_ids import RequestIds
+from headrace_gateway.limits.request_ids import ClaimedId, RequestIds
 from headrace_gateway.limits.slots import slots_limit
 from headrace_gateway.limits.state import CheckedLimit
 from headrace_gateway.metering.call_records import claim_of, identity_of, prepared_for
@@ -50,8 +50,8 @@ log = structlog.get_logger()
 # Rounds of one admission: records changed, or others took the money between two calls.
 ADMIT_ROUNDS_MAX = 6
 
-# Beside these go the id, the time and the prices: under 200 bytes; and an idempotency key's claim: two digests and
-# the project's id.
+# Beside these go the id, the time and the prices: under 200 bytes; and the claim of an idempotency key or of the client's
+# own id: two digests and the project's id.
 FIXED_BYTES_MAX = HEAD_BYTES_MAX - 256
 CLAIM_BYTES_MAX = 384
 
@@ -69,6 +69,7 @@ class GatewayMeter:
         table: InflightTable,
         journal: Journal,
         left_behind: Callable[[], Sequence[Unacknowledged]],
+        request_ids: RequestIds,
     ) -> None:
         """`left_behind`: the journals of dead processes that billing does not have in full yet."""
         self.settings = settings
@@ -88,7 +89,7 @@ class GatewayMeter:
         self._directory = directory
         self._confirmations = Confirmations(timeout_seconds=settings.settle_wait_seconds)
         self.left_behind = left_behind
-        self.request_ids = RequestIds(limiter.valkey)
+        self.request_ids = request_ids
 
     async def authenticate(
         self, credentials: Credentials, scope: KeyScope, *, anew: bool = False
@@ -134,17 +135,17 @@ class GatewayMeter:
             _check(standing, call)
         if call.once is None or call.idempotency is not None:
             # Who repeats a request with an idempotency key gets the first one's answer.
-            return await self._take_in(call, key, standing)
-        claim = await self.request_ids.claim(standing.project.record.id, call.once)
+            return await self._take_in(call, key, standing, None)
+        claimed = await self.request_ids.claim(standing.project.record.id, call.once)
         try:
-            lease = await self._take_in(call, key, standing)
+            return await self._take_in(call, key, standing, claimed)
         except BaseException:
-            self.request_ids.give_back(claim)
+            self.request_ids.give_back(claimed)
             raise
-        lease.claim = claim
-        return lease
 
-    async def _take_in(self, call: Call, key: str, standing: Standing) -> RunningLease:
+    async def _take_in(
+        self, call: Call, key: str, standing: Standing, claimed: ClaimedId | None
+    ) -> RunningLease:
         if not self.journal.reserve():
             raise Overloaded("There is no space to record another request's usage.")
         slot = self.table.take()
@@ -152,7 +153,7 @@ class GatewayMeter:
             self.journal.give_back()
             raise Overloaded("This gateway runs as many requests as it can.")
         try:
-            return await self._admit(call, key, standing, slot)
+            return await self._admit(call, key, standing, slot, claimed)
         except BaseException:
             # A cancelled one may be admitted all the same: `_orphaned` then takes space of its own.
             self.table.give_back(slot)
@@ -227,7 +228,9 @@ class GatewayMeter:
                 return False
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _admit(self, call: Call, key: str, standing: Standing, slot: int) -> RunningLease:
+    async def _admit(
+        self, call: Call, key: str, standing: Standing, slot: int, claimed: ClaimedId | None
+    ) -> RunningLease:
         deployment = call.deployment
         context = deployment.context_tokens
         prompt_tokens_max = call.prompt_tokens_max
@@ -247,7 +250,8 @@ class GatewayMeter:
                 limits.append(slots_limit(deployment, org=project.org, weight=weight, has_turn=has_turn))
             fixed = identity_of(call, prepared, project)
             claim = claim_of(call, project)
-            if len(fixed) > FIXED_BYTES_MAX - (0 if claim is None else CLAIM_BYTES_MAX):
+            beside = 0 if claim is None and claimed is None else CLAIM_BYTES_MAX
+            if len(fixed) > FIXED_BYTES_MAX - beside:
                 raise InvalidRequest("The request's names and headers are too long together.")
             input_value = prompt_tokens_max * prices.input_max
             hold = pricing.micros(input_value + granted_each * call.choices * prices.output)
@@ -295,6 +299,7 @@ class GatewayMeter:
                     revision=deployment.revision,
                     series=series,
                     claim=claim,
+                    claimed=claimed,
                 )
                 lease = RunningLease(
                     self,

@@ -65,7 +65,7 @@ class Inflight:
     first_token_at_us: int | None
     attempts: int
     claim: bytes = b""
-    """Of its idempotency key; empty where it has none."""
+    """Of its idempotency key, or of the client's own id; empty where it has neither."""
     journalled: Ending | None = None
     """How it ended, if a journal has its event already or billing acknowledged it."""
     usage_before: bytes = b""

@@ -42,7 +42,7 @@ NOT_SERVED = frozenset((Ending.UPSTREAM_FAILED, Ending.GATEWAY_LOST, Ending.TIME
 
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).decode
-_decode_claim = msgspec.msgpack.Decoder(tuple[str, str, str, int]).decode
+_decode_claim = msgspec.msgpack.Decoder(tuple[str, str, str, int] | ClaimedId).decode
 _encode_usage = msgspec.json.Encoder().encode
 
 
@@ -61,6 +61,8 @@ class Terms(msgspec.Struct, frozen=True):
     series: Series
     """Where it is counted for the metrics."""
     claim: Claim | None = None
+    claimed: ClaimedId | None = None
+    """Of the client's own id of the request, where it gave one."""
 
 
 class RunningLease:
@@ -80,8 +82,6 @@ class RunningLease:
         self.output_tokens_max = terms.output_tokens_max
         self.output_tokens_granted = self._held_for = output_tokens_granted
         self.revoked = asyncio.Event()
-        self.claim: ClaimedId | None = None
-        """Of the client's own id of the request, where it gave one."""
         self.identity = identity_fragment(admitted.id, admitted.time_us, fixed)
         self.limits = terms.limits
         self.limit_states = admitted.states
@@ -101,7 +101,7 @@ class RunningLease:
         self._extending = False
         self._stopped = False
         self._settled = False
-        claim = b"" if terms.claim is None else encode_claim(terms.claim)
+        claim = encode_claim(terms.claim or terms.claimed)
         meter.table.open(slot, encode_head(self.identity, terms.prices), claim)
         terms.series.begun()
 
@@ -189,8 +189,8 @@ class RunningLease:
             )
 
         cost = pricing.cost_micros(self._terms.prices, tokens)
-        if self.claim is not None and ending in NOT_SERVED:
-            self._meter.request_ids.give_back(self.claim)
+        if self._terms.claimed is not None and ending in NOT_SERVED:
+            self._meter.request_ids.give_back(self._terms.claimed)
         outcome = None
         if self._terms.claim is not None:
             kept = KeptAnswer(id=self.id, ending=ending, tokens=tokens, revision=self._terms.revision)
@@ -333,13 +333,20 @@ def decode_head(head: bytes) -> tuple[bytes, UnitPrices]:
     return identity, UnitPrices(*units)
 
 
-def encode_claim(claim: Claim) -> bytes:
-    """What a successor needs to keep the outcome for whoever repeats the request."""
+def encode_claim(claim: Claim | ClaimedId | None) -> bytes:
+    """What a successor needs to keep the outcome for whoever repeats the request, or to give its id back."""
+    if claim is None:
+        return b""
+    if isinstance(claim, ClaimedId):
+        return _encode_head(claim)
     return _encode_head((claim.project, claim.key, claim.request, claim.kept_seconds))
 
 
-def decode_claim(claim: bytes) -> Claim | None:
-    return Claim(*_decode_claim(claim)) if claim else None
+def decode_claim(claim: bytes) -> Claim | ClaimedId | None:
+    if not claim:
+        return None
+    decoded = _decode_claim(claim)
+    return decoded if isinstance(decoded, ClaimedId) else Claim(*decoded)
 
 
 def fragment_of(

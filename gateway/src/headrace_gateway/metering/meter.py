@@ -10,6 +10,7 @@ import structlog
 from headrace_contracts import channels
 from headrace_gateway.keys.directory import Directory
 from headrace_gateway.limits.limiter import Limiter
+from headrace_gateway.limits.request_ids import RequestIds
 from headrace_gateway.metering import producers
 from headrace_gateway.metering.admission import GatewayMeter
 from headrace_gateway.metering.heartbeat import beat
@@ -60,7 +61,10 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
 
         limiter = Limiter(valkey, gateway=claim.producer, lease_ttl_seconds=settings.lease_ttl_seconds)
         settler = Settler(limiter)
-        recovery = Recovery(claim, settings.state_dir, journal=journal, settler=settler)
+        request_ids = RequestIds(valkey)
+        recovery = Recovery(
+            claim, settings.state_dir, journal=journal, settler=settler, request_ids=request_ids
+        )
         stack.callback(recovery.release, everything=True)
         meter = GatewayMeter(
             settings,
@@ -70,6 +74,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
             table=table,
             journal=journal,
             left_behind=lambda: recovery.dead,
+            request_ids=request_ids,
         )
         resender = Resender(
             billing_url=settings.billing_url,
@@ -79,7 +84,7 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
 
         async def heartbeat() -> None:
             await beat(meter, recovery.dead)
-            meter.request_ids.give_back_owed()
+            request_ids.give_back_owed()
 
         async def reap() -> None:
             taken = await limiter.reap()

@@ -22,12 +22,13 @@ from headrace_contracts.usage import Ending, TokenCounts, decode_event
 from headrace_gateway.call import KeptAnswer
 from headrace_gateway.limits.idempotency import outcome_of
 from headrace_gateway.limits.pricing import cost_micros
+from headrace_gateway.limits.request_ids import ClaimedId, RequestIds
 from headrace_gateway.metering import producers
 from headrace_gateway.metering.counts import NONE, read_counts
 from headrace_gateway.metering.events import final_event, id_of, id_of_event, revision_of
 from headrace_gateway.metering.inflight import Inflight, map_table, note_journalled, read_table
 from headrace_gateway.metering.journal import Journal
-from headrace_gateway.metering.lease import decode_claim, decode_head, fragment_of
+from headrace_gateway.metering.lease import NOT_SERVED, decode_claim, decode_head, fragment_of
 from headrace_gateway.metering.segments import read_records, trim
 from headrace_gateway.metering.settlement import Settler
 
@@ -90,8 +91,17 @@ class DeadTable:
 
 
 class Recovery:
-    def __init__(self, claim: producers.Claim, state: Path, *, journal: Journal, settler: Settler) -> None:
+    def __init__(
+        self,
+        claim: producers.Claim,
+        state: Path,
+        *,
+        journal: Journal,
+        settler: Settler,
+        request_ids: RequestIds,
+    ) -> None:
         self._own = claim
+        self._request_ids = request_ids
         self._state = state
         self._journal = journal
         self._settler = settler
@@ -177,8 +187,11 @@ class Recovery:
         # Without the event billing had all of its journal, and the slot has the same counts.
         tokens = (_counted(found)[1] or NONE) if event is None else decode_event(event).tokens
         claim, outcome = decode_claim(found.claim), None
+        if isinstance(claim, ClaimedId):
+            if ending in NOT_SERVED:
+                self._request_ids.give_back(claim)
         # Who was cut off by a death may simply try again.
-        if claim is not None and ending is not Ending.GATEWAY_LOST:
+        elif claim is not None and ending is not Ending.GATEWAY_LOST:
             kept = KeptAnswer(id=request_id, ending=ending, tokens=tokens, revision=revision_of(identity))
             outcome = outcome_of(claim, kept, None)
         cost = cost_micros(prices, tokens)
@@ -208,6 +221,8 @@ class Recovery:
         assert appended == sequence
         # From then on billing may acknowledge it, and its segment go, however long the others of the table take.
         self._journal.when_durable(sequence, partial(table.note, found.slot, Ending.GATEWAY_LOST))
+        if isinstance(claim := decode_claim(found.claim), ClaimedId):
+            self._request_ids.give_back(claim)
         tokens = counted or NONE
         cost, then = cost_micros(prices, tokens), partial(table.settled, found.slot)
         self._settler.settle(request_id, cost=cost, tokens=tokens, event=event, then=then)
