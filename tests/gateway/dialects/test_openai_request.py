@@ -166,3 +166,13 @@ def test_tools_that_somebody_else_would_run_are_refused_by_name() -> None:
     with pytest.raises(NotOffered, match="'web_search' are not run here") as refusal:
         read(tools=[function, {"type": "web_search"}])
     assert refusal.value.param == "tools[1].type"
+
+
+@pytest.mark.parametrize(
+    "tool", [{"type": "function"}, {"type": "function", "function": {}}, {"type": "function", "name": "say"}]
+)
+def test_a_function_without_a_name_is_refused_as_the_engine_may_fail_at_it(tool: dict[str, Any]) -> None:
+    function = {"type": "function", "function": {"name": "say"}}
+    with pytest.raises(InvalidRequest, match="must have a `name`") as refusal:
+        read(tools=[function, tool], tool_choice=function)
+    assert refusal.value.param == "tools[1].function"
