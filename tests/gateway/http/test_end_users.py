@@ -35,10 +35,11 @@ async def test_the_user_s_id_is_hashed_for_its_organisation(
 
 async def test_an_id_of_any_length_has_one_length_in_the_event_and_none_is_none(stack: Stack) -> None:
     await stack.post()
+    await stack.post(user="")
     await stack.post(user=CODING_AGENT)
     await stack.post(user="\N{GRINNING FACE}" * 1000)
-    events = await stack.settled(3)
-    assert [event.end_user and len(event.end_user) for event in events] == [None, 32, 32]
+    events = await stack.settled(4)
+    assert [event.end_user and len(event.end_user) for event in events] == [None, None, 32, 32]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Candidates:
                 session=session,
                 task=id_header(exchange, "X-Task-Id"),
                 task_attempt=id_header(exchange, "X-Task-Attempt"),
-                end_user=request.end_user,
+                end_user=request.end_user or None,
                 idempotency=idempotency,
                 instead=instead,
                 trace=trace,
