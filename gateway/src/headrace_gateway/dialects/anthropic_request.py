@@ -9,13 +9,13 @@ import msgspec
 
 from headrace_contracts.deployments import Deployment, Task
 from headrace_contracts.usage import Dialect
+from headrace_gateway.dialects.anthropic_beginning import beginning_of
 from headrace_gateway.dialects.anthropic_blocks import check_blocks
 from headrace_gateway.dialects.anthropic_reply import read_count, read_message, withheld
 from headrace_gateway.dialects.anthropic_stream import MessageEvents
 from headrace_gateway.dialects.anthropic_thinking import Wishes, budget_within, engine_fields, wishes_of
 from headrace_gateway.dialects.bounds import prompt_bytes_of, prompt_tokens_max
 from headrace_gateway.dialects.cache_salt import SALT, salt_of
-from headrace_gateway.dialects.conversation import beginning_of
 from headrace_gateway.dialects.dialect import JSON
 from headrace_gateway.dialects.fields import (
     NOT_FOR_CLIENTS,
