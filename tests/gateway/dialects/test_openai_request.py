@@ -117,6 +117,13 @@ def test_what_is_no_prompt(prompt: Any) -> None:
     assert refusal.value.param == "prompt"
 
 
+def test_prompts_are_bounded_without_a_number_of_choices_too() -> None:
+    assert read(TEXT, prompt=["a"] * 128).choices == 128
+    with pytest.raises(InvalidRequest, match="at most 128 prompts") as refused:
+        read(TEXT, prompt=["a"] * 129)
+    assert refused.value.param == "prompt"
+
+
 def test_choices_and_prompts_are_bounded_together() -> None:
     with pytest.raises(InvalidRequest):
         read(TEXT, prompt=["a"] * 65, n=2)

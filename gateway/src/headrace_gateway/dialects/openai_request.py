@@ -182,6 +182,8 @@ def _prompts(fields: dict[str, msgspec.Raw], dialect: Dialect) -> int:
         raise FieldMissing("prompt")
     if isinstance(prompt, str) or isinstance(prompt[0], int):
         return 1
+    if len(prompt) > CHOICES_MAX:
+        raise InvalidRequest(f"`prompt` must be at most {CHOICES_MAX} prompts.", param="prompt")
     return len(prompt)
 
 
