@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from headrace_contracts.deployments import Deployment
 from headrace_gateway.routing import tables
@@ -35,6 +36,25 @@ def test_a_new_table_is_taken_over_and_a_broken_one_is_not(tmp_path: Path) -> No
     write_table(path, deployment("1", "b"))
     file.look()
     assert (file.current.for_model("a", "org"), len(file.current.for_model("b", "org"))) == ([], 1)
+
+
+def test_what_can_not_be_read_is_said_once_as_long_as_it_lasts(tmp_path: Path) -> None:
+    path = tmp_path / "deployments.json"
+    write_table(path, deployment("1", "a"))
+    found = Tables(path)
+
+    def said() -> list[str]:
+        with capture_logs() as lines:
+            assert not found.look()
+        return [line["event"] for line in lines]
+
+    assert said() == []
+    path.rename(tmp_path / "elsewhere")
+    assert [said(), said()] == [["deployments_unreadable"], []]
+    (tmp_path / "elsewhere").rename(path)
+    assert said() == []
+    path.unlink()
+    assert said() == ["deployments_unreadable"]
 
 
 @pytest.mark.parametrize(

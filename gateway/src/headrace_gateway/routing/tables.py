@@ -45,21 +45,28 @@ class Tables:
         self._is_folder = path.is_dir()
         self._tables: dict[str, Table] = {}
         self._holders: dict[str, str] = {}
+        self._unreadable: set[tuple[str, str]] = set()
+        """Paths and why, as of the last look: what lasts is said once."""
         self.deployments: list[Deployment] = []
         try:
             self._read(self._files(), alone=not self._is_folder)
         except (OSError, msgspec.MsgspecError) as error:
             raise TablesUnreadable(f"{path}: {error}") from error
+        self._unreadable.clear()  # the first look says it
         self._merge()
 
     def look(self) -> bool:
         """Whether anything changed."""
+        before, self._unreadable = self._unreadable, set()
         try:
             files = self._files()
             changed = self._read(files)
         except OSError as error:
-            log.warning("deployments_unreadable", path=str(self._path), error=str(error))
+            self._unreadable.add((str(self._path), str(error)))
             return False
+        finally:
+            for path, why in sorted(self._unreadable - before):
+                log.warning("deployments_unreadable", path=path, error=why)
         gone = self._tables.keys() - {file.name for file in files}
         for name in gone:
             del self._tables[name]
@@ -93,7 +100,7 @@ class Tables:
             except OSError as error:
                 if alone:
                     raise
-                log.warning("deployments_unreadable", path=str(file), error=str(error))
+                self._unreadable.add((str(file), str(error)))
                 continue
             try:
                 deployments = decode_table(content).deployments
