@@ -51,14 +51,29 @@ def test_a_stream_s_last_chunk_tells_how_it_ended_and_what_it_used(demo: DemoRun
     assert last.usage.total_tokens == last.usage.prompt_tokens + last.usage.completion_tokens
 
 
-def test_the_tokenizer_counts_as_the_engine_does(demo: DemoRun, client: Any) -> None:
-    body: dict[str, Any] = {"model": demo.endpoints.model, "messages": QUESTION}
-    counted = httpx2.post(
-        f"{demo.endpoints.gateway_url}/api/paas/v4/tokenizer",
-        json=body,
-        headers={"authorization": f"Bearer {demo.endpoints.api_key}"},
-        timeout=60,
-    ).json()
-    used = client.chat.completions.create(**body, max_tokens=1).usage
+THOUGHT = [
+    *QUESTION,
+    {"role": "assistant", "content": "42", "reasoning_content": "2+0=2, 1+3+0=4"},
+    *QUESTION,
+]
 
-    assert counted["usage"]["prompt_tokens"] == used.prompt_tokens
+
+@pytest.mark.parametrize("thinking", [{"type": "enabled"}, {"type": "disabled", "clear_thinking": False}])
+@pytest.mark.parametrize("messages", [QUESTION, THOUGHT], ids=["a question", "after a thought"])
+@pytest.mark.parametrize("root", ["paas", "coding/paas"])
+def test_the_tokenizer_counts_as_the_engine_does(
+    demo: DemoRun, root: str, messages: list[Any], thinking: dict[str, Any]
+) -> None:
+    body = {"model": demo.endpoints.model, "messages": messages, "thinking": thinking, "max_tokens": 1}
+
+    def prompt_tokens(path: str) -> int:
+        answer = httpx2.post(
+            f"{demo.endpoints.gateway_url}/api/{root}/v4/{path}",
+            json=body,
+            headers={"authorization": f"Bearer {demo.endpoints.api_key}"},
+            timeout=60,
+        )
+        tokens: int = answer.json()["usage"]["prompt_tokens"]
+        return tokens
+
+    assert prompt_tokens("tokenizer") == prompt_tokens("chat/completions")

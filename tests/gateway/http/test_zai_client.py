@@ -367,6 +367,29 @@ async def test_tokens_are_counted_and_models_listed_below_both_roots(stack: Stac
     assert stack.account.events() == []
 
 
+@pytest.mark.parametrize(("root", "clears"), [(GENERAL, True), (CODING, False)])
+@pytest.mark.parametrize(
+    "asks", [{"reasoning_effort": "max"}, {"thinking": {"type": "disabled", "clear_thinking": False}}]
+)
+async def test_tokens_are_counted_in_the_prompt_that_a_chat_would_have(
+    stack: Stack, root: str, clears: bool, asks: dict[str, Any]
+) -> None:
+    stack.offer(thinking=GRADED)
+    thought = {"role": "assistant", "content": "hi", "reasoning_content": "they greet"}
+    body = {"model": MODEL, "messages": [*HELLO, thought, *HELLO], **asks}
+    for path in ("tokenizer", "chat/completions"):
+        assert (await stack.http.post(f"{root}/{path}", json=body)).status_code == 200
+
+    counted, chatted = (attempt.body for attempt in stack.engine.attempts)
+    effort = {"reasoning_effort": "max"} if "reasoning_effort" in asks else {}
+    assert counted["chat_template_kwargs"] == chatted["chat_template_kwargs"] | effort
+    assert chatted.get("reasoning_effort") == effort.get("reasoning_effort")
+    assert counted["chat_template_kwargs"]["clear_thinking"] is (clears if effort else False)
+    # At a chat the engine knows both names, here it knows its own.
+    assert counted["messages"][1] == {"role": "assistant", "content": "hi", "reasoning": "they greet"}
+    await stack.settled()
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

@@ -22,7 +22,7 @@ from headrace_gateway.http.problems import (
 from headrace_gateway.http.responses import Responses
 from headrace_gateway.http.shapes import ANTHROPIC_ROOTS, ZAI_ROOTS, refusal_headers, shape_of
 from headrace_gateway.http.signed_tokens import SignedTokens
-from headrace_gateway.http.token_counts import MESSAGE_TOKENS, ZAI_TOKENS, TokenCounts
+from headrace_gateway.http.token_counts import MESSAGE_TOKENS, ZAI_CODING_TOKENS, ZAI_TOKENS, TokenCounts
 from headrace_gateway.http.trace import trace_of_refused
 from headrace_gateway.http.wire import (
     CHAT,
@@ -90,9 +90,10 @@ class Gateway:
             self._routes[f"{root}/v1/models"] = ("GET", models.every)
             self._routes[f"{root}/v1/messages"] = ("POST", inference.at(MESSAGES))
             self._routes[f"{root}/v1/messages/count_tokens"] = ("POST", counts.at(MESSAGE_TOKENS))
-        for root, wire in zip(ZAI_ROOTS, (ZAI_CHAT, ZAI_CODING_CHAT), strict=True):
+        below = ((ZAI_CHAT, ZAI_TOKENS), (ZAI_CODING_CHAT, ZAI_CODING_TOKENS))
+        for root, (wire, tokens) in zip(ZAI_ROOTS, below, strict=True):
             self._routes[f"{root}/chat/completions"] = ("POST", signed.taken_by(inference.at(wire)))
-            self._routes[f"{root}/tokenizer"] = ("POST", signed.taken_by(counts.at(ZAI_TOKENS)))
+            self._routes[f"{root}/tokenizer"] = ("POST", signed.taken_by(counts.at(tokens)))
             self._routes[f"{root}/models"] = ("GET", signed.taken_by(models.every))
         spoken = signed.taken_by(inference.at(ZAI_TRANSCRIPTIONS))
         self._routes[f"{ZAI_ROOTS[0]}/audio/transcriptions"] = ("POST", spoken)

@@ -76,7 +76,18 @@ MESSAGE_TOKENS = Counting(
     headers=ANTHROPIC_HEADERS,
 )
 
-ZAI_TOKENS = Counting(path="/tokenize", secret=bearer_token, decode=zai_tokenizer.decode_tokenizer)
+ZAI_TOKENS = Counting(
+    path="/tokenize",
+    secret=bearer_token,
+    decode=lambda body: zai_tokenizer.decode_tokenizer(body, clears_thinking=True),
+)
+
+# As chats there: earlier thinking stays in the prompt.
+ZAI_CODING_TOKENS = Counting(
+    path="/tokenize",
+    secret=bearer_token,
+    decode=lambda body: zai_tokenizer.decode_tokenizer(body, clears_thinking=False),
+)
 
 
 class TokenCounts:
