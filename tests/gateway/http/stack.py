@@ -265,6 +265,8 @@ async def refuses(port: int) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                continue  # it waited to be taken when that ended
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
