@@ -11,6 +11,7 @@ import pytest
 from openai.types.responses import CustomToolParam, FunctionToolParam, ResponseInputParam
 
 from headrace_contracts.usage import Dialect, Ending, TokenCounts
+from headrace_gateway.dialects.responses_request import ITEMS_MAX
 from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import MODEL, Account
 from tests.gateway.http.stack import Stack, running_stack
@@ -301,6 +302,7 @@ EVIL = {"type": "input_image", "image_url": "http://169.254.169.254/"}
             {"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}]},
             "invalid_request",
         ),
+        ({"input": [{}] * (ITEMS_MAX + 1)}, "invalid_request"),
         ({"input": [{"type": "item_reference"}]}, "invalid_request"),
         ({"input": [{"type": "item_reference", "id": "msg_2"}] * 2}, "invalid_request"),
         ({"input": "hello", "background": True}, "not_offered"),

@@ -38,6 +38,10 @@ NOT_OFFERED = ("prompt", "conversation", "previous_input_messages", "context_man
 
 RESPONSE_ID_CHARACTERS_MAX = 128
 
+ITEMS_MAX = 16_384
+"""Of a request's own: many times what a conversation of a million tokens has. Each takes a hundred bytes besides its own,
+and some of the loop's time."""
+
 REFERENCE = "item_reference"
 REFERENCE_MARK = REFERENCE.encode()
 
@@ -167,14 +171,18 @@ def _items_of(fields: Fields) -> list[msgspec.Raw]:
     if bytes(given).startswith(b'"'):
         return [msgspec.Raw(_encode({"role": "user", "content": given}))]
     try:
-        return _items(given)
+        items = _items(given)
     except msgspec.MsgspecError:
         raise InvalidRequest("`input` must be a string or a list of items.", param="input") from None
+    if len(items) > ITEMS_MAX:
+        raise InvalidRequest(f"`input` must have at most {ITEMS_MAX} items.", param="input")
+    return items
 
 
 def _references_in(items: Sequence[msgspec.Raw]) -> dict[int, str]:
     """Raises `InvalidRequest` for one that names nothing, or stands twice: nothing may become longer by repeating it."""
     references: dict[int, str] = {}
+    named: set[str] = set()
     for place, raw in enumerate(items):
         if REFERENCE_MARK not in bytes(raw):
             continue
@@ -186,8 +194,9 @@ def _references_in(items: Sequence[msgspec.Raw]) -> dict[int, str]:
             continue
         if not isinstance(item.id, str) or not item.id:
             raise InvalidRequest("An `item_reference` needs the `id` of an item.", param=f"input[{place}].id")
-        if item.id in references.values():
+        if item.id in named:
             raise InvalidRequest(f"The item {item.id[:128]!r} stands twice.", param=f"input[{place}].id")
+        named.add(item.id)
         references[place] = item.id
     return references
 
