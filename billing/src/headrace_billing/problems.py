@@ -189,6 +189,10 @@ def problem(code: str, detail: str, *, path: str = "", **members: object) -> JSO
     )
 
 
+OF_OURS = "Value error, "
+"""What pydantic puts before what our own checks say."""
+
+
 def answer_problems(app: FastAPI) -> None:
     """Makes every refusal of `app` a problem document."""
 
@@ -198,7 +202,10 @@ def answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [{"at": ".".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
+        errors = [
+            {"at": ".".join(str(part) for part in e["loc"]), "why": e["msg"].removeprefix(OF_OURS)}
+            for e in error.errors()
+        ]
         detail = "; ".join(f"{e['at']}: {e['why']}" for e in errors)
         return problem("invalid_request", detail, path=request.url.path, errors=errors)
 

@@ -48,6 +48,7 @@ async def test_a_ceiling_is_a_whole_number_and_nothing_that_may_mean_another(
     [error] = refused.json()["errors"]
     assert error["at"] == "body.limits.0.ceiling"
     assert "1000000" in error["why"]
+    assert error["why"].startswith("a whole number")
 
 
 HOURS = CREDITS["window"]["rates"][0]  # type: ignore[index]
