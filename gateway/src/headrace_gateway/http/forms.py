@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from headrace_gateway.dialects.forms import FILE, FILE_BASE64, OBJECT, Form, encode_form
 from headrace_gateway.errors import InvalidRequest
-from headrace_gateway.http.bodies import Bodies, arrived, is_json
+from headrace_gateway.http.bodies import Bodies, arrived, decoded, is_json
 from headrace_gateway.http.exchange import Exchange
 
 PARTS_MAX = 64
@@ -30,7 +31,8 @@ async def read_form(exchange: Exchange, bodies: Bodies, org: str) -> bytes:
     boundary = parameters.get(b"boundary")
     if not boundary:
         raise InvalidRequest("The `Content-Type` of a form must name its `boundary`.")
-    return encode_form(_read(await _arrived(exchange, bodies, org), boundary))
+    body = await _arrived(exchange, bodies, org)
+    return await decoded(body, bodies, org, partial(_encoded, boundary))
 
 
 async def read_form_or_json(exchange: Exchange, bodies: Bodies, org: str) -> bytes:
@@ -45,6 +47,10 @@ async def read_form_or_json(exchange: Exchange, bodies: Bodies, org: str) -> byt
 
 async def _arrived(exchange: Exchange, bodies: Bodies, org: str) -> bytes:
     return await arrived(exchange, bodies, org, bytes_max=bodies.bounds.audio_body_bytes_max)
+
+
+def _encoded(boundary: bytes, body: bytes) -> bytes:
+    return encode_form(_read(body, boundary))
 
 
 def _read(body: bytes, boundary: bytes) -> Form:
