@@ -19,9 +19,8 @@ from headrace_contracts.access import KeyStatus
 from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects import openai_request
 from headrace_gateway.dialects.dialect import InferenceRequest
-from headrace_gateway.dialects.forms import Form
+from headrace_gateway.dialects.forms import Form, encode_form
 from headrace_gateway.errors import Overloaded
-from headrace_gateway.http import forms
 from headrace_gateway.http.exchange import SMALL_BYTES_MAX, Exchange, Line
 from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.metering.settings import MeterSettings
@@ -152,14 +151,13 @@ async def test_what_runs_goes_on_while_a_large_form_is_read(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, others_served = threading.Event(), threading.Event()
-    encode = forms.encode_form
 
     def slow(form: Form) -> bytes:
         begun.set()
         assert others_served.wait(20)
-        return encode(form)
+        return encode_form(form)
 
-    monkeypatch.setattr(forms, "encode_form", slow)
+    monkeypatch.setattr("headrace_gateway.http.forms.encode_form", slow)
     file = {"file": b"x" * (SMALL_BYTES_MAX + 1)}
     large = asyncio.create_task(stack.http.post("/v1/audio/transcriptions", files=file))
     await eventually(begun.is_set)
