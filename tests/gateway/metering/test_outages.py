@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ import redis
 
 from headrace_contracts.usage import Ending
 from headrace_gateway.errors import LimitsUnavailable
+from headrace_gateway.metering import revocation
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.segments import read_records
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_gateway.valkey.errors import ValkeyError
 from tests.gateway.account import Account, call, usage
 from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
+from tests.gateway.line import Line
 from tests.gateway.waiting import eventually
 
 
@@ -50,6 +53,23 @@ async def test_a_stalled_valkey_delays_a_client_by_a_quarter_second_at_most(
         assert meter.table.running == 0
         assert account.money() == (1_000_000, 0, 6)
         assert {event.id for event in account.events()} == {lease.id for lease in leases}
+
+
+async def test_a_key_expires_without_valkey_too(
+    account: Account, settings: MeterSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.push_key(expires_at_us=2**52)
+    line = Line()
+    async with (
+        line.open(settings.valkey_url),
+        open_meter(replace(settings, valkey_url=line.url)) as meter,
+    ):
+        lease = await meter.admit(call(account))
+        line.cut()
+        await eventually(lambda: not meter.limiter.valkey.connected)
+        assert not lease.revoked.is_set()
+        monkeypatch.setattr(revocation, "time", SimpleNamespace(time_ns=lambda: 2**53 * 1000))
+        await eventually(lease.revoked.is_set)
 
 
 @contextmanager

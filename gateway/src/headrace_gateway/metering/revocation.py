@@ -11,6 +11,7 @@ from headrace_gateway.keys.authorisation import KEY_ENDED
 from headrace_gateway.metering.admission import GatewayMeter
 from headrace_gateway.metering.lease import RunningLease
 from headrace_gateway.metering.watch import Watch
+from headrace_gateway.valkey.errors import ValkeyError
 
 PERIOD_SECONDS = 0.5
 
@@ -22,9 +23,16 @@ async def end_revoked(meter: GatewayMeter) -> None:
     versions = list({(record.hash_key, record.version) for lease in leases for record in lease.records})
     if not versions:
         return
-    changed = {hash_key for hash_key, _ in await meter.limiter.changed(versions)}
-    by_key: dict[str, list[RunningLease | Watch]] = {}
     now_us = time.time_ns() // 1000
+    try:
+        changed = {hash_key for hash_key, _ in await meter.limiter.changed(versions)}
+    except ValkeyError:
+        # When a key expires is known without asking.
+        for lease in leases:
+            if lease.expired(now_us):
+                lease.end()
+        raise
+    by_key: dict[str, list[RunningLease | Watch]] = {}
     for lease in leases:
         if lease.expired(now_us) or not changed.isdisjoint(record.hash_key for record in lease.records):
             by_key.setdefault(lease.records[0].hash_key, []).append(lease)
