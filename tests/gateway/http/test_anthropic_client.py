@@ -50,6 +50,28 @@ async def test_a_stream_with_thinking_is_billed_to_the_token(stack: Stack, runni
     assert (event.tokens.input_uncached, event.tokens.cache_read, event.tokens.output) == (4, 3, 5)
 
 
+@pytest.mark.parametrize(
+    ("running_counts", "told"),
+    [
+        (True, {"input_tokens": 4, "cache_read_input_tokens": 3, "output_tokens": 0}),
+        (False, {"input_tokens": 7, "output_tokens": 0}),
+    ],
+)
+async def test_a_stream_s_first_event_tells_what_was_cached_where_it_is_known(
+    stack: Stack, running_counts: bool, told: dict[str, int]
+) -> None:
+    """Clients that add up what they were told take the prompt from there, and the output from the last event."""
+    stack.engine.behave(Behaviour(continuous_usage=running_counts))
+    async with client_of(stack) as client:
+        stream = await client.messages.create(model=MODEL, max_tokens=50, messages=HELLO, stream=True)
+        first, *_ = [event async for event in stream]
+
+    assert first.type == "message_start"
+    assert first.message.usage.to_dict() == told
+    [event] = await stack.settled()
+    assert (event.tokens.input_uncached, event.tokens.cache_read) == (4, 3)
+
+
 SWITCHED = Thinking(switch="enable_thinking", efforts=["high", "max"])
 OFF = {"enable_thinking": False}
 ENABLED: Any = {"type": "enabled", "budget_tokens": 1024}

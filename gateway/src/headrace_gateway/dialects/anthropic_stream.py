@@ -2,7 +2,8 @@
 
 The dialect tells usage only at both ends of a stream. So our engine writes its running counts above each event,
 as a comment, which is taken out here; of an engine that writes none the ends have to do. What must stay true:
-every event passes byte for byte, but for the model's name in the first one.
+every event passes byte for byte, but for the model's name in the first one, and what of its prompt was cached: engines
+tell that in the last one alone, and many clients look for it in the first.
 """
 
 import msgspec
@@ -57,7 +58,7 @@ class MessageEvents:
                 raise BadChunk("the engine reported an error")
             counts = self._counts(event, running)
             if event.type == "message_start":
-                block = self._renamed(payload)
+                block = self._begun(payload, event, counts)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise BadChunk(str(error)) from error
         return Chunk(
@@ -109,12 +110,23 @@ class MessageEvents:
             return None
         return counts_of(usage, cached_tokens=self._cached_tokens)
 
-    def _renamed(self, payload: bytes) -> bytes:
+    def _begun(self, payload: bytes, event: Event, counts: Counts | None) -> bytes:
         fields = _fields(payload)
         message = _fields(fields.get("message", b"{}"))
         message["model"] = self._model
+        told = None if event.message is None else event.message.usage
+        if told is not None and told.cache_read_input_tokens is None:
+            message["usage"] = _told_apart(message["usage"], told, counts)
         fields["message"] = msgspec.Raw(_encode(message))
         return named_event(b"message_start", _encode(fields))
+
+
+def _told_apart(raw: msgspec.Raw, told: AnthropicUsage, counts: Counts | None) -> msgspec.Raw:
+    if counts is None or counts.prompt_tokens_details is None:
+        return raw
+    cached = min(counts.cached_tokens, told.input_tokens)
+    apart = {"input_tokens": told.input_tokens - cached, "cache_read_input_tokens": cached}
+    return msgspec.Raw(_encode(_fields(raw) | apart))
 
 
 def _usage_fields(counts: Counts | None) -> dict[str, int]:
