@@ -1,6 +1,7 @@
 """An engine that answers at once: `python -m benchmarks.gateway.engine PORT CHUNKS CHUNK_MILLISECONDS`.
 
-It says what vLLM says, a token a chunk, with the counts that it was asked for; streams keep a pace, as tokens do.
+It says what our engine says, a token a chunk, with the counts that it was asked for and what was cached in a header;
+streams keep a pace, as tokens do.
 Everything is made beforehand, so that its share of the core is small.
 """
 
@@ -14,18 +15,24 @@ from typing import cast
 import uvloop
 from benchmarks.gateway.pace import Pace
 
+from headrace_contracts.engine import CACHED_TOKENS_HEADER
+
 HOST = "127.0.0.1"
 JITTER = 0.1
 """Of a chunk's time, either way: streams that began together come apart."""
 
 MODEL = "glm-bench"
-USAGE = b'"usage":{"prompt_tokens":64,"total_tokens":%d,"completion_tokens":%d}'
-PROMPT_TOKENS = 64
+USAGE = (
+    b'"usage":{"prompt_tokens":64,"total_tokens":%d,"completion_tokens":%d,'
+    b'"completion_tokens_details":{"reasoning_tokens":0}}'
+)
+PROMPT_TOKENS, CACHED_TOKENS = 64, 48
 TEXT = b"Air scatters blue light more than red. " * 6
 HEAD = b'{"id":"chatcmpl-0123456789abcdef","object":"chat.completion%b","created":1790000000,"model":"glm-bench",'
 STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n"
+    b"%b: %d\r\n\r\n"
+) % (CACHED_TOKENS_HEADER.encode(), CACHED_TOKENS)
 
 
 class Engine(asyncio.Protocol):
@@ -88,7 +95,7 @@ def completion() -> bytes:
 
 def stream(chunks: int, *, counted: bool) -> tuple[bytes, ...]:
     """One piece a token, then the last one: the whole usage and the end."""
-    delta = b'"choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":%b}]'
+    delta = b'"choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":%b,"token_ids":null}]'
     head = HEAD % b".chunk"
     pieces = []
     for number in range(1, chunks + 1):
