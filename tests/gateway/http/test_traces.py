@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from headrace_gateway.http.candidates import Candidates
 from headrace_gateway.metering.settings import MeterSettings
 from headrace_telemetry.collector import WAITING_MAX, CollectorSpans
 from headrace_telemetry.traces import Side, Span, Spans, read_traceparent, spans_to_collector
@@ -142,6 +143,20 @@ async def test_what_is_refused_is_a_span_too_without_a_model_s_work(
     assert (ours.parent, ours.attributes["error.type"]) == ("", "invalid_request")
     assert ours.trace == broken.headers["x-request-id"].replace("-", "") != TRACE
     assert theirs.attributes["headrace.request.id"] == reply.headers["x-request-id"]
+
+
+async def test_a_fault_of_ours_before_admission_is_a_span_that_failed(
+    traced: Stack, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Candidates, "calls", broken)
+    reply = await traced.post()
+    [request] = await of(collector, 1)
+    assert request.failed
+    assert request.attributes["error.type"] == reply.json()["error"]["code"] == "internal_error"
+    assert request.attributes["headrace.request.id"] == reply.headers["x-request-id"]
 
 
 async def test_a_request_tried_at_two_deployments_is_one_trace(traced: Stack, collector: Collector) -> None:

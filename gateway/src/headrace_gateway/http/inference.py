@@ -40,6 +40,7 @@ from headrace_gateway.http.exchange import ClientGone, Exchange
 from headrace_gateway.http.interruption import Interrupted, Interruption, Running, while_valid
 from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.http.placement import Placement
+from headrace_gateway.http.problems import InternalError
 from headrace_gateway.http.relay import StreamRelay
 from headrace_gateway.http.repeats import Recording, answer_again, idempotency_of
 from headrace_gateway.http.responses import Responses
@@ -116,9 +117,12 @@ class Inference:
         trace = self._traces.of(exchange)
         try:
             await self._answer(exchange, wire, trace)
-        except GatewayError as error:
+        except ClientGone:
+            raise
+        except Exception as error:
             if trace is not None:
-                trace.refused(error.code, exchange.request_id, status=wire.shape.status(error))
+                problem = error if isinstance(error, GatewayError) else InternalError()
+                trace.refused(problem.code, exchange.request_id, status=wire.shape.status(problem))
             raise
 
     async def _answer(self, exchange: Exchange, wire: Wire, trace: Trace | None) -> None:
