@@ -103,8 +103,9 @@ class Kubelet:
 
     async def mount(self) -> None:
         answer = await self.cluster.kube.ask("GET", ROUTES)
-        for name, text in answer.document.get("data", {}).items():
-            assert ADDRESS in text
+        data: dict[str, str] = answer.document["data"]
+        assert any(ADDRESS in text for text in data.values())
+        for name, text in data.items():
             self.folder.joinpath(name).write_text(text.replace(ADDRESS, self.engine.url))
 
 
