@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from headrace_platform.local.status import Condition
 from tests.e2e.conftest import DemoRun
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(480)]
@@ -38,4 +39,5 @@ def test_the_kept_stack_says_where_it_is(demo: DemoRun) -> None:
     assert demo.endpoints.api_key is not None
     assert demo.endpoints.api_key in demo.output
     assert demo.endpoints.gateway_url in demo.output
-    assert demo.stack.status().ready
+    conditions = {program.name: program.condition for program in demo.stack.status().programs}
+    assert conditions == dict.fromkeys(conditions, Condition.READY)
