@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import httpx2
+import pytest
 
 import headrace_billing
 from headrace_billing.app import compose
@@ -43,6 +44,22 @@ def test_scopes_roles_and_permissions_are_named_as_callers_write_them() -> None:
 
 def test_a_refusal_is_never_a_success() -> None:
     assert all(400 <= status < 600 for status in STATUSES.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "at", "why"),
+    [
+        ({"name": "Millrace", "limits": None}, "body.limits", "Input should be a valid array"),
+        ({"name": "Millrace", "limits": ["none"]}, "body.limits.0", "Input should be an object"),
+        ([], "body", "Input should be an object"),
+    ],
+)
+async def test_what_is_wrong_with_a_body_is_said_in_the_words_of_json(
+    seller: Seller, body: object, at: str, why: str
+) -> None:
+    answer = await seller.ask("POST", "/v1/organizations", body)
+    assert answer.status_code == 400
+    assert answer.json()["errors"] == [{"at": at, "why": why}]
 
 
 async def test_a_database_that_is_gone_is_a_reason_to_come_back(parts: Parts) -> None:

@@ -192,6 +192,19 @@ def problem(code: str, detail: str, *, path: str = "", **members: object) -> JSO
 OF_OURS = "Value error, "
 """What pydantic puts before what our own checks say."""
 
+ARRAY, OBJECT = "Input should be a valid array", "Input should be an object"
+IN_JSON = {
+    "list_type": ARRAY,
+    "tuple_type": ARRAY,
+    "set_type": ARRAY,
+    "frozen_set_type": ARRAY,
+    "dict_type": OBJECT,
+    "model_type": OBJECT,
+    "model_attributes_type": OBJECT,
+    "none_required": "Input should be null",
+}
+"""What pydantic itself says where it reads the JSON; ours has been read when it comes there."""
+
 
 def answer_problems(app: FastAPI) -> None:
     """Makes every refusal of `app` a problem document."""
@@ -203,7 +216,10 @@ def answer_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
-            {"at": ".".join(str(part) for part in e["loc"]), "why": e["msg"].removeprefix(OF_OURS)}
+            {
+                "at": ".".join(str(part) for part in e["loc"]),
+                "why": IN_JSON.get(e["type"]) or e["msg"].removeprefix(OF_OURS),
+            }
             for e in error.errors()
         ]
         detail = "; ".join(f"{e['at']}: {e['why']}" for e in errors)

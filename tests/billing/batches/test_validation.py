@@ -67,6 +67,13 @@ def test_a_line_that_is_no_request_is_told_why(code: str, text: bytes) -> None:
     assert str(refused.value)
 
 
+def test_a_mark_of_the_byte_order_is_no_part_of_the_first_line_and_of_no_other() -> None:
+    marked = b"\xef\xbb\xbf" + jsonl(line("a"))
+    assert read_line(1, marked, endpoint=CHAT).custom_id == "a"
+    with pytest.raises(LineInvalid):
+        read_line(2, marked, endpoint=CHAT)
+
+
 @given(
     body=st.dictionaries(
         st.text(), st.recursive(st.none() | st.booleans() | st.text(), st.lists, max_leaves=5), max_size=4

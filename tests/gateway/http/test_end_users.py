@@ -18,6 +18,8 @@ CODING_AGENT = f"user_{'f' * 64}_account_{'a' * 36}_session_{'b' * 36}"  # longe
     ("path", "body"),
     [
         ("/v1/chat/completions", {"user": NAMED}),
+        ("/v1/chat/completions", {"safety_identifier": NAMED}),
+        ("/v1/chat/completions", {"user": NAMED, "safety_identifier": "another"}),
         ("/v1/completions", {"prompt": "hello", "user": NAMED}),
         ("/v1/messages", MESSAGES | {"metadata": {"user_id": NAMED}}),
     ],
@@ -46,6 +48,7 @@ async def test_an_id_of_any_length_has_one_length_in_the_event_and_none_is_none(
     ("path", "body", "param"),
     [
         ("/v1/chat/completions", {"user": 7}, "user"),
+        ("/v1/chat/completions", {"safety_identifier": 7}, "safety_identifier"),
         ("/v1/messages", MESSAGES | {"metadata": {"user_id": 7}}, "metadata"),
     ],
 )

@@ -16,7 +16,7 @@ from headrace_gateway.metrics.requests import DEPLOYMENTS_MAX, LATER, OPERATIONS
 from headrace_telemetry.metrics import Durations
 from headrace_telemetry.scrape import MetricsPortTaken, serve_metrics
 from tests.gateway.account import DEPLOYMENT, MODEL, Account
-from tests.gateway.http.stack import Stack, running_stack
+from tests.gateway.http.stack import TABLE, Stack, running_stack
 from tests.gateway.waiting import eventually
 from tests.support.metrics import Series, scrape, total, value
 from tests.support.upstream import Behaviour
@@ -93,6 +93,20 @@ async def test_what_is_refused_is_counted_by_its_code(scraped: Scraped) -> None:
     for code in ("model_not_found", "invalid_api_key", "path_unknown"):
         assert value(seen, "headrace_gateway_errors_total", code=code) == 1
     assert total(seen, "headrace_gateway_requests_total") == 0
+
+
+async def test_a_table_that_can_not_be_read_is_told_until_it_can(scraped: Scraped) -> None:
+    stack = scraped.stack
+    table = stack.meter.settings.state_dir / TABLE
+    unreadable = "headrace_gateway_deployment_tables_unreadable"
+    assert value(await scraped.now(), unreadable) == 0
+    for broken in (lambda: table.write_bytes(b"{"), table.unlink):
+        broken()
+        stack.deployments.look()
+        assert value(await scraped.now(), unreadable) == 1
+        assert (await stack.post()).status_code == 200
+    stack.offer(slots=1)
+    assert value(await scraped.now(), unreadable) == 0
 
 
 async def test_slots_and_the_line_for_them_are_told(scraped: Scraped) -> None:

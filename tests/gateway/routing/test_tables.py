@@ -108,10 +108,12 @@ def test_a_folder_s_files_are_one_table_and_each_fails_alone(tmp_path: Path) -> 
     assert found.look()
     assert ids(found) == ["1", "2", "3"]  # the first as it last could be read
     assert not found.look()
+    assert found.unreadable == 1
 
     (tmp_path / "a.json").unlink()
     assert found.look()
     assert ids(found) == ["2", "3"]
+    assert found.unreadable == 0
 
 
 def test_an_id_stays_with_the_file_that_had_it(tmp_path: Path) -> None:

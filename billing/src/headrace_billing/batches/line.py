@@ -45,6 +45,9 @@ class Line:
     body: bytes
 
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some programs write before a file's first line, and is none of it."""
+
 _written = msgspec.json.Decoder(Written).decode
 _body = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -67,6 +70,8 @@ async def numbered(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, byt
 
 def read_line(number: int, text: bytes, *, endpoint: str) -> Line:
     """Raises `LineInvalid`."""
+    if number == 1:
+        text = text.removeprefix(BYTE_ORDER_MARK)
     if len(text) > LINE_BYTES_MAX:
         raise LineInvalid("line_too_long", f"A line has at most {LINE_BYTES_MAX} bytes.")
     try:

@@ -95,6 +95,11 @@ def text_of(fields: Fields, name: str) -> str | None:
     return value_of(fields, name, _text, "a string")
 
 
+def user_of(fields: Fields) -> str | None:
+    """Whom the client asks for: OpenAI's newer name for it counts where the older one is not given."""
+    return text_of(fields, "user") or text_of(fields, "safety_identifier")
+
+
 def text_between(fields: Fields, name: str, characters: tuple[int, int]) -> str | None:
     value = text_of(fields, name)
     least, most = characters

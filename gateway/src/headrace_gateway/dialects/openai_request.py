@@ -22,7 +22,7 @@ from headrace_gateway.dialects.fields import (
     messages_of,
     model_of,
     read_fields,
-    text_of,
+    user_of,
     value_of,
 )
 from headrace_gateway.dialects.media import NO_MEDIA, Media, read_media
@@ -78,7 +78,7 @@ class OpenAIRequest(msgspec.Struct, frozen=True):
 
     @property
     def end_user(self) -> str | None:
-        return text_of(self.fields, "user")
+        return user_of(self.fields)
 
     @property
     def beginning(self) -> bytes | None:

@@ -24,7 +24,7 @@ from headrace_gateway.dialects.fields import (
     flag_of,
     model_of,
     read_fields,
-    text_of,
+    user_of,
     value_of,
 )
 from headrace_gateway.dialects.media import NO_MEDIA, Media, read_media
@@ -84,7 +84,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
 
     @property
     def end_user(self) -> str | None:
-        return text_of(self.fields, "user")
+        return user_of(self.fields)
 
     @property
     def beginning(self) -> bytes | None:

@@ -109,6 +109,12 @@ LEFT_ALONE = Metric(
     ("deployment",),
     merge=Merge.MAX,
 )
+TABLES_UNREAD = Metric(
+    "headrace_gateway_deployment_tables_unreadable",
+    Kind.GAUGE,
+    "Tables of deployments that can't be read or say what can't be; what each last said stands.",
+    merge=Merge.MAX,
+)
 PLACES = Metric("headrace_gateway_inflight_places", Kind.GAUGE, "Requests that may run at once here.")
 ADMITTING = Metric(
     "headrace_gateway_admitting",
@@ -201,6 +207,7 @@ CATALOGUE = {
         RUNNING,
         SLOTS,
         LEFT_ALONE,
+        TABLES_UNREAD,
         PLACES,
         ADMITTING,
         VALKEY,

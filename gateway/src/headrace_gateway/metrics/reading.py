@@ -79,6 +79,7 @@ class Reading:
         yield sample(catalogue.JOURNAL_WRITABLE, journal.writable)
 
     def _routing(self) -> Iterator[Sample]:
+        yield sample(catalogue.TABLES_UNREAD, self._deployments.unreadable)
         for deployment in self._deployments.current.every:
             yield sample(catalogue.QUEUED, self._inference.lines.count_at(deployment), deployment.id)
             yield sample(catalogue.LEFT_ALONE, not self._inference.breakers.allows(deployment), deployment.id)

@@ -82,6 +82,11 @@ class DeploymentsFile:
         """How the table has it now; as it was, where it has it no more."""
         return self.current.by_id.get(deployment.id, deployment)
 
+    @property
+    def unreadable(self) -> int:
+        """Tables that can't be read now, or say what can't be."""
+        return self._tables.unreadable
+
     async def keep_reading(self) -> None:
         """Takes over every new table until cancelled."""
         while True:

@@ -36,6 +36,8 @@ class Table:
     stamp: Stamp
     deployments: list[Deployment]
     """As they stood when the file could last be read."""
+    valid: bool = True
+    """Whether that is what the file says now."""
 
 
 class Tables:
@@ -54,6 +56,12 @@ class Tables:
             raise TablesUnreadable(f"{path}: {error}") from error
         self._unreadable.clear()  # the first look says it
         self._merge()
+
+    @property
+    def unreadable(self) -> int:
+        """How many can't be read, as of the last look, or say what can't be; a folder that can't be read is one."""
+        out_of_reach = {Path(path).name for path, _ in self._unreadable}
+        return len(out_of_reach | {name for name, table in self._tables.items() if not table.valid})
 
     def look(self) -> bool:
         """Whether anything changed."""
@@ -109,7 +117,9 @@ class Tables:
                     raise
                 log.warning("deployments_invalid", path=str(file), error=str(error))
                 # Said once, until it changes again.
-                self._tables[file.name] = Table(stamp, [] if before is None else before.deployments)
+                self._tables[file.name] = Table(
+                    stamp, [] if before is None else before.deployments, valid=False
+                )
                 continue
             self._tables[file.name] = Table(stamp, deployments)
             changed = True
