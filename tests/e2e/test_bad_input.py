@@ -13,7 +13,9 @@ import redis
 from headrace_contracts import channels
 from headrace_platform.demo.seller import Billing
 from tests.e2e.conftest import DemoRun
+from tests.support.engine import CORE
 from tests.support.patience import wait_until
+from tests.support.processes import started_by
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(480)]
 
@@ -116,12 +118,9 @@ def test_a_stream_that_the_engine_breaks_off_ends_in_an_error_and_is_billed_no_f
 
 
 def engine_cores(demo: DemoRun) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter(["environ", "cmdline"])
-        if (process.info["environ"] or {}).get("HEADRACE_STACK") == str(demo.stack.state)
-        and "EngineCore" in " ".join(process.info["cmdline"] or [])
-    ]
+    [engine] = [program.pid for program in demo.stack.status().programs if program.name == "engine"]
+    assert engine is not None, "the engine is not running"
+    return started_by(engine, CORE)
 
 
 def wait_for_row(seller: Billing, request: str) -> dict[str, Any]:

@@ -21,10 +21,13 @@ from headrace_platform.local.environments import engine_python
 from headrace_platform.local.ports import unused_port
 from headrace_platform.serving.spool import segments
 from tests.support.engine_records import TOKEN, EngineRecords, receiving
+from tests.support.processes import started_by
 
 READY_TIMEOUT_SECONDS = 240
 STOP_TIMEOUT_SECONDS = 60
 MODEL = "glm-tiny"
+CORE = "VLLM::EngineCore"
+"""The title of vLLM's own processes, one a replica."""
 
 
 class Ready(msgspec.Struct):
@@ -65,21 +68,14 @@ class Engine:
 
     def processes(self, title: str = "") -> list[psutil.Process]:
         """Living processes that it started, directly or not, whose title holds this."""
-        found = []
-        for process in psutil.Process(self.pid).children(recursive=True):
-            try:
-                if title in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return started_by(self.pid, title)
 
     def replicas(self) -> list[psutil.Process]:
         return self.processes("ray::ServeReplica")
 
     def cores(self) -> list[psutil.Process]:
         """vLLM's own processes, one a replica."""
-        return self.processes("VLLM::EngineCore")
+        return self.processes(CORE)
 
 
 @contextmanager

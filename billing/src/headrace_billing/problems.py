@@ -196,12 +196,9 @@ ARRAY, OBJECT = "Input should be a valid array", "Input should be an object"
 IN_JSON = {
     "list_type": ARRAY,
     "tuple_type": ARRAY,
-    "set_type": ARRAY,
-    "frozen_set_type": ARRAY,
     "dict_type": OBJECT,
     "model_type": OBJECT,
     "model_attributes_type": OBJECT,
-    "none_required": "Input should be null",
 }
 """What pydantic itself says where it reads the JSON; ours has been read when it comes there."""
 
