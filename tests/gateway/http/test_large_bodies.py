@@ -20,6 +20,7 @@ from headrace_contracts.usage import Dialect
 from headrace_gateway.dialects import openai_request
 from headrace_gateway.dialects.dialect import InferenceRequest
 from headrace_gateway.dialects.forms import Form, encode_form
+from headrace_gateway.dialects.values import VALUES_MAX
 from headrace_gateway.errors import Overloaded
 from headrace_gateway.http.exchange import SMALL_BYTES_MAX, Exchange, Line
 from headrace_gateway.http.large_bodies import LargeBodies
@@ -145,6 +146,16 @@ async def test_what_runs_goes_on_while_a_large_body_is_read(
     assert (await stack.post()).status_code == 200
     others_served.set()
     assert (await large).status_code == 200
+
+
+async def test_a_large_body_of_more_values_than_are_made_is_refused(stack: Stack) -> None:
+    values = b"[" + b"[]," * VALUES_MAX + b"[]]"
+    reply = await stack.raw(json.dumps(chat()).encode()[:-1] + b', "documents": ' + values + b"}")
+
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_request")
+    assert "more than 524,288 values" in reply.json()["error"]["message"]
+    assert (stack.engine.attempts, stack.account.events()) == ([], [])
+    assert stack.large_bodies.taken_bytes == 0
 
 
 async def test_what_runs_goes_on_while_a_large_form_is_read(

@@ -37,6 +37,13 @@ class Written(msgspec.Struct):
     body: msgspec.Raw
 
 
+class Body(msgspec.Struct):
+    """What is looked at of it; all else is skipped, and not made."""
+
+    model: Any = None
+    stream: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     number: int
@@ -49,7 +56,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some programs write before a file's first line, and is none of it."""
 
 _written = msgspec.json.Decoder(Written).decode
-_body = msgspec.json.Decoder(dict[str, Any]).decode
+_body = msgspec.json.Decoder(Body).decode
 
 
 async def numbered(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
@@ -94,13 +101,13 @@ def read_line(number: int, text: bytes, *, endpoint: str) -> Line:
             f"url must be the batch's endpoint, {endpoint}, on every line.",
             param="url",
         )
-    if body.get("stream"):
+    if body.stream:
         raise LineInvalid(
             "stream_unsupported",
             "Answers of a batch are not streamed. Leave `stream` out.",
             param="body.stream",
         )
-    model = body.get("model")
+    model = body.model
     if not isinstance(model, str) or not 1 <= len(model) <= MODEL_CHARACTERS_MAX:
         raise LineInvalid("invalid_model", "body.model must name a model.", param="body.model")
     # On one line, as it will be in a log of whoever looks for it.

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from headrace_contracts.deployments import STOP_STRINGS_MAX
+from headrace_gateway.dialects.values import VALUES_MAX, holds_more_values
 from headrace_gateway.errors import FieldMissing, InvalidRequest
 
 OUTPUT_TOKENS_MAX = 10_000_000
@@ -41,7 +42,9 @@ _flag = msgspec.json.Decoder(bool).decode
 
 
 def read_fields(body: bytes) -> Fields:
-    """Those that are not null. Raises `InvalidRequest` for what is no JSON object."""
+    """Those that are not null. Raises `InvalidRequest` for what is no JSON object, or one of too many values."""
+    if holds_more_values(body):
+        raise InvalidRequest(f"The body holds more than {VALUES_MAX:,} values.")
     try:
         # Fields that pass through are not decoded, so nothing else would look at their encoding.
         if not body.isascii():

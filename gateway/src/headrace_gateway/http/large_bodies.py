@@ -56,7 +56,7 @@ class LargeBodies:
             del self._shares[org]
 
     async def read(self, org: str, body: bytes, decode: Callable[[bytes], Read]) -> Read:
-        """One of ten million empty lists takes seconds, in which leases would lapse: so a thread does it.
+        """It may take some tenths of a second, and others' tokens wait for no more of them than they must: so a thread does it.
 
         Of one organisation one at a time, so that whoever sends many does not take all threads.
         """
