@@ -173,6 +173,8 @@ class StreamRelay:
             first = last.output_tokens > 0 and not self._first_token_seen
             self._first_token_seen |= first
             self._lease.relayed(last.usage, output_tokens=last.output_tokens, first=first)
+            if first:
+                self._reply.gather()
 
     async def _complete(self, last: Chunk) -> Served:
         await self._hand_on()

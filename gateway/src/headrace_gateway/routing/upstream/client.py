@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from headrace_gateway.routing.upstream.connection import Connection
 from headrace_gateway.routing.upstream.errors import ConnectionsExhausted, ReplyTooSlow, Unreachable
+from headrace_gateway.routing.upstream.gathering import Gathering
 from headrace_gateway.routing.upstream.reply import Reply
 
 LOOK_SECONDS = 0.25
@@ -41,6 +42,8 @@ class Upstream:
         self._timeouts = timeouts
         self._bounds = bounds
         self._origins: dict[str, Origin] = {}
+        self._gathering: Gathering | None = None
+        """There is one as soon as there is an engine, and the loop that asks it."""
 
     async def post(
         self,
@@ -115,13 +118,18 @@ class Upstream:
     def _origin(self, base_url: str) -> "Origin":
         origin = self._origins.get(base_url)
         if origin is None:
-            origin = self._origins[base_url] = Origin.of(base_url, self._bounds)
+            if self._gathering is None:
+                self._gathering = Gathering(asyncio.get_running_loop())
+            origin = self._origins[base_url] = Origin.of(base_url, self._bounds, self._gathering)
         return origin
 
     def close(self) -> None:
         for origin in self._origins.values():
             origin.close()
         self._origins.clear()
+        gathering, self._gathering = self._gathering, None
+        if gathering is not None:
+            gathering.close()
 
 
 class Origin:
@@ -136,11 +144,14 @@ class Origin:
         host_header: bytes,
         prefix: bytes,
         bounds: UpstreamBounds,
+        gathering: Gathering,
     ) -> None:
         self._host = host
         self._port = port
         self._tls = tls
         self._bounds = bounds
+        # What a socket of TLS has are records, and the transport's to read.
+        self._gathering = None if tls else gathering
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -150,7 +161,7 @@ class Origin:
         self.prefix = prefix
 
     @classmethod
-    def of(cls, base_url: str, bounds: UpstreamBounds) -> "Origin":
+    def of(cls, base_url: str, bounds: UpstreamBounds, gathering: Gathering) -> "Origin":
         parts = urlsplit(base_url)
         assert parts.scheme in ("http", "https"), f"engine address {base_url!r} is neither http nor https"
         assert parts.hostname, f"engine address {base_url!r} names no host"
@@ -162,6 +173,7 @@ class Origin:
             host_header=parts.netloc.rpartition("@")[2].encode(),
             prefix=parts.path.rstrip("/").encode(),
             bounds=bounds,
+            gathering=gathering,
         )
 
     async def connection(self, timeout_seconds: float) -> Connection:
@@ -180,7 +192,10 @@ class Origin:
         try:
             async with asyncio.timeout(timeout_seconds):
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop, self), self._host, self._port, ssl=self._tls
+                    lambda: Connection(self._loop, self, self._gathering),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
                 )
         except TimeoutError as error:
             raise Unreachable(f"no connection within {timeout_seconds:g} s") from error

@@ -1,11 +1,12 @@
 """One HTTP/1.1 connection to an engine, carrying one exchange at a time.
 
-What must stay true: bytes are parsed as they arrive and given to the reply in order; nothing is read ahead
-beyond `READ_AHEAD_BYTES_MAX` of what the relay has taken; a connection is used again only when the reply ended
-where HTTP says it ends.
+What must stay true: bytes are parsed as they arrive and given to the reply in order, whether the transport reads them or
+the gathering does, never both; nothing is read ahead beyond `READ_AHEAD_BYTES_MAX` of what the relay has taken; a
+connection is used again only when the reply ended where HTTP says it ends.
 """
 
 import asyncio
+import os
 import re
 from typing import Protocol, cast
 
@@ -13,6 +14,7 @@ import httptools
 
 from headrace_contracts.engine import CACHED_TOKENS_HEADER
 from headrace_gateway.routing.upstream.errors import ReplyBroken, StaleConnection
+from headrace_gateway.routing.upstream.gathering import Gathering
 from headrace_gateway.routing.upstream.reply import Reply
 
 CACHED_TOKENS = CACHED_TOKENS_HEADER.encode()
@@ -21,6 +23,9 @@ RETRY_AFTER_VALUE = re.compile(rb"[0-9]{1,9}", re.ASCII)
 
 READ_AHEAD_BYTES_MAX = 256 * 1024
 """A client that reads slower than the engine writes makes the engine wait instead of filling our memory."""
+
+GATHERED_BYTES = 16 * 1024
+"""Read at once of a stream that is read with others; a token is some hundred."""
 
 HEAD_BYTES_MAX = 64 * 1024
 """An engine's status line and headers are some hundred bytes."""
@@ -38,9 +43,15 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, owner: Owner, gathering: Gathering | None = None
+    ) -> None:
+        """`gathering`: by which it may be read, if what the socket has is what the engine said."""
         self._loop = loop
         self._owner = owner
+        self._gathering = gathering
+        self._gathered: int | None = None
+        """The descriptor that the gathering reads; the transport reads nothing meanwhile."""
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._reply: Reply | None = None
@@ -87,13 +98,26 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Closes at once: the engine learns that nobody wants the rest."""
         self.closed = True
+        self._leave_gathering()
         if self._transport is not None:
             self._transport.abort()
+
+    def gather(self) -> None:
+        """Has the rest of the reply read together with others, unless its reader turns out slow."""
+        transport = self._transport
+        if self._gathering is None or self._gathered is not None or self._paused or transport is None:
+            return
+        if self.closed or transport.is_closing():
+            return
+        transport.pause_reading()
+        self._gathered = transport.get_extra_info("socket").fileno()
+        self._gathering.join(self._gathered, self._read)
 
     def pause(self) -> None:
         if not self._paused and self._transport is not None and not self.closed:
             self._paused = True
-            self._transport.pause_reading()
+            if not self._leave_gathering():
+                self._transport.pause_reading()
 
     def resume(self) -> None:
         if self._paused and self._transport is not None and not self.closed:
@@ -104,12 +128,47 @@ class Connection(asyncio.Protocol):
         """Ends an exchange whose reply is complete: back to the pool, if it may carry another."""
         self._reply = None
         assert self._transport is not None, "a finished exchange was started"
+        if self._leave_gathering():
+            self._transport.resume_reading()
         # What the engine had not read of a request when it answered would be taken for the next one.
         if self.closed or self._last or not self._keep_alive or self._transport.get_write_buffer_size() > 0:
             self.abort()
             return
         self.resume()
         self._owner.take_back(self)
+
+    # the gathering
+
+    def _read(self) -> None:
+        assert self._gathered is not None, "who has left is read no more"
+        try:
+            data = os.read(self._gathered, GATHERED_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # The kernel tells it once; the transport would take it for the engine's end.
+            self._break(f"the connection was lost: {error}")
+            return
+        if data:
+            self.data_received(data)
+            return
+        self._leave_gathering()
+        assert self._transport is not None, "a gathered connection has been made"
+        self._transport.resume_reading()  # and finds the end itself
+
+    def _leave_gathering(self) -> bool:
+        """Whether it was read there."""
+        if self._gathered is None:
+            return False
+        assert self._gathering is not None, "it was gathered"
+        self._gathering.leave(self._gathered)
+        self._gathered = None
+        return True
+
+    def _break(self, why: str) -> None:
+        self.abort()
+        if self._reply is not None:
+            self._reply.fail(ReplyBroken(why))
 
     # asyncio.Protocol
 
@@ -135,12 +194,10 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self.abort()
-            reply.fail(ReplyBroken(f"the reply is no HTTP: {error}"))
+            self._break(f"the reply is no HTTP: {error}")
             return
         if not reply.head_seen and self._head_bytes > HEAD_BYTES_MAX:
-            self.abort()
-            reply.fail(ReplyBroken(f"the reply's head is larger than {HEAD_BYTES_MAX} bytes"))
+            self._break(f"the reply's head is larger than {HEAD_BYTES_MAX} bytes")
             return
         if reply.buffered_bytes > READ_AHEAD_BYTES_MAX and not reply.complete:
             self.pause()
@@ -148,6 +205,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._leave_gathering()
         self.resume_writing()
         reply, self._reply = self._reply, None
         if reply is not None and not reply.complete:

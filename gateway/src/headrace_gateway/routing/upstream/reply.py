@@ -13,6 +13,8 @@ class Line(Protocol):
 
     def abort(self) -> None: ...
 
+    def gather(self) -> None: ...
+
     def resume(self) -> None: ...
 
     def finish(self) -> None: ...
@@ -99,6 +101,10 @@ class Reply:
         finally:
             self._tap = None
         return self._taken()
+
+    def gather(self) -> None:
+        """What follows may come together with what others say, and a moment later."""
+        self._line.gather()
 
     async def read_all(self, *, bytes_max: int) -> bytes:
         pieces: list[bytes] = []

@@ -173,8 +173,10 @@ def replies(draw: st.DrawFn) -> tuple[list[bytes], bool]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(replies(), min_size=1, max_size=3))
-def test_it_reads_what_httpx_reads(scripted: list[tuple[list[bytes], bool]]) -> None:
+@given(scripted=st.lists(replies(), min_size=1, max_size=3))
+def test_it_reads_what_httpx_reads(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], scripted: list[tuple[list[bytes], bool]]
+) -> None:
     async def compare() -> None:
         scripts = [says(*pieces, then_close=close) for pieces, close in scripted]
         async with serving(*scripts, *scripts) as server, httpx.AsyncClient() as judge:
@@ -187,12 +189,15 @@ def test_it_reads_what_httpx_reads(scripted: list[tuple[list[bytes], bool]]) -> 
             ]
             assert ours == [(reply.status_code, reply.content) for reply in theirs]
 
-    asyncio.run(compare())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(compare())
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=200), st.integers(0, 200))
-def test_garbage_is_an_error_and_never_an_answer_of_success(garbage: bytes, cut: int) -> None:
+@given(garbage=st.binary(max_size=200), cut=st.integers(0, 200))
+def test_garbage_is_an_error_and_never_an_answer_of_success(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], garbage: bytes, cut: int
+) -> None:
     async def ask() -> None:
         valid = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"
         async with serving(says(valid[:cut] + garbage[:99], then_close=True)) as server:
@@ -201,7 +206,8 @@ def test_garbage_is_an_error_and_never_an_answer_of_success(garbage: bytes, cut:
                 await whole(client, server)
             client.close()
 
-    asyncio.run(ask())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(ask())
 
 
 async def test_a_request_is_what_was_asked_for() -> None:
