@@ -43,7 +43,7 @@ link-time optimisation, and one without costs more.
   ratio is of two windows of one round; what is told is the median of the rounds. Valkey's and billing's time is told apart.
 - A plain request has 240 characters of prompt and some 500 bytes of answer. The engine answers at once, so that what remains
   is the relay's; the streams' engine sends {chunks} chunks, {chunk_milliseconds:g} ms apart, each at a time of its own, so that
-  each wakes the relay. It counts in each chunk where it is asked to, as vLLM does: the gateway asks.
+  each may wake the relay. It counts in each chunk where it is asked to, as vLLM does: the gateway asks.
 - The time to the first token has the load's and the engine's own in it, for all alike; the difference to nginx's is the
   gateway's.
 """

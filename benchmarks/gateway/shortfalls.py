@@ -9,13 +9,14 @@ from benchmarks.gateway.targets import BEYOND_NGINX, CHUNK, PLAIN, TWO_WORKERS_C
 Found = Mapping[str, Any]
 
 COUNTING = """\
-**A chunk's CPU time** is nearly half the kernel's, as nginx's is, for each wakes the process. The rest: the engine is asked \
+**A chunk's CPU time** is nearly half the kernel's, as nginx's is, for each is read and written by itself. The rest: the engine is asked \
 to count in every chunk, so each is longer than what nginx relays, and its count is read, compared with what was granted, and \
 noted where it outlives the process."""
 
 ADMITTING = """\
 **The time to the first token** has the admission in it, a round trip to Valkey; here Valkey waits for the load's core \
-beside the load, the engine, Postgres and billing, and whatever else runs on the machine."""
+beside the load, the engine, Postgres and billing, and finds nothing of its own in the processor's caches \
+([where it goes](../decisions/0007-what-makes-the-gateway-cheaper.md))."""
 
 SHARING = """\
 **Two workers** share the one core here. Half as many requests share each flush, read and write, and the core changes hands \

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from headrace_gateway.routing.upstream.connection import READ_AHEAD_BYTES_MAX
 from headrace_gateway.routing.upstream.errors import ReplyBroken
-from headrace_gateway.routing.upstream.gathering import Gathering
+from headrace_gateway.routing.upstream.gathering import READY_MAX, Gathering
 from tests.gateway.routing.upstream.test_client import (
     HELLO,
     MUCH,
@@ -94,13 +94,19 @@ async def test_several_are_read_together_and_again_only_after_a_rest() -> None:
         assert await at_rest(opened.heard_bytes) == 3
 
 
+async def test_more_than_are_read_at_a_look_are_read_without_a_rest_between() -> None:
+    async with streams() as opened:
+        opened.say(*[opened.join() for _ in range(3 * READY_MAX + 1)])
+        await eventually(lambda: opened.heard == [b"a"] * (3 * READY_MAX + 1))
+
+
 async def test_what_is_said_during_a_rest_is_read_after_it_and_who_is_alone_then_waits_no_more() -> None:
     async with streams(rest_seconds=0.01) as opened:
         several = [opened.join() for _ in range(3)]
         for times in range(1, 20):
             opened.say(*several)
             await eventually(lambda: opened.heard == [b"a" * times] * 3)  # noqa: B023
-        await eventually(lambda: opened.gathering._rest is None)
+        await eventually(lambda: opened.gathering._next is None)
         opened.gathering._rest_seconds = NEVER
         opened.say(several[0])
         await eventually(lambda: opened.heard_bytes() == 3 * 19 + 1)

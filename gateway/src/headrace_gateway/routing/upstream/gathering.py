@@ -11,13 +11,13 @@ import asyncio
 import select
 from collections.abc import Callable
 
-REST_SECONDS = 0.002
-"""Nobody sees a token that much later, and an answer ends no later than that."""
+REST_SECONDS = 0.004
+"""Nobody sees a token that much later, and an answer ends no later than that. Of two, more would be spent on waking."""
 
 CROWD = 2
 
-READY_MAX = 256
-"""Taken at one look; for more there is the next one."""
+READY_MAX = 8
+"""Read at one look. Where there are more the next one follows, after whatever else there is to do."""
 
 
 class Gathering:
@@ -26,7 +26,8 @@ class Gathering:
         self._rest_seconds = rest_seconds
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
-        self._rest: asyncio.TimerHandle | None = None
+        self._next: asyncio.Handle | None = None
+        """The next look; null while the loop watches."""
         loop.add_reader(self._epoll.fileno(), self._look)
 
     def join(self, descriptor: int, read: Callable[[], None]) -> None:
@@ -40,8 +41,8 @@ class Gathering:
 
     def close(self) -> None:
         """When all have left."""
-        if self._rest is not None:
-            self._rest.cancel()
+        if self._next is not None:
+            self._next.cancel()
         else:
             self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
@@ -49,11 +50,12 @@ class Gathering:
     def _look(self) -> None:
         ready = self._epoll.poll(0, READY_MAX)
         if len(ready) >= CROWD:
-            if self._rest is None:
+            if self._next is None:
                 self._loop.remove_reader(self._epoll.fileno())
-            self._rest = self._loop.call_later(self._rest_seconds, self._look)
-        elif self._rest is not None:
-            self._rest = None
+            wait = 0 if len(ready) == READY_MAX else self._rest_seconds
+            self._next = self._loop.call_later(wait, self._look)
+        elif self._next is not None:
+            self._next = None
             self._loop.add_reader(self._epoll.fileno(), self._look)
         for descriptor, _ in ready:
             # One that was read before it may have made it leave.
