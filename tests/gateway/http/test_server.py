@@ -300,8 +300,9 @@ async def test_of_connections_that_rest_the_one_that_has_rested_longest_makes_ro
 
 
 async def test_a_connection_that_begins_a_request_or_was_refused_makes_no_room(
-    unused_port: Callable[[], int],
+    unused_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 3600.0)
     async with (
         serving(unused_port(), connections_max=2) as served,
         served.client() as working,
@@ -317,6 +318,30 @@ async def test_a_connection_that_begins_a_request_or_was_refused_makes_no_room(
         assert served.echo.served == ["/held"]
         await beginning.say(b"/begun HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await beginning.head()).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_is_long_at_a_head_makes_room_where_nobody_rests(
+    unused_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.0)
+    async with (
+        serving(unused_port(), connections_max=3) as served,
+        served.client() as resting,
+        served.client() as first,
+        served.client() as second,
+    ):
+        for client in (second, first):
+            await client.say(b"GET ")
+        async with served.client() as another:
+            assert await resting.ended()
+            await another.say(get("/held"))
+            async with served.client() as last:
+                assert await second.ended()
+                await last.say(GET)
+                assert (await last.head()).startswith(b"HTTP/1.1 200")
+            await first.say(b"/begun HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await first.head()).startswith(b"HTTP/1.1 200")
+        assert not served.listener.beginning
 
 
 async def test_only_so_many_connections_are_told_that_there_is_no_room(

@@ -64,6 +64,10 @@ class Owner(Protocol):
     def resting(self) -> MutableMapping["ClientConnection", None]:
         """Those that have a place and no request, in the order in which they came to rest; they keep it true."""
 
+    @property
+    def beginning(self) -> MutableMapping["ClientConnection", None]:
+        """Those of which a part of a request's head has come and nothing else is under way, likewise."""
+
     def admit(self, connection: "ClientConnection") -> bool: ...
     def forget(self, connection: "ClientConnection") -> None: ...
 
@@ -71,6 +75,7 @@ class Owner(Protocol):
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_application",
+        "_beginning",
         "_current",
         "_drained",
         "_ending",
@@ -97,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
         self._application = application
         self._owner = owner
         self._resting = owner.resting
+        self._beginning = owner.beginning
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(self)
@@ -126,7 +132,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """What is buffered still leaves, if the client reads it in time."""
-        self._resting.pop(self, None)
+        self._leave_waiting()
         self._ending = self._unread = True
         self._await_reader()
         if self._transport is not None:
@@ -172,8 +178,7 @@ class ClientConnection(asyncio.Protocol):
         if not goes_on:
             self._unread = self._lingers = True
         if self._reader.in_head and not was_in_head and self._current is None:
-            self._resting.pop(self, None)
-            self._await_for(self._owner.head_timeout_seconds)
+            self._begin_head()
         if self._queue:
             if self._ahead_bytes() > AHEAD_BYTES_MAX:
                 self._give_up(_too_far_ahead())
@@ -282,7 +287,7 @@ class ClientConnection(asyncio.Protocol):
     # the order of things
 
     def _start(self, exchange: Exchange) -> None:
-        self._resting.pop(self, None)
+        self._leave_waiting()
         self._current = exchange
         self.deadline = math.inf
         self._task = self._loop.create_task(self._application(exchange))  # type: ignore[arg-type]
@@ -296,10 +301,19 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._resume_reading()
             if self._reader.in_head:
-                self._await_for(self._owner.head_timeout_seconds)
+                self._begin_head()
             else:
                 self._resting[self] = None
                 self._await_for(KEEP_IDLE_SECONDS)
+
+    def _begin_head(self) -> None:
+        self._resting.pop(self, None)
+        self._beginning[self] = None
+        self._await_for(self._owner.head_timeout_seconds)
+
+    def _leave_waiting(self) -> None:
+        self._resting.pop(self, None)
+        self._beginning.pop(self, None)
 
     def _ahead_bytes(self) -> int:
         return sum(each.head_bytes + each.body_bytes for each in self._queue)
@@ -316,7 +330,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _end(self, *, linger: bool) -> None:
         """Closes; who may still be sending reads the answer only if we take that in first."""
-        self._resting.pop(self, None)
+        self._leave_waiting()
         self._queue.clear()
         if not linger or self._transport is None or self._transport.is_closing():
             self.close()

@@ -28,6 +28,10 @@ TICK_SECONDS = 0.5
 REFUSED_MAX = 128
 """Connections without a place that are still read from, so that their clients read the refusal."""
 
+HEAD_SECONDS = 1.0
+"""A head comes in a packet or two. Who takes longer loses the place when there is no other; else a thousand that each send a
+byte would keep all others out until `head_timeout_seconds` are over."""
+
 LAST_WORDS_SECONDS = 5.0
 """After the grace: for settlements, error events and clients that read slowly."""
 
@@ -76,6 +80,7 @@ class Listener:
         self._connections: dict[ClientConnection, None] = {}
         self._refused: OrderedDict[ClientConnection, None] = OrderedDict()
         self.resting: OrderedDict[ClientConnection, None] = OrderedDict()
+        self.beginning: OrderedDict[ClientConnection, None] = OrderedDict()
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
         self._ticking: asyncio.TimerHandle | None = None
@@ -121,7 +126,7 @@ class Listener:
     # for connections
 
     def admit(self, connection: ClientConnection) -> bool:
-        """Gives it a place, if need be that of the connection that has rested longest."""
+        """Gives it a place, if need be that of the one that has rested longest, or has long been at a request's head."""
         if len(self._connections) - len(self._refused) >= self._connections_max and not self._free_a_place():
             if len(self._refused) >= REFUSED_MAX:
                 # It has had the longest time to read why.
@@ -135,15 +140,20 @@ class Listener:
 
     def forget(self, connection: ClientConnection) -> None:
         self.resting.pop(connection, None)
+        self.beginning.pop(connection, None)
         self._refused.pop(connection, None)
         self._connections.pop(connection, None)
         if not self._connections:
             self._empty.set()
 
     def _free_a_place(self) -> bool:
-        if not self.resting:
-            return False
-        self._drop(next(iter(self.resting)))
+        longest = next(iter(self.resting), None)
+        if longest is None:
+            longest = next(iter(self.beginning), None)
+            began_before = self._loop.time() - HEAD_SECONDS
+            if longest is None or longest.deadline - self.head_timeout_seconds > began_before:
+                return False
+        self._drop(longest)
         return True
 
     def _drop(self, connection: ClientConnection) -> None:
