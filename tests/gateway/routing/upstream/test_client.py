@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -41,10 +42,11 @@ class Server:
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -64,9 +66,11 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(*scripts: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Server]:
-    server = Server(list(scripts))
-    async with listening(server.serve) as port:
+async def serving(
+    *scripts: Callable[[asyncio.StreamWriter], Awaitable[None]], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
+    server = Server(list(scripts), scheme="http" if tls is None else "https")
+    async with listening(server.serve, tls=tls) as port:
         server.port = port
         yield server
 
@@ -74,6 +78,8 @@ async def serving(*scripts: Callable[[asyncio.StreamWriter], Awaitable[None]]) -
 @contextlib.asynccontextmanager
 async def listening(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
     tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []
@@ -90,7 +96,7 @@ async def listening(
         finally:
             tasks.discard(task)
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
