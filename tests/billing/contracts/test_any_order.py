@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import uuid4
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from headrace_billing.charges.charge import ChargeKind
@@ -110,6 +110,18 @@ USES = st.lists(
 )
 @given(
     uses=USES, share=st.sampled_from(["0", "0.333333", "1"]), backwards=st.booleans(), amended=st.booleans()
+)
+@example(
+    # Of a period that has ended, a correction and then more usage, which is to burn what the correction gave back.
+    uses=[
+        Use(month=0, told_after=1, tokens=448, estimated=12675),
+        Use(month=1, told_after=2, tokens=543800, estimated=None),
+        Use(month=0, told_after=1, tokens=65536, estimated=None),
+        Use(month=1, told_after=1, tokens=214296, estimated=None),
+    ],
+    share="1",
+    backwards=False,
+    amended=True,
 )
 async def test_used_left_rolled_and_broken_are_what_was_committed_in_any_order_and_split(
     desk: Desk, uses: list[Use], share: str, backwards: bool, amended: bool

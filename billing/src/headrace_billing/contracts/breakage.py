@@ -5,13 +5,14 @@ late in all, so that it depends neither on the order nor on the batches in which
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     contract: str
     index: int
+    ends_at: datetime
     broken_nanos: int
     """When it ended, and what corrections of its usage have added."""
     late_nanos: int
@@ -32,6 +33,11 @@ class Late:
     """By wallet and month."""
     changed: dict[tuple[str, int], Ended] = field(default_factory=dict)
     """By contract and period."""
+
+    def ended_at(self, wallet: str, month: date) -> datetime | None:
+        """When the period of that month did; null where it has not."""
+        found = self.ended.get((wallet, month))
+        return None if found is None else found.ends_at
 
     def pays(self, wallet: str, month: date, nanos: int) -> int:
         """What breakage pays more (or less) by a charge for that month; nothing where its period has not ended."""

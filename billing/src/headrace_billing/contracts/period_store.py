@@ -143,7 +143,10 @@ async def ended(session: AsyncSession, places: Iterable[tuple[str, date]]) -> di
     )
     return {
         (row.wallet, row.month): Ended(
-            row.contract, row.number, *map(int, (row.broken_nanos, row.late_nanos, row.paid_nanos))
+            row.contract,
+            row.number,
+            row.ends_at,
+            *map(int, (row.broken_nanos, row.late_nanos, row.paid_nanos)),
         )
         for row in rows
     }
@@ -196,7 +199,7 @@ INSERT_ALERT = text("""
     VALUES (:contract, :period, :percent, :used, :at) ON CONFLICT DO NOTHING
 """)
 SELECT_ENDED = text("""
-    SELECT s.wallet, s.month, p.contract, p.index AS number, p.broken_nanos, p.late_nanos, p.paid_nanos
+    SELECT s.wallet, s.month, p.contract, p.index AS number, p.ends_at, p.broken_nanos, p.late_nanos, p.paid_nanos
     FROM unnest(CAST(:wallets AS text[]), CAST(:months AS date[])) AS s (wallet, month)
     JOIN contracts c ON c.wallet = s.wallet
     JOIN contract_periods p ON p.contract = c.id AND p.closed_at IS NOT NULL

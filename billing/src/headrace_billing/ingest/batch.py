@@ -234,6 +234,7 @@ async def post_usage(
             broken_nanos=late.pays(payer.wallet, payer.period, sum(owed[payer].values()))
             if payer in committed
             else 0,
+            late_for=late.ended_at(payer.wallet, payer.period) if payer in committed else None,
         )
         if transaction is None:
             continue

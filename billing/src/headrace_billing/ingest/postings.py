@@ -28,12 +28,14 @@ def usage_transaction(
     occurred_at: datetime,
     holdings: Holdings | None,
     broken_nanos: int = 0,
+    late_for: datetime | None = None,
 ) -> Transaction | None:
     """Null where nothing moves. An amount may be negative, when a final event was smaller than its estimate.
 
     Unbilled against revenue; and where the project is prepaid, its lots against credit applied, so that the
     invoice has nothing left to collect for it. By model, because credit may be for one model only.
-    `broken_nanos` of it, signed, breakage pays: the usage is late for a period whose commitment was broken.
+    `broken_nanos` of it, signed, breakage pays: the usage is late for a period whose commitment was broken, and which
+    ended at `late_for`.
     """
     total = sum(nanos_by_model.values())
     unbilled = Account(AccountKind.UNBILLED, payer.org, payer.currency)
@@ -53,6 +55,7 @@ def usage_transaction(
                 project=payer.project,
                 model=model,
                 owes_back=payer.disposition is Disposition.COMMITMENT,
+                late_for=late_for,
             )
             holdings = applied(holdings, taken)
             burnt += taken

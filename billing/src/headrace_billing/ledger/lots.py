@@ -68,11 +68,16 @@ class Holdings:
         return Account(AccountKind.OVERDRAFT, self.wallet, self.currency)
 
 
-def burn_order(lots: Sequence[Lot]) -> list[Lot]:
-    """Scoped → priority → promo before paid → earliest expiry → oldest → id."""
+def burn_order(lots: Sequence[Lot], *, late_for: datetime | None = None) -> list[Lot]:
+    """Scoped → priority → promo before paid → earliest expiry → oldest → id.
+
+    `late_for`: the end of a period that usage comes late for. Lots of then have what corrections gave back, which is lost
+    if nothing burns it, so they come before all.
+    """
     return sorted(
         lots,
         key=lambda lot: (
+            late_for is None or lot.expires_at != late_for,
             not lot.is_scoped,
             lot.priority,
             lot.kind is not AccountKind.WALLET_PROMO,
@@ -84,12 +89,17 @@ def burn_order(lots: Sequence[Lot]) -> list[Lot]:
 
 
 def burn(
-    holdings: Holdings, amount_nanos: int, *, project: str | None, model: str | None = None
+    holdings: Holdings,
+    amount_nanos: int,
+    *,
+    project: str | None,
+    model: str | None = None,
+    late_for: datetime | None = None,
 ) -> tuple[tuple[Posting, ...], int]:
     """Debits to the lots in burn order, and what they could not pay."""
     assert amount_nanos >= 0, f"burning {amount_nanos} from {holdings.wallet}"
     postings, short = [], amount_nanos
-    for lot in burn_order([lot for lot in holdings.lots if lot.serves(project, model)]):
+    for lot in burn_order([lot for lot in holdings.lots if lot.serves(project, model)], late_for=late_for):
         part = min(short, lot.remaining_nanos)
         if part:
             postings.append(Posting(lot.account, part, lot.id))
@@ -104,6 +114,7 @@ def charge(
     project: str | None,
     model: str | None = None,
     owes_back: bool = False,
+    late_for: datetime | None = None,
 ) -> tuple[Posting, ...]:
     """Postings for usage: it has happened, so what no lot pays becomes overdraft. Negative gives usage back.
 
@@ -111,7 +122,7 @@ def charge(
     """
     if amount_nanos < 0:
         return give_back(holdings, -amount_nanos, project=project, model=model, owes_back=owes_back)
-    postings, short = burn(holdings, amount_nanos, project=project, model=model)
+    postings, short = burn(holdings, amount_nanos, project=project, model=model, late_for=late_for)
     return (*postings, *([Posting(holdings.overdraft_account, short)] if short else []))
 
 
