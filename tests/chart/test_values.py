@@ -101,6 +101,10 @@ def test_a_value_that_the_schema_does_not_know_is_refused_by_its_name(
         (merged(EXTERNAL, {"httpRoute": {"enabled": True}}), "httpRoute.parentRefs is needed"),
         (merged(EXTERNAL, {"ingress": {"enabled": True}}), "ingress.host is needed"),
         (merged(EXTERNAL, {"billing": {"autoscaling": {"minReplicas": 9}}}), "minReplicas is above maxReplicas"),
+        (
+            merged(EXTERNAL, {"gateway": {"responsesOrgBytesMax": 134217729}}),
+            "responsesOrgBytesMax is above gateway.responsesBytesMax",
+        ),
         (merged(EXTERNAL, {"externalSecrets": {"enabled": True}}), "externalSecrets.storeRef.name is needed"),
         (merged(EXTERNAL, {"gpuProfiles": {"cpu": None, "h200": {"engine": "h200", "acceleratorsPerNode": 8}}}), "there is no gpuProfiles.cpu"),
     ],

@@ -1,11 +1,11 @@
 """What vLLM would write for a reply in OpenAI's responses dialect, with our running counts above its events."""
 
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 Event = dict[str, Any]
 
-ID = "resp_0123456789abcdef"
 CUSTOM = "custom_tool_call_input"
 
 
@@ -16,7 +16,6 @@ class ResponseReply:
         self,
         *,
         body: Event,
-        number: int,
         prompt: int,
         cached: int,
         tokens: int,
@@ -25,7 +24,7 @@ class ResponseReply:
         text: str = "word",
     ) -> None:
         self._body = body
-        self._id = f"{ID}{number}"
+        self._id = f"resp_{uuid.uuid4().hex}"
         self._prompt = prompt
         self._cached = cached
         self._tokens = tokens

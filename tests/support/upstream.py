@@ -279,7 +279,7 @@ class FakeEngine:
         """A reply in a dialect whose events have names."""
         if attempt.path == "/v1/messages":
             return message(attempt, behaviour)
-        return response(attempt, behaviour, number=len(self.attempts))
+        return response(attempt, behaviour)
 
     async def _named_stream(self, line: "Line", attempt: Attempt, behaviour: Behaviour) -> None:
         reply = self._named(attempt, behaviour)
@@ -325,10 +325,9 @@ def message(attempt: Attempt, behaviour: Behaviour) -> Messages:
     )
 
 
-def response(attempt: Attempt, behaviour: Behaviour, *, number: int) -> ResponseReply:
+def response(attempt: Attempt, behaviour: Behaviour) -> ResponseReply:
     return ResponseReply(
         body=attempt.body,
-        number=number,
         prompt=behaviour.prompt_tokens,
         cached=behaviour.cached_tokens,
         tokens=min(behaviour.tokens, attempt.body.get("max_output_tokens", behaviour.tokens)),

@@ -24,7 +24,7 @@ from headrace_gateway.metering.meter import GatewayMeter, MeterSettings, open_me
 from headrace_gateway.metrics.catalogue import CATALOGUE
 from headrace_gateway.metrics.link import answer_forever
 from headrace_gateway.metrics.reading import Reading
-from headrace_gateway.responses.store import ResponseStore
+from headrace_gateway.responses.store import ResponseStore, StoreBounds
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.lines import Lines, QueueBounds
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
@@ -119,7 +119,10 @@ def _inference(
     guards: Guards,
 ) -> Inference:
     addresses = _addresses(settings)
-    responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
+    kept = StoreBounds(
+        org_bytes_max=settings.responses_org_bytes_max, all_bytes_max=settings.responses_bytes_max
+    )
+    responses = Responses(meter, ResponseStore(meter.limiter.valkey, bounds=kept), addresses)
     lines = Lines(
         meter.limiter,
         QueueBounds(

@@ -98,6 +98,11 @@ class GatewaySettings(BaseSettings):
     queue_requests_max: int = Field(default=512, ge=1)
     queue_org_requests_max: int = Field(default=128, ge=1)
 
+    # Responses that clients go on from, in Valkey beside the limits, by all gateways together: size Valkey by it. And of
+    # these one organisation's: some dozens of long conversations, or thousands of short ones.
+    responses_bytes_max: int = Field(default=128 * 2**20, ge=2**20)
+    responses_org_bytes_max: int = Field(default=32 * 2**20, ge=2**20)
+
     # The engines are next door: no answer to a connection by then is none.
     connect_timeout_seconds: float = Field(default=5.0, gt=0)
     # The slowest prefill of a full context behind a full queue.
@@ -141,6 +146,12 @@ class GatewaySettings(BaseSettings):
             raise ValueError(
                 f"bodies_bytes_max: must be no less than {SHARES} times body_bytes_max and audio_body_bytes_max"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _an_organisation_keeps_no_more_than_all(self) -> Self:
+        if self.responses_org_bytes_max > self.responses_bytes_max:
+            raise ValueError("responses_org_bytes_max: must be no more than responses_bytes_max")
         return self
 
     @model_validator(mode="after")

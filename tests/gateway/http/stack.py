@@ -30,7 +30,7 @@ from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.http.trace import Traces
 from headrace_gateway.metering.meter import GatewayMeter, open_meter
 from headrace_gateway.metering.settings import MeterSettings
-from headrace_gateway.responses.store import ResponseStore
+from headrace_gateway.responses.store import ResponseStore, StoreBounds
 from headrace_gateway.routing.deployments import DeploymentsFile
 from headrace_gateway.routing.lines import Lines, QueueBounds
 from headrace_gateway.routing.upstream.client import Upstream, UpstreamBounds, UpstreamTimeouts
@@ -159,7 +159,11 @@ async def running_stack(
         upstream = Upstream(timeouts, UpstreamBounds(connections_max=connections_max, keep_idle_seconds=60.0))
         stack.callback(upstream.close)
         addresses = ClientAddresses(trusted_proxies, batch_secret=settings.ingest_token)
-        responses = Responses(meter, ResponseStore(meter.limiter.valkey), addresses)
+        responses = Responses(
+            meter,
+            ResponseStore(meter.limiter.valkey, bounds=StoreBounds(org_bytes_max=2**26, all_bytes_max=2**28)),
+            addresses,
+        )
         large_bodies = LargeBodies(bytes_max=LARGE_BODIES_BYTES_MAX)
         bodies = Bodies(bounds, large_bodies)
         gateway = Gateway(

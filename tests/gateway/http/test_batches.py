@@ -18,7 +18,7 @@ from headrace_contracts.batch_tokens import PREFIX, batch_token, key_behind
 from headrace_contracts.usage import Ending, ServiceTier
 from headrace_gateway.http import batches
 from headrace_gateway.metering.settings import MeterSettings
-from tests.gateway.account import Account, another_account
+from tests.gateway.account import MODEL, Account, another_account
 from tests.gateway.conftest import INGEST_TOKEN
 from tests.gateway.http.echo import Client
 from tests.gateway.http.stack import BODY_BYTES_MAX, ORG_FILES_MAX, Stack, chat, running_stack
@@ -48,6 +48,17 @@ async def test_a_batch_s_request_is_its_key_s_and_told_apart_from_others(stack: 
     assert (await stack.http.get("/v1/models", headers=token_for(stack.account))).status_code == 200
     (event,) = await stack.settled()
     assert (event.service_tier, event.key) == (ServiceTier.BATCH, "key_1")
+
+
+@pytest.mark.parametrize(("said", "kept"), [({}, 404), ({"store": False}, 404), ({"store": True}, 200)])
+async def test_a_batch_s_response_is_kept_where_its_line_says_so(
+    stack: Stack, said: dict[str, bool], kept: int
+) -> None:
+    asked = {"model": MODEL, "input": "hello"} | said
+    answer = await stack.http.post("/v1/responses", json=asked, headers=token_for(stack.account))
+    shown = await stack.http.get(f"/v1/responses/{answer.json()['id']}")
+    assert (answer.status_code, shown.status_code) == (200, kept)
+    await stack.settled()
 
 
 async def test_a_token_that_others_made_or_that_is_old_is_none(stack: Stack) -> None:

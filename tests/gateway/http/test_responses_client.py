@@ -101,6 +101,9 @@ async def test_a_conversation_goes_on_through_another_gateway(
     third = await stack.openai.responses.create(model=MODEL, input="thanks", previous_response_id=second.id)
     assert third.output_text
     assert len(stack.engine.last.body["input"]) == 5
+    # What is gone on from makes room first.
+    index = stack.account.client.zrange("hr:responses:gone-on-from:org_1", 0, -1)
+    assert index == [f"hr:response:project_1:{each.id}".encode() for each in (first, second)]
 
 
 async def test_an_item_that_is_referred_to_is_sent_whole_through_any_gateway(gateways: list[Stack]) -> None:

@@ -50,6 +50,9 @@
 {{- fail (printf "%s.autoscaling: minReplicas is above maxReplicas." $component) -}}
 {{- end -}}
 {{- end -}}
+{{- if gt (int64 .Values.gateway.responsesOrgBytesMax) (int64 .Values.gateway.responsesBytesMax) -}}
+{{- fail "gateway.responsesOrgBytesMax is above gateway.responsesBytesMax." -}}
+{{- end -}}
 {{- range $name, $deployment := .Values.modelDeployments -}}
 {{- if not (hasKey $.Values.gpuProfiles $deployment.accelerator.profile) -}}
 {{- fail (printf "modelDeployments.%s: there is no gpuProfiles.%s." $name $deployment.accelerator.profile) -}}

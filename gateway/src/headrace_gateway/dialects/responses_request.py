@@ -71,7 +71,8 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     media: Media
     previous: str | None
     """The response that it goes on from."""
-    stores: bool
+    stores: bool | None
+    """As the client says, if it does."""
     references: Mapping[int, str]
     """Where in `items` one of an earlier answer is named by its id, which the engine can't look up."""
     final: FinalResponse = msgspec.field(default_factory=FinalResponse)
@@ -144,7 +145,7 @@ def decode_responses(body: bytes) -> ResponsesRequest:
     previous = value_of(fields, "previous_response_id", _text, "a string")
     if previous is not None and not 1 <= len(previous) <= RESPONSE_ID_CHARACTERS_MAX:
         raise InvalidRequest("`previous_response_id` is no id of a response.", param="previous_response_id")
-    stores = "store" not in fields or flag_of(fields, "store")
+    stores = flag_of(fields, "store") if "store" in fields else None
     for name in (*NOT_FOR_CLIENTS, "previous_response_id", "store", "background"):
         fields.pop(name, None)
     items = _items_of(fields)

@@ -138,7 +138,7 @@ class Inference:
             idempotency = idempotency_of(exchange, body)
             request = await decoded(body, self._bodies, caller.org, wire.decode)
             if isinstance(request, ResponsesRequest):
-                conversation = await self.responses.conversation(request, caller)
+                conversation = await self.responses.conversation(request, caller, batched=credentials.batched)
                 request = conversation.request
             calls = self._candidates.calls(
                 exchange,

@@ -17,7 +17,7 @@ from headrace_gateway.http.client_address import ClientAddresses
 from headrace_gateway.http.exchange import Exchange
 from headrace_gateway.http.models import JSON
 from headrace_gateway.http.shapes import identity_of
-from headrace_gateway.responses.store import ResponseStore, Stored
+from headrace_gateway.responses.store import Owner, ResponseStore, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,19 @@ class Conversation:
     """A request with what it goes on from, and where its answer is kept."""
 
     request: ResponsesRequest
-    project: str
+    owner: Owner
     store: ResponseStore
+    stores: bool
 
     async def keep(self) -> None:
-        """What was answered, if the client wants it kept and there was an answer."""
-        final = self.request.final
-        if self.request.stores and final.id:
-            items = [*self.request.items, *final.output]
+        """What was answered, if it is to be kept and there was an answer."""
+        request, final = self.request, self.request.final
+        if self.stores and final.id:
+            items = [*request.items, *final.output]
             stored = Stored(response=final.body, items=items)
-            await self.store.keep(self.project, final.id, stored, output=final.output)
+            await self.store.keep(
+                self.owner, final.id, stored, previous=request.previous, output=final.output
+            )
 
 
 class Responses:
@@ -43,8 +46,16 @@ class Responses:
         self._store = store
         self._addresses = addresses
 
-    async def conversation(self, request: ResponsesRequest, caller: Caller) -> Conversation:
-        """Raises `PreviousResponseNotFound` and `ItemNotFound`."""
+    @property
+    def lost(self) -> int:
+        return self._store.lost
+
+    async def conversation(self, request: ResponsesRequest, caller: Caller, *, batched: bool) -> Conversation:
+        """Raises `PreviousResponseNotFound` and `ItemNotFound`.
+
+        What a batch answers is in its file, and would drive out the conversations that go on: it is kept where its line
+        says so.
+        """
         project = caller.project_id
         if request.references:
             found = await self._store.items(project, list(request.references.values()))
@@ -55,29 +66,29 @@ class Responses:
             except ResponseNotFound as error:
                 raise PreviousResponseNotFound(request.previous) from error
             request = request.after(stored.items)
-        return Conversation(request, project, self._store)
+        stores = not batched if request.stores is None else request.stores
+        return Conversation(request, Owner(caller.org, project), self._store, stores)
 
     async def show(self, exchange: Exchange, response_id: str) -> None:
-        project = await self._project(exchange)
+        caller = await self._caller(exchange)
         if b"stream=true" in exchange.target.partition(b"?")[2].lower().split(b"&"):
             raise NotOffered(
                 "The stream of a response that is kept can't be had again. Ask for it without `stream`.",
                 param="stream",
             )
-        stored = await self._found(project, response_id)
+        stored = await self._found(caller.project_id, response_id)
         exchange.answer(200, JSON + identity_of(exchange), bytes(stored.response))
 
     async def forget(self, exchange: Exchange, response_id: str) -> None:
-        project = await self._project(exchange)
-        await self._found(project, response_id)
-        await self._store.forget(project, response_id)
+        caller = await self._caller(exchange)
+        await self._found(caller.project_id, response_id)
+        await self._store.forget(Owner(caller.org, caller.project_id), response_id)
         body = b'{"id":%b,"object":"response","deleted":true}' % msgspec.json.encode(response_id)
         exchange.answer(200, JSON + identity_of(exchange), body)
 
-    async def _project(self, exchange: Exchange) -> str:
+    async def _caller(self, exchange: Exchange) -> Caller:
         credentials = self._addresses.credentials(exchange, bearer_token(exchange))
-        caller = await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
-        return caller.project_id
+        return await self._meter.authenticate(credentials, KeyScope.INFERENCE, anew=True)
 
     async def _found(self, project: str, response_id: str) -> Stored:
         stored = None

@@ -184,6 +184,12 @@ JOURNAL_WRITABLE = Metric(
     "0 while the disk refuses the journal, and with it every request.",
     merge=Merge.MIN,
 )
+RESPONSES_LOST = Metric(
+    "headrace_gateway_responses_lost_total",
+    Kind.COUNTER,
+    "Kept responses that made room for others before their day was over, less those that a later one goes on from: "
+    "clients have to send these conversations again. More of them than a few want larger bounds.",
+)
 SPANS_LOST = Metric(
     "headrace_gateway_spans_lost_total",
     Kind.COUNTER,
@@ -222,6 +228,7 @@ CATALOGUE = {
         JOURNAL_UNACKNOWLEDGED,
         JOURNAL_AGE,
         JOURNAL_WRITABLE,
+        RESPONSES_LOST,
         SPANS_LOST,
         WORKERS,
     )

@@ -48,6 +48,7 @@ class Reading:
         yield from self._meter.requests.samples()
         yield from self._metering()
         yield from self._routing()
+        yield sample(catalogue.RESPONSES_LOST, self._inference.responses.lost)
         if self._spans is not None:
             yield sample(catalogue.SPANS_LOST, self._spans.lost)
 

@@ -7,6 +7,7 @@ conversation again.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -23,12 +24,17 @@ log = structlog.get_logger()
 LIFE_SECONDS = 24 * 3600
 DOCUMENT_BYTES_MAX = 1024 * 1024
 """A conversation of a quarter of a million tokens; a longer one is better kept by its client."""
-PROJECT_BYTES_MAX = 16 * 1024 * 1024
-ALL_BYTES_MAX = 256 * 1024 * 1024
 ITEMS_MAX = 256
 """Of one response that are found by their ids. Each is a key; an answer has a few."""
 
 ITEM_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Within whose project a response is found, and within whose organisation's bounds it is kept."""
+
+    org: str
+    project: str
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -42,6 +48,12 @@ class Item(msgspec.Struct):
     id: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class StoreBounds:
+    org_bytes_max: int
+    all_bytes_max: int
+
+
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(Stored).decode
 _item = msgspec.json.Decoder(Item).decode
@@ -52,20 +64,28 @@ class ResponseStore:
         self,
         valkey: Valkey,
         *,
+        bounds: StoreBounds,
         life_seconds: float = LIFE_SECONDS,
-        project_bytes_max: int = PROJECT_BYTES_MAX,
-        all_bytes_max: int = ALL_BYTES_MAX,
     ) -> None:
         self._valkey = valkey
-        self._bounds = (project_bytes_max, all_bytes_max)
+        self._bounds = (bounds.org_bytes_max, bounds.all_bytes_max)
+        self.lost = 0
+        """Of all that were kept: how many made room for others before their time, and no later one has all they had."""
         self._life_ms = round(life_seconds * 1000)
         body = (files("headrace_gateway.responses") / "store.lua").read_text()
         self._keep_or_forget = Library("responses", {"store": body})["store"]
 
     async def keep(
-        self, project: str, response_id: str, stored: Stored, *, output: Sequence[msgspec.Raw] = ()
+        self,
+        owner: Owner,
+        response_id: str,
+        stored: Stored,
+        *,
+        previous: str | None = None,
+        output: Sequence[msgspec.Raw] = (),
     ) -> None:
-        """`output`: those of its items that are new with it, and found by their ids from now on.
+        """`previous`: the response that it goes on from, and has all of. `output`: those of its items that are new with
+        it, and found by their ids from now on.
 
         Fails silently but for the log: the client has its answer either way.
         """
@@ -74,7 +94,8 @@ class ResponseStore:
             log.info("response_too_large_to_keep", response=response_id, size_bytes=len(document))
             return
         try:
-            await self._run(project, response_id, document, *_ids_of(output))
+            before = "" if previous is None else _key(owner.project, previous)
+            self.lost += await self._run(owner, response_id, document, before, *_ids_of(output))
         except ValkeyError as error:
             log.warning("response_not_kept", response=response_id, error=str(error))
 
@@ -110,23 +131,27 @@ class ResponseStore:
                     found.setdefault(name, raw)
         return found
 
-    async def forget(self, project: str, response_id: str) -> bool:
+    async def forget(self, owner: Owner, response_id: str) -> bool:
         """Whether there was one."""
         try:
-            return bool(await self._run(project, response_id, b""))
+            return bool(await self._run(owner, response_id, b""))
         except ValkeyError as error:
             raise LimitsUnavailable("Stored responses can't be reached at the moment.") from error
 
-    async def _run(self, project: str, response_id: str, document: bytes, *item_ids: str) -> object:
-        return await self._keep_or_forget.run(
+    async def _run(
+        self, owner: Owner, response_id: str, document: bytes, previous: str = "", *item_ids: str
+    ) -> int:
+        answer: int = await self._keep_or_forget.run(
             self._valkey,
-            _key(project, response_id),
+            _key(owner.project, response_id),
             document,
             self._life_ms,
-            project,
+            owner.org,
             *self._bounds,
+            previous,
             *item_ids,
         )
+        return answer
 
 
 def _key(project: str, response_id: str) -> str:
