@@ -142,6 +142,22 @@ async def test_an_emptied_valkey_refuses_new_requests_until_it_is_loaded(stack: 
     assert await refusal(stack) == (503, "limits_rebuilding", "2")
 
 
+async def test_a_full_valkey_refuses_new_requests_and_what_runs_goes_on_and_is_settled(stack: Stack) -> None:
+    client = stack.account.client
+    stack.engine.behave(Behaviour(tokens=STREAM_TOKENS, before_each_seconds=0.01))
+    streaming = asyncio.create_task(stack.events_of())
+    await eventually(lambda: stack.engine.attempts)
+    client.config_set("maxmemory", "1")
+    assert await refusal(stack) == (503, "limits_unavailable", "2")
+    assert len(stack.engine.attempts) == 1
+    assert (await streaming)[-1] == "[DONE]"
+    [event] = await stack.settled()
+    assert (event.ending, event.tokens.output) == (Ending.COMPLETED, STREAM_TOKENS)
+    assert not client.exists("hr:leases")
+    client.config_set("maxmemory", "0")
+    assert (await stack.post()).status_code == 200
+
+
 async def test_billing_that_is_gone_changes_nothing_until_the_stream_is_nearly_full(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

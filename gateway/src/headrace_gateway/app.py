@@ -20,6 +20,7 @@ from headrace_gateway.http.server import Listening, serve, stop_on_signals
 from headrace_gateway.http.signed_tokens import SignedTokens
 from headrace_gateway.http.token_counts import TokenCounts
 from headrace_gateway.http.trace import Traces
+from headrace_gateway.limits.idempotency import AnswerBounds
 from headrace_gateway.metering.meter import GatewayMeter, MeterSettings, open_meter
 from headrace_gateway.metrics.catalogue import CATALOGUE
 from headrace_gateway.metrics.link import answer_forever
@@ -217,6 +218,9 @@ def _meter_settings(settings: GatewaySettings) -> MeterSettings:
         inflight_slots=settings.connections_max,
         segment_bytes=settings.journal_segment_bytes,
         journal_bytes_max=settings.journal_bytes_max,
+        answers=AnswerBounds(
+            org_bytes_max=settings.answers_org_bytes_max, all_bytes_max=settings.answers_bytes_max
+        ),
     )
 
 

@@ -103,6 +103,11 @@ class GatewaySettings(BaseSettings):
     responses_bytes_max: int = Field(default=128 * 2**20, ge=2**20)
     responses_org_bytes_max: int = Field(default=32 * 2**20, ge=2**20)
 
+    # Answers to requests with an idempotency key, to be given again, in Valkey too: those of an hour by all gateways
+    # together, twice as much at most, and one organisation's. Of others only what they counted is kept, some 500 bytes.
+    answers_bytes_max: int = Field(default=128 * 2**20, ge=0)
+    answers_org_bytes_max: int = Field(default=32 * 2**20, ge=0)
+
     # The engines are next door: no answer to a connection by then is none.
     connect_timeout_seconds: float = Field(default=5.0, gt=0)
     # The slowest prefill of a full context behind a full queue.
@@ -152,6 +157,8 @@ class GatewaySettings(BaseSettings):
     def _an_organisation_keeps_no_more_than_all(self) -> Self:
         if self.responses_org_bytes_max > self.responses_bytes_max:
             raise ValueError("responses_org_bytes_max: must be no more than responses_bytes_max")
+        if self.answers_org_bytes_max > self.answers_bytes_max:
+            raise ValueError("answers_org_bytes_max: must be no more than answers_bytes_max")
         return self
 
     @model_validator(mode="after")

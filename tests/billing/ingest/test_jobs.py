@@ -16,6 +16,7 @@ from headrace_billing.accounts.jobs import RestartWatch, load_if_cold
 from headrace_billing.database import Database
 from headrace_billing.ingest import jobs, journal_store
 from headrace_billing.ledger import spendable
+from headrace_billing.valkey import ValkeyError
 from headrace_contracts import channels
 from headrace_contracts.usage import UsageEvent, encode_event
 from tests.billing.ingest.usage import Gateway, books, take
@@ -117,6 +118,26 @@ async def test_nothing_is_trimmed_while_postgres_can_not_commit(
         await session.execute(text("ALTER TABLE away RENAME TO usage_rollups"))
         assert (await session.execute(text("SELECT count(*) FROM usage_quarantine"))).scalar_one() == 0
     assert await jobs.take_from_stream(database, valkey) == 1
+
+
+async def test_a_full_valkey_s_stream_is_booked_and_makes_room(
+    database: Database, valkey: Redis, gateway: Gateway
+) -> None:
+    events = [gateway.event() for _ in range(3)]
+    for event in events:
+        await hold_pending(valkey, event)
+    await append(valkey, *events)
+    await valkey.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(ValkeyError, match="maxmemory"):
+            await jobs.take_from_stream(database, valkey)
+        await jobs.trim(database, valkey)
+        assert await valkey.xlen(channels.USAGE) == 1, "the last one, which stays"
+    finally:
+        await valkey.config_set("maxmemory", "0")
+    assert await jobs.sweep_pending(database, valkey) == 3
+    wallet = await wallet_of(valkey, gateway.customer.wallet)
+    assert (wallet["bal"], wallet["pend"]) == (5_000_000 - 3 * SPENT_MICROS, 0)
 
 
 async def test_two_workers_at_once_book_each_event_once(

@@ -101,6 +101,25 @@ async def test_the_streams_lag_is_the_age_of_what_is_not_committed(
     assert 39 <= lag < 60
 
 
+async def test_how_full_valkey_is_shows_beside_what_it_may_fill(
+    database: Database, valkey: Redis, seller: Seller
+) -> None:
+    figures = Figures()
+    before = await looked(figures, database, valkey)
+    assert of(before, "headrace_billing_valkey_memory_max_bytes") == 0, "nothing bounds it here"
+    await valkey.set("large", b"x" * 2**22)
+    await valkey.config_set("maxmemory", "1gb")
+    try:
+        after = await looked(figures, database, valkey)
+    finally:
+        await valkey.config_set("maxmemory", "0")
+    grown = of(after, "headrace_billing_valkey_memory_bytes") - of(
+        before, "headrace_billing_valkey_memory_bytes"
+    )
+    assert grown > 2**21
+    assert of(after, "headrace_billing_valkey_memory_max_bytes") == 2**30
+
+
 async def test_a_payment_that_differs_from_stripe_s_books_shows_as_red(
     database: Database, valkey: Redis, seller: Seller
 ) -> None:

@@ -10,7 +10,8 @@ import redis
 from headrace_contracts.access import KeyStatus
 from headrace_contracts.usage import Ending
 from headrace_gateway.http import repeats
-from headrace_gateway.limits import idempotency
+from headrace_gateway.limits import keys
+from headrace_gateway.limits.idempotency import ANSWER_BOUNDS, KEPT_SECONDS
 from tests.gateway.account import MODEL, Account, another_account
 from tests.gateway.http.stack import Stack, chat
 from tests.gateway.waiting import eventually
@@ -120,18 +121,32 @@ async def test_a_stream_that_its_client_left_is_not_generated_again(stack: Stack
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    ("where", "name"), [(repeats, "ANSWER_BYTES_MAX"), (idempotency, "PROJECT_BYTES_MAX")]
-)
+@pytest.mark.parametrize("bound", ["an answer's", "its organisation's", "all answers'"])
 async def test_an_answer_that_is_too_long_to_keep_is_still_not_generated_again(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, stream: bool
+    stack: Stack, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, bound: str, stream: bool
 ) -> None:
-    monkeypatch.setattr(where, name, 100)
+    if bound == "an answer's":
+        monkeypatch.setattr(repeats, "ANSWER_BYTES_MAX", 100)
+    elif bound == "its organisation's":
+        client.set(keys.idempotent_bytes("org_1"), ANSWER_BOUNDS.org_bytes_max - 100)
+    else:
+        client.set(keys.IDEMPOTENT_BYTES, ANSWER_BOUNDS.all_bytes_max - 100)
     body = chat(stream=stream)
     assert (await ask(stack.http, **body)).status_code == 200
     again = await ask(stack.http, **body)
     assert error_of(again) == (410, "idempotency_answer_not_kept")
     assert (again.json()["error"]["ending"], again.json()["error"]["output_tokens"]) == ("completed", 5)
+    await stack.settled(1)
+
+
+async def test_what_others_keep_takes_no_one_s_own_room(stack: Stack, client: redis.Redis) -> None:
+    client.set(keys.idempotent_bytes("org_2"), ANSWER_BOUNDS.org_bytes_max)
+    first = await ask(stack.http)
+    assert (await ask(stack.http)).content == first.content
+    counted: Any = client.mget(keys.idempotent_bytes("org_1"), keys.IDEMPOTENT_BYTES)
+    assert int(counted[0]) == int(counted[1]) >= len(first.content)
+    life: Any = client.ttl(keys.IDEMPOTENT_BYTES)
+    assert life > KEPT_SECONDS - 60
     await stack.settled(1)
 
 
@@ -159,10 +174,10 @@ async def test_without_the_header_nothing_is_kept(stack: Stack, client: redis.Re
 async def test_nothing_is_kept_for_good(stack: Stack, client: redis.Redis) -> None:
     await ask(stack.http)
     kept: Any = client.keys("hr:idempotent*")
-    assert len(kept) == 2
+    assert len(kept) == 3
     for name in kept:
         ttl: Any = client.ttl(name)
-        assert 0 < ttl <= idempotency.KEPT_SECONDS
+        assert 0 < ttl <= KEPT_SECONDS
         assert b"4711" not in name
     await stack.settled(1)
 

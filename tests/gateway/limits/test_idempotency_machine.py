@@ -21,15 +21,19 @@ from headrace_contracts.usage import Ending, TokenCounts
 from headrace_gateway.call import AlreadyAnswered, KeptAnswer
 from headrace_gateway.errors import IdempotencyInProgress, IdempotencyKeyReused
 from headrace_gateway.limits import idempotency, keys
-from headrace_gateway.limits.idempotency import Claim, Outcome
-from headrace_gateway.limits.limiter import Admitted, pack
+from headrace_gateway.limits.idempotency import AnswerBounds, Claim, Outcome
+from headrace_gateway.limits.limiter import Admitted, Limiter, pack
 from tests.gateway.limits.ground import FRAGMENT, let_lapse, settle
 from tests.gateway.limits.machine import LimiterMachine, steps
 
 Result = TypeVar("Result")
-BYTES_MAX = 600
+BOUNDS = AnswerBounds(org_bytes_max=600, all_bytes_max=900)
 CLAIMS = st.builds(
-    Claim, project=st.sampled_from("pq"), key=st.sampled_from("ab"), request=st.sampled_from("xy")
+    Claim,
+    project=st.sampled_from("pq"),
+    key=st.sampled_from("ab"),
+    request=st.sampled_from("xy"),
+    counted_with=st.sampled_from(["org_a", "org_b"]),
 )
 BODY = st.none() | st.binary(min_size=1, max_size=200)
 
@@ -45,6 +49,7 @@ class Keys(LimiterMachine):
 
     def __init__(self, url: str, client: redis.Redis) -> None:
         super().__init__(url, client)
+        self.limiter = Limiter(self.valkey, gateway="g", lease_ttl_seconds=60, answers=BOUNDS)
         self.claims: dict[str, Claim] = {}
         self.running: dict[tuple[str, str], str] = {}
         """By project and key: who runs."""
@@ -115,17 +120,16 @@ class Keys(LimiterMachine):
 
     @invariant()
     def what_is_kept_is_bounded_and_passes(self) -> None:
-        for project in "pq":
-            kept: Any = self.client.get(keys.idempotent_bytes(project))
-            assert int(kept or 0) <= BYTES_MAX
+        by_org: Any = self.client.mget([keys.idempotent_bytes(org) for org in ("org_a", "org_b")])
+        together: Any = self.client.get(keys.IDEMPOTENT_BYTES)
+        kept = [int(counted or 0) for counted in by_org]
+        assert max(kept) <= BOUNDS.org_bytes_max
+        assert sum(kept) == int(together or 0) <= BOUNDS.all_bytes_max
         for place in self.client.keys("hr:idempotent*"):
             ttl: Any = self.client.pttl(place)
             assert 0 < ttl <= idempotency.CLAIMED_SECONDS * 1000
 
 
-def test_a_key_is_served_once_whatever_happens(
-    valkey_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(idempotency, "PROJECT_BYTES_MAX", BYTES_MAX)
+def test_a_key_is_served_once_whatever_happens(valkey_url: str, client: redis.Redis) -> None:
     machine: Any = partial(Keys, valkey_url, client)
     run_state_machine_as_test(machine, settings=steps(25))

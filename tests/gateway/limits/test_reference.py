@@ -69,7 +69,9 @@ def test_the_bounds_of_what_is_kept_are_those_of_the_code() -> None:
     assert idempotency.KEPT_SECONDS == 3600
     assert "for one hour" in text
     assert f"over {idempotency.ANSWER_BYTES_MAX // 1024} KiB" in text
-    assert f"exceeds {idempotency.PROJECT_BYTES_MAX // 2**20} MiB" in text
+    bounds = idempotency.ANSWER_BOUNDS
+    assert f"exceeds {bounds.org_bytes_max // 2**20} MiB an hour" in text
+    assert f"or {bounds.all_bytes_max // 2**20} MiB in all" in text
 
 
 EXAMPLES: list[dict[str, Any]] = [

@@ -1,13 +1,11 @@
 """Kept responses: found by their own project, and never more of them than fit."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import redis
-from pydantic import ValidationError
 
 from headrace_gateway.responses.store import (
     DOCUMENT_BYTES_MAX,
@@ -18,7 +16,6 @@ from headrace_gateway.responses.store import (
     StoreBounds,
     Stored,
 )
-from headrace_gateway.settings import GatewaySettings
 from headrace_gateway.valkey.connection import Valkey
 from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
 from tests.gateway.waiting import eventually
@@ -274,18 +271,3 @@ async def test_what_counts_is_what_valkey_takes(
     before, counted_before = taken(), counted(client)[owner.org]
     await fill(1)
     assert taken() - before == pytest.approx(counted(client)[owner.org] - counted_before, rel=0.25)
-
-
-def test_a_gateway_whose_organisations_may_keep_more_than_all_does_not_start(tmp_path: Path) -> None:
-    told = {
-        "valkey_url": "redis://localhost",
-        "billing_url": "http://localhost",
-        "ingest_token": "token",
-        "deployments": tmp_path,
-        "state_dir": tmp_path,
-        "name": "gateway",
-        "responses_bytes_max": 2**21,
-    }
-    GatewaySettings.model_validate({**told, "responses_org_bytes_max": 2**21})
-    with pytest.raises(ValidationError, match="responses_org_bytes_max: must be no more than"):
-        GatewaySettings.model_validate({**told, "responses_org_bytes_max": 2**21 + 1})

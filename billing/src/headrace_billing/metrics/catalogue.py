@@ -47,6 +47,14 @@ STREAM_LAG = Metric(
     Kind.GAUGE,
     "Age of the oldest event in Valkey's stream that is not committed; 0 where all are.",
 )
+VALKEY_BYTES = Metric(
+    "headrace_billing_valkey_memory_bytes", Kind.GAUGE, "Memory that Valkey for the limits has in use."
+)
+VALKEY_BYTES_MAX = Metric(
+    "headrace_billing_valkey_memory_max_bytes",
+    Kind.GAUGE,
+    "Memory that it may use, its `maxmemory`; 0 where nothing bounds it. When it is full requests are refused.",
+)
 QUARANTINED = Metric(
     "headrace_billing_quarantined_events",
     Kind.GAUGE,
@@ -141,6 +149,8 @@ CATALOGUE = {
         LOOP_FAILURES,
         INGESTED,
         STREAM_LAG,
+        VALKEY_BYTES,
+        VALKEY_BYTES_MAX,
         QUARANTINED,
         CONFLICTING,
         JOURNAL_GAPS,

@@ -52,6 +52,9 @@ class Figures:
             samples += _reconciled(await looks_store.looks(session), int(payments))
             committed = await journal_store.cursor(session)
         samples.append(sample(catalogue.STREAM_LAG, await _stream_lag_seconds(valkey, committed)))
+        memory = await valkey.info("memory")
+        samples.append(sample(catalogue.VALKEY_BYTES, memory["used_memory"]))
+        samples.append(sample(catalogue.VALKEY_BYTES_MAX, memory["maxmemory"]))
         self._looked = samples
 
     async def _note_batches(self, session: AsyncSession) -> None:

@@ -50,8 +50,10 @@
 {{- fail (printf "%s.autoscaling: minReplicas is above maxReplicas." $component) -}}
 {{- end -}}
 {{- end -}}
-{{- if gt (int64 .Values.gateway.responsesOrgBytesMax) (int64 .Values.gateway.responsesBytesMax) -}}
-{{- fail "gateway.responsesOrgBytesMax is above gateway.responsesBytesMax." -}}
+{{- range list "responses" "answers" -}}
+{{- if gt (int64 (index $.Values.gateway (printf "%sOrgBytesMax" .))) (int64 (index $.Values.gateway (printf "%sBytesMax" .))) -}}
+{{- fail (printf "gateway.%sOrgBytesMax is above gateway.%sBytesMax." . .) -}}
+{{- end -}}
 {{- end -}}
 {{- range $name, $deployment := .Values.modelDeployments -}}
 {{- if not (hasKey $.Values.gpuProfiles $deployment.accelerator.profile) -}}

@@ -21,21 +21,31 @@ CLAIMED_SECONDS = 24 * 3600
 ANSWER_BYTES_MAX = 256 * 1024
 """Of one answer: text of a hundred thousand words."""
 
-PROJECT_BYTES_MAX = 32 * 2**20
-"""Of a project's answers within `KEPT_SECONDS`; of what would exceed it only the counts are kept."""
+
+@dataclass(frozen=True, slots=True)
+class AnswerBounds:
+    """Of answers within `KEPT_SECONDS`; of what would exceed them only the counts are kept."""
+
+    org_bytes_max: int = 32 * 2**20
+    all_bytes_max: int = 128 * 2**20
+
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An idempotency key of one project."""
+ANSWER_BOUNDS = AnswerBounds()
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """An idempotency key of one project. In-flight tables hold it, so fields are only ever added, with defaults."""
 
     project: str
     key: str
     request: str
     """What was asked with it; the same key with another request is a mistake."""
     kept_seconds: int = KEPT_SECONDS
+    counted_with: str = ""
+    """Whose answers share a bound with this one."""
 
     @property
     def place(self) -> str:
@@ -53,7 +63,7 @@ class Outcome:
     def brief_alone(self) -> "Outcome":
         return replace(self, whole=self.brief if self.whole else b"")
 
-    def arguments(self) -> tuple[bytes, ...]:
+    def arguments(self, bounds: AnswerBounds) -> tuple[bytes, ...]:
         """As settle.lua takes them."""
         claim = self.claim
         return (
@@ -62,8 +72,11 @@ class Outcome:
             self.whole,
             self.brief,
             b"%d" % (claim.kept_seconds * 1000),
-            keys.idempotent_bytes(claim.project).encode(),
-            b"%d" % PROJECT_BYTES_MAX,
+            keys.idempotent_bytes(claim.counted_with or claim.project).encode(),
+            b"%d" % bounds.org_bytes_max,
+            keys.IDEMPOTENT_BYTES.encode(),
+            b"%d" % bounds.all_bytes_max,
+            b"%d" % (KEPT_SECONDS * 1000),
         )
 
 

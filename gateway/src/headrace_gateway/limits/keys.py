@@ -5,6 +5,7 @@ from headrace_contracts import channels
 LEASES = "hr:leases"
 REAPER = "hr:reaper"
 REAPED = "hr:reaped"
+IDEMPOTENT_BYTES = "hr:idempotent-bytes"
 
 
 def idempotent(project: str, key: str) -> str:
@@ -12,9 +13,9 @@ def idempotent(project: str, key: str) -> str:
     return f"hr:idempotent:{project}:{key}"
 
 
-def idempotent_bytes(project: str) -> str:
-    """How much is kept of a project's answers."""
-    return f"hr:idempotent-bytes:{project}"
+def idempotent_bytes(counted_with: str) -> str:
+    """How much is kept of an organisation's answers."""
+    return f"{IDEMPOTENT_BYTES}:{counted_with}"
 
 
 KEYS_OF_SCRIPTS = {

@@ -21,7 +21,7 @@ from headrace_gateway.errors import (
     LimitsUnavailable,
 )
 from headrace_gateway.keys.directory import Versioned
-from headrace_gateway.limits.idempotency import CLAIMED_SECONDS, Claim, Outcome
+from headrace_gateway.limits.idempotency import ANSWER_BOUNDS, CLAIMED_SECONDS, AnswerBounds, Claim, Outcome
 from headrace_gateway.limits.keys import KEYS_OF_SCRIPTS
 from headrace_gateway.limits.slots import Entry, report, standing_of
 from headrace_gateway.limits.state import CheckedLimit
@@ -40,7 +40,10 @@ REAP_BATCH = 100  # a few milliseconds of Valkey's time at most
 # Gateways reap each second; five missed rounds mean that Valkey or all gateways were away.
 REAPER_QUIET_MS = 5000
 
-SCRIPTS = ("admit", "extend", "settle", "heartbeat", "register", "reap", "changed", "waiting")
+OF_WHAT_RUNS = ("extend", "settle", "heartbeat", "register", "reap", "changed")
+"""They go on where Valkey is full: what was admitted is bounded, and what ends gives memory back."""
+
+SCRIPTS = ("admit", *OF_WHAT_RUNS, "waiting")
 
 # Text only: Lua's cmsgpack does not know msgpack's `bin`.
 pack = msgspec.msgpack.Encoder().encode
@@ -80,8 +83,16 @@ class Renewal:
 
 
 class Limiter:
-    def __init__(self, valkey: Valkey, *, gateway: str, lease_ttl_seconds: float) -> None:
+    def __init__(
+        self,
+        valkey: Valkey,
+        *,
+        gateway: str,
+        lease_ttl_seconds: float,
+        answers: AnswerBounds = ANSWER_BOUNDS,
+    ) -> None:
         self.valkey = valkey
+        self._answers = answers
         self.gateway = gateway
         self._ttl_ms = round(lease_ttl_seconds * 1000)
         self._random_suffixes = random_suffixes()
@@ -176,7 +187,7 @@ class Limiter:
 
         `event`: empty where billing is known to have it.
         """
-        kept = () if outcome is None else outcome.arguments()
+        kept = () if outcome is None else outcome.arguments(self._answers)
         self._settle.send(
             self.valkey, then, request_id.encode(), b"%d" % cost, _by_class(tokens).encode(), event, *kept
         )
@@ -249,7 +260,8 @@ def _library() -> Library:
     folder = files("headrace_gateway.limits") / "scripts"
     keys = "".join(f"local {name} = '{key}'\n" for name, key in KEYS_OF_SCRIPTS.items())
     bodies = {name: f"begin()\n{(folder / f'{name}.lua').read_text()}" for name in SCRIPTS}
-    return Library("limits", bodies, beginning=keys + (folder / "prelude.lua").read_text())
+    beginning = keys + (folder / "prelude.lua").read_text()
+    return Library("limits", bodies, beginning=beginning, even_when_full=OF_WHAT_RUNS)
 
 
 def _unavailable(error: ValkeyError) -> LimitsUnavailable:

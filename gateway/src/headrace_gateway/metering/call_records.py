@@ -108,5 +108,11 @@ def claim_of(call: Call, project: ProjectRecord) -> Claim | None:
     if call.credentials.batched:
         # Apart from the customer's own, so that neither their keys meet nor does one take the other's space; and for
         # less long, so that of all that a batch answers more can be kept.
-        return Claim(f"{project.id}:batch", asked.key, asked.request, ANSWERS_KEPT_SECONDS)
-    return Claim(project.id, asked.key, asked.request)
+        return Claim(
+            f"{project.id}:batch",
+            asked.key,
+            asked.request,
+            ANSWERS_KEPT_SECONDS,
+            counted_with=f"{project.org}:batch",
+        )
+    return Claim(project.id, asked.key, asked.request, counted_with=project.org)

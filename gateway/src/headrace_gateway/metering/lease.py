@@ -42,7 +42,7 @@ NOT_SERVED = frozenset((Ending.UPSTREAM_FAILED, Ending.GATEWAY_LOST, Ending.TIME
 
 _encode_head = msgspec.msgpack.Encoder().encode
 _decode_head = msgspec.msgpack.Decoder(tuple[bytes, tuple[int, int, int, int]]).decode
-_decode_claim = msgspec.msgpack.Decoder(tuple[str, str, str, int] | ClaimedId).decode
+_decode_claim = msgspec.msgpack.Decoder(Claim | ClaimedId).decode
 _encode_usage = msgspec.json.Encoder().encode
 
 
@@ -337,16 +337,11 @@ def encode_claim(claim: Claim | ClaimedId | None) -> bytes:
     """What a successor needs to keep the outcome for whoever repeats the request, or to give its id back."""
     if claim is None:
         return b""
-    if isinstance(claim, ClaimedId):
-        return _encode_head(claim)
-    return _encode_head((claim.project, claim.key, claim.request, claim.kept_seconds))
+    return _encode_head(claim)
 
 
 def decode_claim(claim: bytes) -> Claim | ClaimedId | None:
-    if not claim:
-        return None
-    decoded = _decode_claim(claim)
-    return decoded if isinstance(decoded, ClaimedId) else Claim(*decoded)
+    return _decode_claim(claim) if claim else None
 
 
 def fragment_of(

@@ -59,7 +59,12 @@ async def open_meter(settings: MeterSettings) -> AsyncIterator[GatewayMeter]:
         stack.push_async_callback(valkey.close)
         stack.push_async_callback(_leave, valkey, claim.producer)
 
-        limiter = Limiter(valkey, gateway=claim.producer, lease_ttl_seconds=settings.lease_ttl_seconds)
+        limiter = Limiter(
+            valkey,
+            gateway=claim.producer,
+            lease_ttl_seconds=settings.lease_ttl_seconds,
+            answers=settings.answers,
+        )
         settler = Settler(limiter)
         request_ids = RequestIds(valkey)
         recovery = Recovery(

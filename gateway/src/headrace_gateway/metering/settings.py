@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace_gateway.limits.idempotency import ANSWER_BOUNDS, AnswerBounds
 from headrace_gateway.metering.segments import RECORD_BYTES_MAX
 
 # The journal remembers for two minutes when what was appended (`journal.MARKS_MAX`).
@@ -43,6 +44,8 @@ class MeterSettings:
     """Some 300,000 events: how long billing may be away under load before requests are refused."""
     resend_after_seconds: float = 10.0
     """Unacknowledged for so long means that the stream lost it."""
+    answers: AnswerBounds = ANSWER_BOUNDS
+    """What is kept in Valkey of answers to be given again."""
 
     def __post_init__(self) -> None:
         # Each of these would show only under load, or never until a crash.

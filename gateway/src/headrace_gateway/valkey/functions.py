@@ -4,7 +4,7 @@ A script would do anew before each call what all its functions share, and that w
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import chain
 from typing import Any
 
@@ -27,12 +27,22 @@ class Library:
     Its name has a digest of its text: gateways of two versions call each their own.
     """
 
-    def __init__(self, noun: str, functions: Mapping[str, str], *, beginning: str = "") -> None:
-        """`functions`: name → body, which finds its arguments in ARGV. No name of a key goes by itself."""
-        text = "\n".join([beginning, *chain.from_iterable(functions.items())])
+    def __init__(
+        self,
+        noun: str,
+        functions: Mapping[str, str],
+        *,
+        beginning: str = "",
+        even_when_full: Collection[str] = (),
+    ) -> None:
+        """`functions`: name → body, which finds its arguments in ARGV. No name of a key goes by itself.
+
+        `even_when_full`: those that Valkey also runs when it has no memory left for others.
+        """
+        text = "\n".join([beginning, *sorted(even_when_full), *chain.from_iterable(functions.items())])
         name = f"headrace_{noun}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         registered = "".join(
-            f"redis.register_function('{name}_{function}', function(_, ARGV)\n{body}\nend)\n"
+            _registered(f"{name}_{function}", body, even_when_full=function in even_when_full)
             for function, body in functions.items()
         )
         load = (b"FUNCTION", b"LOAD", b"REPLACE", f"#!lua name={name}\n{beginning}\n{registered}".encode())
@@ -81,6 +91,12 @@ class Function:
 def _note_refusal(reply: Any) -> None:
     if isinstance(reply, ValkeyRefused):
         log.error("functions_not_loaded", error=str(reply))
+
+
+def _registered(name: str, body: str, *, even_when_full: bool) -> str:
+    flags = "flags = {'allow-oom'}, " if even_when_full else ""
+    called = f"function(_, ARGV)\n{body}\nend"
+    return f"redis.register_function{{function_name = '{name}', {flags}callback = {called}}}\n"
 
 
 def _bulk(argument: bytes) -> bytes:
