@@ -41,7 +41,9 @@ def test_it_wants_its_password_keeps_what_it_has_and_throws_nothing_away(
             told = client.config_get("*")
             assert told["appendonly"] == "yes"
             assert told["maxmemory-policy"] == "noeviction"
-            assert 0 < int(told["maxmemory"]) < 0.7 * 2**30, "of a GiB, which a fork at a rewrite needs some of"
+            assert 0 < int(told["maxmemory"]) < 0.7 * 2**30, (
+                "of a GiB, which a fork at a rewrite needs some of"
+            )
         with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
         # Whoever lists the processes sees no password.

@@ -161,7 +161,11 @@ async def running_stack(
         addresses = ClientAddresses(trusted_proxies, batch_secret=settings.ingest_token)
         responses = Responses(
             meter,
-            ResponseStore(meter.limiter.valkey, bounds=StoreBounds(org_bytes_max=2**26, all_bytes_max=2**28)),
+            ResponseStore(
+                meter.limiter.valkey,
+                bounds=StoreBounds(org_bytes_max=2**26, all_bytes_max=2**28),
+                wait_seconds=settings.settle_wait_seconds,
+            ),
             addresses,
         )
         large_bodies = LargeBodies(bytes_max=LARGE_BODIES_BYTES_MAX)

@@ -1,5 +1,8 @@
 """Kept responses: found by their own project, and never more of them than fit."""
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +14,7 @@ from headrace_gateway.responses.store import (
     DOCUMENT_BYTES_MAX,
     ITEMS_MAX,
     LIFE_SECONDS,
+    WAIT_SECONDS,
     Owner,
     ResponseStore,
     StoreBounds,
@@ -19,6 +23,7 @@ from headrace_gateway.responses.store import (
 from headrace_gateway.valkey.connection import Valkey
 from tests.gateway.conftest import VALKEY_TIMEOUT_SECONDS
 from tests.gateway.waiting import eventually
+from tests.support.valkey import running_valkey_process
 
 A_KIB = Stored(response=msgspec.Raw(b'"%b"' % (b"x" * 1000)), items=[])
 """Counts as some 1,730 bytes, with what Valkey needs besides."""
@@ -35,10 +40,15 @@ async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
 
 
 def opened(
-    valkey: Valkey, *, org: int = 2**20, everybody: int = 2**22, life_seconds: float = LIFE_SECONDS
+    valkey: Valkey,
+    *,
+    org: int = 2**20,
+    everybody: int = 2**22,
+    life_seconds: float = LIFE_SECONDS,
+    wait_seconds: float = VALKEY_TIMEOUT_SECONDS,
 ) -> ResponseStore:
     bounds = StoreBounds(org_bytes_max=org, all_bytes_max=everybody)
-    return ResponseStore(valkey, bounds=bounds, life_seconds=life_seconds)
+    return ResponseStore(valkey, bounds=bounds, life_seconds=life_seconds, wait_seconds=wait_seconds)
 
 
 def counted(client: redis.Redis) -> dict[str, int]:
@@ -214,6 +224,22 @@ async def test_of_a_long_conversation_that_made_room_so_many_items_are_found(
 async def test_a_response_does_not_go_on_from_itself(valkey: Valkey, client: redis.Redis) -> None:
     await opened(valkey).keep(P, "r", A_KIB, previous="r")
     assert client.zcard(f"hr:responses:last:{P.org}") == 1
+
+
+async def test_a_stalled_valkey_keeps_an_answer_waiting_for_a_moment_at_most() -> None:
+    with running_valkey_process() as (server, pid):
+        valkey = Valkey(server.url, timeout_seconds=VALKEY_TIMEOUT_SECONDS)
+        await valkey.start()
+        await opened(valkey).keep(P, "before", A_KIB)
+        store = opened(valkey, wait_seconds=WAIT_SECONDS)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(VALKEY_TIMEOUT_SECONDS / 2):
+                await store.keep(P, "meanwhile", A_KIB)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert await kept(store, "p", "before", "meanwhile") == ["before", "meanwhile"]
+        await valkey.close()
 
 
 async def test_one_kept_twice_counts_once(valkey: Valkey, client: redis.Redis) -> None:

@@ -5,6 +5,7 @@ because the same Valkey holds the limits; and losing any of it costs a client no
 conversation again.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 LIFE_SECONDS = 24 * 3600
 DOCUMENT_BYTES_MAX = 1024 * 1024
 """A conversation of a quarter of a million tokens; a longer one is better kept by its client."""
+WAIT_SECONDS = 0.25
+"""How long the end of an answer waits until it is kept: Valkey takes a millisecond, or is not well."""
 ITEMS_MAX = 256
 """Of one response that are found by their ids. Each is a key; an answer has a few."""
 
@@ -66,8 +69,10 @@ class ResponseStore:
         *,
         bounds: StoreBounds,
         life_seconds: float = LIFE_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._valkey = valkey
+        self._wait_seconds = wait_seconds
         self._bounds = (bounds.org_bytes_max, bounds.all_bytes_max)
         self.lost = 0
         """Of all that were kept: how many made room for others before their time, and no later one has all they had."""
@@ -95,7 +100,11 @@ class ResponseStore:
             return
         try:
             before = "" if previous is None else _key(owner.project, previous)
-            self.lost += await self._run(owner, response_id, document, before, *_ids_of(output))
+            async with asyncio.timeout(self._wait_seconds):
+                self.lost += await self._run(owner, response_id, document, before, *_ids_of(output))
+        except TimeoutError:
+            # It is sent: where Valkey only was slow, it is kept a moment later.
+            log.warning("response_kept_late", response=response_id)
         except ValkeyError as error:
             log.warning("response_not_kept", response=response_id, error=str(error))
 
