@@ -89,7 +89,7 @@ def _plain(
 ) -> Figures:
     work = Work(
         streamed=False,
-        connections=plan.connections,
+        connections=plan.connections * subject.connections,
         warm_seconds=WARM_SECONDS,
         seconds=plan.plain_seconds,
         requests_per_second=requests_per_second,

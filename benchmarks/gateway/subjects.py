@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 GATEWAY = "headrace"
 TWO_WORKERS = "headrace, 2 workers"
+TWO_WORKERS_TWICE = "headrace, 2 workers, twice the connections"
 WALLET_ONLY = "headrace, a wallet alone"
 STEPS = {
     "relay": "the server and the upstream client alone",
@@ -54,6 +55,8 @@ class Subject:
     streams: bool
     counts: bool
     """Whether billing has work after each of its rounds."""
+    connections: int = 1
+    """How many times as many as the others are asked over."""
 
     @property
     def cpu_seconds(self) -> float:
@@ -89,7 +92,8 @@ def started_subjects(
         )
         subjects.append(gateway)
         if wanted.parts:
-            subjects.append(running.enter_context(started_gateway(TWO_WORKERS, stack, "the same", workers=2)))
+            two = running.enter_context(started_gateway(TWO_WORKERS, stack, "the same", workers=2))
+            subjects += [two, replace(two, name=TWO_WORKERS_TWICE, connections=2)]
             subjects += [running.enter_context(_part(step, stack)) for step in relay.STEPS]
             subjects.append(_wallet_only(gateway, stack))
         for python in wanted.pythons:

@@ -8,7 +8,7 @@ from benchmarks.gateway.cores import TooFewCores, choose
 from benchmarks.gateway.peers import PEERS
 from benchmarks.gateway.rounds import Plan
 from benchmarks.gateway.soak import soak
-from benchmarks.gateway.subjects import GATEWAY, STEPS, TWO_WORKERS, Wanted
+from benchmarks.gateway.subjects import GATEWAY, STEPS, TWO_WORKERS, TWO_WORKERS_TWICE, Wanted
 
 TINY = Plan(
     rounds=1,
@@ -34,7 +34,7 @@ def _two_cores() -> None:
 def test_a_run_measures_the_gateway_its_parts_and_whichever_peer_is_there(tmp_path: Path) -> None:
     found = run.measure(Wanted(peers=NGINX), TINY, tmp_path, note=print)
 
-    assert {GATEWAY, TWO_WORKERS, *STEPS} <= set(found["subjects"])
+    assert {GATEWAY, TWO_WORKERS, TWO_WORKERS_TWICE, *STEPS} <= set(found["subjects"])
     assert ("nginx" in found["subjects"]) is (NGINX[0].program() is not None)
     assert ("nginx" in found["absent"]) is (NGINX[0].program() is None)
     assert [step["step"] for step in found["steps"]] == list(STEPS)
