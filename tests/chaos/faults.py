@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from tests.chaos.engine import now_us
 from tests.chaos.facts import Befallen
@@ -86,6 +87,10 @@ class Faults:
                 disk = self._stack.disks[fault.gateway]
                 async with _while(fault.lasts_seconds, disk.empty):
                     disk.fill()
+                return now_us()
+            case Kind.VALKEY_FULL:
+                async with _while(fault.lasts_seconds, partial(self._stack.bound_valkey, 0)):
+                    self._stack.bound_valkey(1)
                 return now_us()
         assert member is not None, fault
         how = fault.kind.value.partition("_")[2]

@@ -55,6 +55,7 @@ class Kind(StrEnum):
     VALKEY_RESTARTED = "valkey_restarted"
     VALKEY_ERASED = "valkey_erased"
     VALKEY_SLOW = "valkey_slow"
+    VALKEY_FULL = "valkey_full"
     WORKER_KILLED = "worker_killed"
     WORKER_STOPPED = "worker_stopped"
     WORKER_RESTARTED = "worker_restarted"
@@ -146,6 +147,7 @@ LASTS_SECONDS = {
     Kind.VALKEY_STOPPED: (0.5, 8.0),
     Kind.VALKEY_ERASED: (0.0, 2.0),
     Kind.VALKEY_SLOW: (4.0, 12.0),
+    Kind.VALKEY_FULL: (3.0, 12.0),
     Kind.WORKER_KILLED: (0.0, 6.0),
     Kind.WORKER_STOPPED: (1.0, 8.0),
     Kind.API_KILLED: (0.0, 6.0),

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import redis
+
 from headrace_contracts.deployments import Deployment, DeploymentTable, encode_table
 from headrace_platform.local import postgres, valkey
 from headrace_platform.local.postgres import Postgres
@@ -135,6 +137,11 @@ class Stack:
         """What a lost volume does; Valkey must be down."""
         for path in sorted(self._valkey.folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
+
+    def bound_valkey(self, bytes_max: int) -> None:
+        """Beyond it Valkey takes nothing more in; 0 is without a bound."""
+        with redis.Redis.from_url(self.valkey_url) as client:
+            client.config_set("maxmemory", bytes_max)
 
     async def _kill_everything(self) -> None:
         for member in reversed(self.members):
