@@ -14,9 +14,11 @@ import redis
 from aiohttp import web
 
 from headrace_contracts.access import KeyStatus
-from headrace_contracts.batch_tokens import PREFIX, batch_token, key_behind
+from headrace_contracts.batch_tokens import ANSWERS_KEPT_SECONDS, PREFIX, batch_token, key_behind
 from headrace_contracts.usage import Ending, ServiceTier
 from headrace_gateway.http import batches
+from headrace_gateway.limits import keys
+from headrace_gateway.limits.idempotency import ANSWER_BOUNDS
 from headrace_gateway.metering.settings import MeterSettings
 from tests.gateway.account import MODEL, Account, another_account
 from tests.gateway.conftest import INGEST_TOKEN
@@ -116,6 +118,18 @@ async def test_a_batch_s_request_ends_well_although_its_worker_died_and_is_not_r
     assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
     assert again.headers["x-request-id"] == event.id
     assert len(stack.engine.attempts) == 1
+
+
+async def test_a_batch_s_answers_take_no_one_s_room(stack: Stack, client: redis.Redis) -> None:
+    for counter in ("org_1:batch", f"all:{ANSWERS_KEPT_SECONDS}"):
+        client.set(keys.idempotent_bytes(counter), ANSWER_BOUNDS.all_bytes_max)
+    key = {"idempotency-key": "mine"}
+    first = await ask(stack, key)
+    assert (await ask(stack, key)).content == first.content
+    line = token_for(stack.account) | {"idempotency-key": "batch_1-1"}
+    assert (await ask(stack, line)).status_code == 200
+    assert (await ask(stack, line)).json()["error"]["code"] == "idempotency_answer_not_kept"
+    await stack.settled(2)
 
 
 async def test_a_customer_s_own_idempotency_keys_do_not_meet_a_batch_s(stack: Stack) -> None:

@@ -130,7 +130,7 @@ async def test_an_answer_that_is_too_long_to_keep_is_still_not_generated_again(
     elif bound == "its organisation's":
         client.set(keys.idempotent_bytes("org_1"), ANSWER_BOUNDS.org_bytes_max - 100)
     else:
-        client.set(keys.IDEMPOTENT_BYTES, ANSWER_BOUNDS.all_bytes_max - 100)
+        client.set(keys.idempotent_bytes_of_all(KEPT_SECONDS), ANSWER_BOUNDS.all_bytes_max - 100)
     body = chat(stream=stream)
     assert (await ask(stack.http, **body)).status_code == 200
     again = await ask(stack.http, **body)
@@ -143,9 +143,10 @@ async def test_what_others_keep_takes_no_one_s_own_room(stack: Stack, client: re
     client.set(keys.idempotent_bytes("org_2"), ANSWER_BOUNDS.org_bytes_max)
     first = await ask(stack.http)
     assert (await ask(stack.http)).content == first.content
-    counted: Any = client.mget(keys.idempotent_bytes("org_1"), keys.IDEMPOTENT_BYTES)
+    of_all = keys.idempotent_bytes_of_all(KEPT_SECONDS)
+    counted: Any = client.mget(keys.idempotent_bytes("org_1"), of_all)
     assert int(counted[0]) == int(counted[1]) >= len(first.content)
-    life: Any = client.ttl(keys.IDEMPOTENT_BYTES)
+    life: Any = client.ttl(of_all)
     assert life > KEPT_SECONDS - 60
     await stack.settled(1)
 

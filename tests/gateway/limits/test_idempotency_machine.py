@@ -121,7 +121,7 @@ class Keys(LimiterMachine):
     @invariant()
     def what_is_kept_is_bounded_and_passes(self) -> None:
         by_org: Any = self.client.mget([keys.idempotent_bytes(org) for org in ("org_a", "org_b")])
-        together: Any = self.client.get(keys.IDEMPOTENT_BYTES)
+        together: Any = self.client.get(keys.idempotent_bytes_of_all(idempotency.KEPT_SECONDS))
         kept = [int(counted or 0) for counted in by_org]
         assert max(kept) <= BOUNDS.org_bytes_max
         assert sum(kept) == int(together or 0) <= BOUNDS.all_bytes_max

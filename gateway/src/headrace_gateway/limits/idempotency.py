@@ -24,7 +24,8 @@ ANSWER_BYTES_MAX = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class AnswerBounds:
-    """Of answers within `KEPT_SECONDS`; of what would exceed them only the counts are kept."""
+    """Of answers that are kept as long as each other, within that time; of what would exceed them only the counts are
+    kept."""
 
     org_bytes_max: int = 32 * 2**20
     all_bytes_max: int = 128 * 2**20
@@ -74,9 +75,8 @@ class Outcome:
             b"%d" % (claim.kept_seconds * 1000),
             keys.idempotent_bytes(claim.counted_with or claim.project).encode(),
             b"%d" % bounds.org_bytes_max,
-            keys.IDEMPOTENT_BYTES.encode(),
+            keys.idempotent_bytes_of_all(claim.kept_seconds).encode(),
             b"%d" % bounds.all_bytes_max,
-            b"%d" % (KEPT_SECONDS * 1000),
         )
 
 

@@ -5,7 +5,6 @@ from headrace_contracts import channels
 LEASES = "hr:leases"
 REAPER = "hr:reaper"
 REAPED = "hr:reaped"
-IDEMPOTENT_BYTES = "hr:idempotent-bytes"
 
 
 def idempotent(project: str, key: str) -> str:
@@ -15,7 +14,12 @@ def idempotent(project: str, key: str) -> str:
 
 def idempotent_bytes(counted_with: str) -> str:
     """How much is kept of an organisation's answers."""
-    return f"{IDEMPOTENT_BYTES}:{counted_with}"
+    return f"hr:idempotent-bytes:{counted_with}"
+
+
+def idempotent_bytes_of_all(kept_seconds: int) -> str:
+    """How much is kept of everybody's answers that are kept so long."""
+    return f"hr:idempotent-bytes:all:{kept_seconds}"
 
 
 KEYS_OF_SCRIPTS = {
