@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 GATEWAY = "headrace"
 TWO_WORKERS = "headrace, 2 workers"
-TWO_WORKERS_TWICE = "headrace, 2 workers, twice the connections"
+TWO_WORKERS_TWICE = "headrace, 2 workers, double load"
 WALLET_ONLY = "headrace, a wallet alone"
 STEPS = {
     "relay": "the server and the upstream client alone",
