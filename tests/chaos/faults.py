@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 
 from tests.chaos.engine import now_us
 from tests.chaos.facts import Befallen
@@ -89,8 +88,8 @@ class Faults:
                     disk.fill()
                 return now_us()
             case Kind.VALKEY_FULL:
-                async with _while(fault.lasts_seconds, partial(self._stack.bound_valkey, 0)):
-                    self._stack.bound_valkey(1)
+                with self._stack.full_valkey():
+                    await asyncio.sleep(fault.lasts_seconds)
                 return now_us()
         assert member is not None, fault
         how = fault.kind.value.partition("_")[2]

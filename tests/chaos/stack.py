@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -29,6 +29,7 @@ from tests.chaos.schedule import GATEWAYS, Plan
 from tests.chaos.slow_line import SlowLine
 from tests.support.ports import unused_ports
 from tests.support.upstream import serving
+from tests.support.valkey import bounded
 
 HOST = "127.0.0.1"
 MEMORY = Path("/dev/shm")  # noqa: S108 - Postgres confirms to the disk, and a busy one would be the slowest part
@@ -138,10 +139,10 @@ class Stack:
         for path in sorted(self._valkey.folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
 
-    def bound_valkey(self, bytes_max: int) -> None:
-        """Beyond it Valkey takes nothing more in; 0 is without a bound."""
-        with redis.Redis.from_url(self.valkey_url) as client:
-            client.config_set("maxmemory", bytes_max)
+    @contextlib.contextmanager
+    def full_valkey(self) -> Iterator[None]:
+        with redis.Redis.from_url(self.valkey_url) as client, bounded(client, 1):
+            yield
 
     async def _kill_everything(self) -> None:
         for member in reversed(self.members):

@@ -19,7 +19,7 @@ from tests.gateway.account import open_account
 from tests.gateway.http.stack import SHORT_TIMEOUTS, SLICE_TOKENS, Stack, parsed, running_stack
 from tests.gateway.waiting import eventually
 from tests.support.upstream import Behaviour
-from tests.support.valkey import running_valkey_process
+from tests.support.valkey import bounded, running_valkey_process
 
 STREAM_TOKENS = 6 * SLICE_TOKENS
 
@@ -147,14 +147,13 @@ async def test_a_full_valkey_refuses_new_requests_and_what_runs_goes_on_and_is_s
     stack.engine.behave(Behaviour(tokens=STREAM_TOKENS, before_each_seconds=0.01))
     streaming = asyncio.create_task(stack.events_of())
     await eventually(lambda: stack.engine.attempts)
-    client.config_set("maxmemory", "1")
-    assert await refusal(stack) == (503, "limits_unavailable", "2")
-    assert len(stack.engine.attempts) == 1
-    assert (await streaming)[-1] == "[DONE]"
-    [event] = await stack.settled()
-    assert (event.ending, event.tokens.output) == (Ending.COMPLETED, STREAM_TOKENS)
-    assert not client.exists("hr:leases")
-    client.config_set("maxmemory", "0")
+    with bounded(client, 1):
+        assert await refusal(stack) == (503, "limits_unavailable", "2")
+        assert len(stack.engine.attempts) == 1
+        assert (await streaming)[-1] == "[DONE]"
+        [event] = await stack.settled()
+        assert (event.ending, event.tokens.output) == (Ending.COMPLETED, STREAM_TOKENS)
+        assert not client.exists("hr:leases")
     assert (await stack.post()).status_code == 200
 
 

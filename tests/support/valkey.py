@@ -5,6 +5,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import redis
 
 from headrace_platform.local.ports import unused_port
 from headrace_platform.local.valkey import STOP_SIGNAL, Valkey
@@ -15,6 +18,17 @@ from tests.support.processes import end
 def running_valkey() -> Iterator[Valkey]:
     with running_valkey_process() as (server, _):
         yield server
+
+
+@contextmanager
+def bounded(client: redis.Redis, bytes_max: int) -> Iterator[None]:
+    """While Valkey may have no more memory than that: a byte, say, and it is full."""
+    before: Any = client.config_get("maxmemory")
+    client.config_set("maxmemory", bytes_max)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", before["maxmemory"])
 
 
 @contextmanager

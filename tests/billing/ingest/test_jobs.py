@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from redis.asyncio import Redis
 from sqlalchemy import text
 
@@ -21,6 +22,7 @@ from headrace_contracts import channels
 from headrace_contracts.usage import UsageEvent, encode_event
 from tests.billing.ingest.usage import Gateway, books, take
 from tests.billing.seller import Seller
+from tests.support.valkey import bounded
 
 JOURNAL = channels.journal("gateway-0.0", "boot-1")
 SPENT_MICROS = 750  # of one event of the tests
@@ -121,20 +123,17 @@ async def test_nothing_is_trimmed_while_postgres_can_not_commit(
 
 
 async def test_a_full_valkey_s_stream_is_booked_and_makes_room(
-    database: Database, valkey: Redis, gateway: Gateway
+    database: Database, valkey: Redis, valkey_url: str, gateway: Gateway
 ) -> None:
     events = [gateway.event() for _ in range(3)]
     for event in events:
         await hold_pending(valkey, event)
     await append(valkey, *events)
-    await valkey.config_set("maxmemory", "1")
-    try:
+    with redis.Redis.from_url(valkey_url) as client, bounded(client, 1):
         with pytest.raises(ValkeyError, match="maxmemory"):
             await jobs.take_from_stream(database, valkey)
         await jobs.trim(database, valkey)
         assert await valkey.xlen(channels.USAGE) == 1, "the last one, which stays"
-    finally:
-        await valkey.config_set("maxmemory", "0")
     assert await jobs.sweep_pending(database, valkey) == 3
     wallet = await wallet_of(valkey, gateway.customer.wallet)
     assert (wallet["bal"], wallet["pend"]) == (5_000_000 - 3 * SPENT_MICROS, 0)
