@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from headrace_contracts.signing_keys import SIGNING_SECRET_BYTES_MIN, is_signing_secret
 from headrace_gateway.guardrails.guards import PlugIn
 from headrace_gateway.http.large_bodies import SHARES
+from headrace_gateway.limits.idempotency import ANSWER_BOUNDS
 from headrace_gateway.metering.settings import check_journal
 
 
@@ -105,8 +106,8 @@ class GatewaySettings(BaseSettings):
 
     # Answers to requests with an idempotency key, to be given again, in Valkey too: those of an hour by all gateways
     # together, twice as much at most, and one organisation's. Of others only what they counted is kept, some 500 bytes.
-    answers_bytes_max: int = Field(default=128 * 2**20, ge=0)
-    answers_org_bytes_max: int = Field(default=32 * 2**20, ge=0)
+    answers_bytes_max: int = Field(default=ANSWER_BOUNDS.all_bytes_max, ge=0)
+    answers_org_bytes_max: int = Field(default=ANSWER_BOUNDS.org_bytes_max, ge=0)
 
     # The engines are next door: no answer to a connection by then is none.
     connect_timeout_seconds: float = Field(default=5.0, gt=0)

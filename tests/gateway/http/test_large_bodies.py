@@ -7,13 +7,11 @@ import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import httpx2 as httpx
 import pytest
 import redis
-from pydantic import ValidationError
 
 from headrace_contracts.access import KeyStatus
 from headrace_contracts.usage import Dialect
@@ -25,7 +23,6 @@ from headrace_gateway.errors import Overloaded
 from headrace_gateway.http.exchange import SMALL_BYTES_MAX, Exchange, Line
 from headrace_gateway.http.large_bodies import LargeBodies
 from headrace_gateway.metering.settings import MeterSettings
-from headrace_gateway.settings import GatewaySettings
 from tests.gateway.account import Account, another_account
 from tests.gateway.http.echo import Client, answers
 from tests.gateway.http.stack import BOUNDS, LARGE_BODIES_BYTES_MAX, Stack, chat, running_stack
@@ -269,18 +266,3 @@ def test_an_organisation_has_half_of_the_room_at_most() -> None:
     room.give_back("one", 30)
     room.take("three", 50)
     assert room.taken_bytes == 100
-
-
-@pytest.mark.parametrize("name", ["body_bytes_max", "audio_body_bytes_max"])
-def test_a_gateway_that_has_no_room_for_its_largest_body_does_not_start(tmp_path: Path, name: str) -> None:
-    told = {
-        "valkey_url": "redis://localhost",
-        "billing_url": "http://localhost",
-        "ingest_token": "token",
-        "deployments": tmp_path,
-        "state_dir": tmp_path,
-        "name": "gateway",
-    }
-    GatewaySettings.model_validate({**told, "bodies_bytes_max": 100 * 2**20, name: 50 * 2**20})
-    with pytest.raises(ValidationError, match="bodies_bytes_max: must be no less than 2 times"):
-        GatewaySettings.model_validate({**told, "bodies_bytes_max": 100 * 2**20, name: 51 * 2**20})

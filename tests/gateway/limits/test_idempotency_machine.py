@@ -22,7 +22,7 @@ from headrace_gateway.call import AlreadyAnswered, KeptAnswer
 from headrace_gateway.errors import IdempotencyInProgress, IdempotencyKeyReused
 from headrace_gateway.limits import idempotency, keys
 from headrace_gateway.limits.idempotency import AnswerBounds, Claim, Outcome
-from headrace_gateway.limits.limiter import Admitted, Limiter, pack
+from headrace_gateway.limits.limiter import Admitted, pack
 from tests.gateway.limits.ground import FRAGMENT, let_lapse, settle
 from tests.gateway.limits.machine import LimiterMachine, steps
 
@@ -48,8 +48,7 @@ class Keys(LimiterMachine):
     leases = Bundle("leases")
 
     def __init__(self, url: str, client: redis.Redis) -> None:
-        super().__init__(url, client)
-        self.limiter = Limiter(self.valkey, gateway="g", lease_ttl_seconds=60, answers=BOUNDS)
+        super().__init__(url, client, answers=BOUNDS)
         self.claims: dict[str, Claim] = {}
         self.running: dict[tuple[str, str], str] = {}
         """By project and key: who runs."""

@@ -18,7 +18,7 @@ from headrace_gateway.valkey.wire import Then
 log = structlog.get_logger()
 
 ARGUMENTS_MAX = 16
-"""Of a call that is sent by `send`; an admission has four, a settlement eleven."""
+"""Of a call that is sent by `send`; an admission has four, a settlement thirteen."""
 
 
 class Library:
